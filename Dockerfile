@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1-bookworm AS build
+WORKDIR /payonce
+
+# The dependencies alone, so that a change of our code does not compile them again. Empty sources stand in for ours, and
+# an empty build script, because the real one would ask for sqlx-data.json.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src/bin \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' | tee build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs >/dev/null \
+    && cargo build --release --locked --bins \
+    && rm -r src build.rs
+
+COPY build.rs sqlx-data.json ./
+COPY migrations migrations
+COPY src src
+# Cargo goes by modification times, and those that COPY keeps may be older than the stand-ins'.
+RUN find src build.rs -type f -exec touch {} + && cargo build --release --locked --bins
+
+FROM debian:bookworm-slim
+# For the TLS of a gateway or database outside.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
+RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin payonce
+COPY --from=build /payonce/target/release/payonce /payonce/target/release/payonce-cleanup /usr/local/bin/
+USER payonce
+# Inside a container the loopback address reaches nobody.
+ENV PAYONCE_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+CMD ["payonce", "serve"]

@@ -1,0 +1,30 @@
+# DATABASE_URL, if set, is used as it is; otherwise scripts/with-postgres starts a PostgreSQL for the time of the command.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test demo prepare check-prepared fmt lint
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept in .postgres/run
+	cargo build --release --locked --bins
+	@scripts/with-postgres --keep scripts/run
+
+test: ## Run every test against a database that is thrown away
+	scripts/with-postgres cargo test --locked
+
+demo: ## Run the eight demonstrations against a real server and database
+	cargo build --release --locked --bins
+	@scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce demo
+
+prepare: ## Renew sqlx-data.json after a change of a query or a migration
+	scripts/prepare
+
+check-prepared: ## Lint, and fail if sqlx-data.json is stale
+	scripts/prepare --check
+
+fmt: ## Format the code
+	cargo fmt
+
+lint: ## Lint with sqlx-data.json, without a database
+	cargo clippy --all-targets --all-features --locked -- -D warnings

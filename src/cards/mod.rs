@@ -1,0 +1,135 @@
+//! A card, for as long as it takes to give it to the gateway.
+//!
+//! The number and the security code stay in types that are wiped when dropped, print no more than PCI DSS 3.4.1 lets
+//! anyone see, and have no `Display` and no `Serialize`. What outlives the request is a [`CardSummary`].
+
+mod brand;
+mod cvv;
+mod pan;
+
+use chrono::{Datelike, NaiveDate};
+
+pub use self::brand::CardBrand;
+pub use self::cvv::Cvv;
+pub use self::pan::Pan;
+
+/// Why a text is no card number or security code. The text is the message for the field; it never repeats the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CardError {
+    /// Something else than digits, or too few or too many of them.
+    #[error("must be {} to {} digits", pan::MIN_DIGITS, pan::MAX_DIGITS)]
+    NumberFormat,
+    /// The check digit is wrong (ISO/IEC 7812-1, Annex B).
+    #[error("is not a valid card number")]
+    CheckDigit,
+    /// Not three or four digits.
+    #[error("must be 3 or 4 digits")]
+    CvvFormat,
+}
+
+/// A card as a client sends it.
+#[derive(Debug)]
+pub struct Card {
+    /// The number on the front.
+    pub number: Pan,
+    /// The security code.
+    pub cvv: Cvv,
+    /// The month at whose end the card expires, 1–12.
+    pub expiry_month: u8,
+    /// Its year, four digits.
+    pub expiry_year: u16,
+    /// The name on the card.
+    pub holder_name: Option<String>,
+}
+
+impl Card {
+    /// What may be stored and shown of the card.
+    pub fn summary(&self) -> CardSummary {
+        CardSummary {
+            brand: self.number.brand().as_str().to_owned(),
+            last4: self.number.last4().to_owned(),
+            expiry_month: self.expiry_month,
+            expiry_year: self.expiry_year,
+            holder_name: self.holder_name.clone(),
+        }
+    }
+
+    /// True when the month on the card is over: a card is good until its month's last day.
+    pub fn is_expired_at(&self, date: NaiveDate) -> bool {
+        let expiry = (i32::from(self.expiry_year), u32::from(self.expiry_month));
+        expiry < (date.year(), date.month())
+    }
+}
+
+/// What PCI DSS lets be stored and shown of a card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardSummary {
+    /// A [`CardBrand`]'s name: `visa`.
+    pub brand: String,
+    /// The number's last four digits.
+    pub last4: String,
+    /// 1–12.
+    pub expiry_month: u8,
+    /// Four digits.
+    pub expiry_year: u16,
+    /// The name on the card.
+    pub holder_name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(expiry_month: u8, expiry_year: u16) -> Card {
+        Card {
+            number: Pan::parse("4242424242424242").expect("a number"),
+            cvv: Cvv::parse("123").expect("a code"),
+            expiry_month,
+            expiry_year,
+            holder_name: Some("Test User".to_owned()),
+        }
+    }
+
+    #[test]
+    fn expires_when_its_month_is_over() {
+        let date = |year, month, day| NaiveDate::from_ymd_opt(year, month, day).expect("a date");
+        let rows = [
+            (date(2031, 11, 30), false),
+            (date(2031, 12, 1), false),
+            (date(2031, 12, 31), false),
+            (date(2032, 1, 1), true),
+            (date(2032, 12, 1), true),
+            (date(2030, 12, 31), false),
+        ];
+        for (date, expired) in rows {
+            assert_eq!(card(12, 2031).is_expired_at(date), expired, "{date}");
+        }
+        assert!(!card(2, 2028).is_expired_at(date(2028, 2, 29)));
+        assert!(card(2, 2028).is_expired_at(date(2028, 3, 1)));
+    }
+
+    #[test]
+    fn the_summary_has_the_last_four_digits_only() {
+        let expected = CardSummary {
+            brand: "visa".to_owned(),
+            last4: "4242".to_owned(),
+            expiry_month: 12,
+            expiry_year: 2031,
+            holder_name: Some("Test User".to_owned()),
+        };
+        assert_eq!(card(12, 2031).summary(), expected);
+    }
+
+    #[test]
+    fn debug_shows_neither_number_nor_code() {
+        let shown = format!("{:?}", card(12, 2031));
+        assert!(
+            shown.contains("Pan(****4242)") && shown.contains("Cvv(***)"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("42424") && !shown.contains("123"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,197 @@
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{CardBrand, CardError};
+
+/// The shortest number in use.
+pub(super) const MIN_DIGITS: usize = 12;
+/// The longest number that ISO/IEC 7812-1 allows.
+pub(super) const MAX_DIGITS: usize = 19;
+
+/// A card's primary account number: 12–19 digits, the last of which checks the others.
+///
+/// [`fmt::Debug`] shows the last four digits, which PCI DSS 3.4.1 lets anyone see.
+pub struct Pan(SecretString);
+
+impl Pan {
+    /// Takes digits, between which single spaces or dashes may stand, as people copy them off a card.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::NumberFormat`] where it is something else or its length is wrong, [`CardError::CheckDigit`].
+    pub fn parse(text: &str) -> Result<Self, CardError> {
+        let digits = SecretString::from(digits_of(text).ok_or(CardError::NumberFormat)?);
+        if passes_luhn(digits.expose_secret()) {
+            Ok(Self(digits))
+        } else {
+            Err(CardError::CheckDigit)
+        }
+    }
+
+    /// The digits, for the gateway's eyes only.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The last four digits.
+    pub fn last4(&self) -> &str {
+        let digits = self.expose();
+        digits
+            .get(digits.len().saturating_sub(4)..)
+            .unwrap_or_default()
+    }
+
+    /// The network that issued the number, by its first digits.
+    pub fn brand(&self) -> CardBrand {
+        CardBrand::of(self.expose())
+    }
+
+    /// True where the number stands in a text, whatever spaces and dashes are in between. Such a text must not be kept.
+    pub fn is_in(&self, text: &str) -> bool {
+        let digit_count = text.bytes().filter(u8::is_ascii_digit).count();
+        digit_count >= self.expose().len() && text.replace([' ', '-'], "").contains(self.expose())
+    }
+}
+
+impl fmt::Debug for Pan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pan(****{})", self.last4())
+    }
+}
+
+/// The digits alone. The string has its final size from the start: growing would leave copies that nobody wipes.
+fn digits_of(text: &str) -> Option<String> {
+    let mut digits = String::with_capacity(text.bytes().filter(u8::is_ascii_digit).count());
+    let mut after_digit = false;
+    for symbol in text.chars() {
+        match symbol {
+            '0'..='9' => digits.push(symbol),
+            ' ' | '-' if after_digit => {}
+            _ => return None,
+        }
+        after_digit = symbol.is_ascii_digit();
+    }
+    (after_digit && (MIN_DIGITS..=MAX_DIGITS).contains(&digits.len())).then_some(digits)
+}
+
+/// The check of ISO/IEC 7812-1, Annex B: from the right, every second digit counts double, by the sum of its digits.
+fn passes_luhn(digits: &str) -> bool {
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .zip([false, true].into_iter().cycle())
+        .map(|(byte, doubled)| match (u32::from(byte - b'0'), doubled) {
+            (digit, false) => digit,
+            (digit, true) => digit * 2 / 10 + digit * 2 % 10,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pan(text: &str) -> Pan {
+        Pan::parse(text).expect(text)
+    }
+
+    #[test]
+    fn spaces_and_dashes_between_digits_make_no_difference() {
+        for text in [
+            "4242424242424242",
+            "4242 4242 4242 4242",
+            "4242-4242-4242-4242",
+            "4 2-42424242424242",
+        ] {
+            assert_eq!(pan(text).expose(), "4242424242424242");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_number() {
+        let rows = [
+            "",
+            " ",
+            "4242",
+            " 4242424242424242",
+            "4242424242424242 ",
+            "4242  4242 4242 4242",
+            "4242- 424242424242",
+            "-4242424242424242",
+            "4242424242424242-",
+            "4242.4242.4242.4242",
+            "4242424242424242\n",
+            "424242424242424x",
+            "٤٢٤٢٤٢٤٢٤٢٤٢٤٢٤٢",
+        ];
+        for text in rows {
+            assert_eq!(
+                Pan::parse(text).err(),
+                Some(CardError::NumberFormat),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn has_12_to_19_digits() {
+        let format = Some(CardError::NumberFormat);
+        // Zeros pass the check at any length.
+        for (length, error) in [(11, format), (12, None), (19, None), (20, format)] {
+            assert_eq!(Pan::parse(&"0".repeat(length)).err(), error, "{length}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_digit_or_two_swapped_fail_the_check() {
+        for text in [
+            "4242424242424241",
+            "4242424242424243",
+            "4000000000009959",
+            "5242424242424242",
+        ] {
+            assert_eq!(
+                Pan::parse(text).err(),
+                Some(CardError::CheckDigit),
+                "{text}"
+            );
+        }
+        pan("4000000000009995");
+        pan("378282246310005");
+    }
+
+    #[test]
+    fn debug_and_errors_show_no_number() {
+        assert_eq!(format!("{:?}", pan("4000000000009995")), "Pan(****9995)");
+        let errors = [Pan::parse("4242424242424241"), Pan::parse("4242")]
+            .map(|result| result.expect_err("no number"));
+        assert!(
+            errors
+                .iter()
+                .all(|error| !format!("{error} {error:?}").contains("4242"))
+        );
+    }
+
+    #[test]
+    fn is_found_in_a_text() {
+        let number = pan("4242424242424242");
+        for text in [
+            "4242424242424242",
+            "card 4242 4242-4242 4242!",
+            "a4242424242424242b",
+        ] {
+            assert!(number.is_in(text), "{text}");
+        }
+        for text in [
+            "",
+            "4242",
+            "424242424242424",
+            "4242424242424241",
+            "order 4242, 4242, 4242, 4242",
+        ] {
+            assert!(!number.is_in(text), "{text}");
+        }
+    }
+}

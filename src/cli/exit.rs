@@ -1,0 +1,113 @@
+//! How a program ends: its exit status, and the one line that says why.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::database::DatabaseError;
+use crate::merchants::MerchantError;
+use crate::startup::StartupError;
+
+/// Bad usage or bad configuration.
+const MISUSED: u8 = 2;
+
+/// Says what went wrong, where something did, and gives the exit status.
+pub(super) fn conclude(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(status) => status,
+        Err(error) => {
+            complain(program, &with_causes(&error));
+            if is_misuse(&error) {
+                ExitCode::from(MISUSED)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Refuses the program's arguments.
+pub(super) fn misuse(program: &str, message: &str) -> ExitCode {
+    complain(program, message);
+    ExitCode::from(MISUSED)
+}
+
+/// One line on standard error. If nobody reads it, there is nobody to tell.
+pub(super) fn complain(program: &str, message: &str) {
+    let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    drop(writeln!(io::stderr(), "{program}: {line}"));
+}
+
+fn is_misuse(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let database = match cause.downcast_ref() {
+            Some(StartupError::Database(error)) => Some(error),
+            _ => cause.downcast_ref(),
+        };
+        let merchant = cause.downcast_ref();
+        matches!(
+            database,
+            Some(DatabaseError::Configuration(_) | DatabaseError::Unsafe { .. })
+        ) || matches!(
+            merchant,
+            Some(MerchantError::InvalidId | MerchantError::InvalidName)
+        ) || cause.is::<ConfigError>()
+    })
+}
+
+/// The error and its causes. Many errors of other crates name their cause themselves; it is not
+/// said twice.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let server = cause
+            .downcast_ref::<sqlx::Error>()
+            .and_then(sqlx::Error::as_database_error);
+        // sqlx adds the line of PostgreSQL's source that raised it.
+        let text = server.map_or_else(|| cause.to_string(), |error| error.message().to_owned());
+        if line.is_empty() {
+            line = text;
+        } else if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        if server.is_some() {
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("refused")
+            .context("cannot connect: refused")
+            .context("failed");
+        assert_eq!(with_causes(&error), "failed: cannot connect: refused");
+    }
+
+    #[test]
+    fn only_what_the_caller_can_mend_is_misuse() {
+        let misuse = [
+            anyhow!(DatabaseError::Configuration("is bad".to_owned())),
+            anyhow!(DatabaseError::Unsafe { setting: "fsync" }).context("failed"),
+            anyhow!(StartupError::from(DatabaseError::Unsafe {
+                setting: "fsync"
+            })),
+            anyhow!(MerchantError::InvalidId),
+            anyhow!(ConfigError::NoStripeSecretKey),
+        ];
+        assert!(misuse.iter().all(is_misuse));
+        let other = [
+            anyhow!(DatabaseError::NoSchema),
+            anyhow!(MerchantError::UnknownMerchant("a".to_owned())),
+            anyhow!("else"),
+        ];
+        assert!(!other.iter().any(is_misuse));
+    }
+}

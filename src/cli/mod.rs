@@ -1,0 +1,91 @@
+//! The programs: their commands, and what they say and end with.
+//!
+//! Exit status: 0 done; 2 bad usage or bad configuration, in one line that names the setting; 1
+//! anything else, in one line with the chain of causes. Results go to standard output, everything
+//! else to standard error.
+
+mod api_keys;
+pub mod cleanup;
+mod exit;
+mod idempotency_keys;
+mod merchants;
+mod migrate;
+mod output;
+mod serve;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sqlx::PgPool;
+
+use crate::config::{DatabaseArgs, ServeArgs};
+use crate::{database, demo};
+
+/// A command works alone: one connection, and one to spare.
+const MAX_CONNECTIONS: u32 = 2;
+
+/// A payments service whose clients may repeat any request, and are charged once.
+#[derive(Debug, Parser)]
+#[command(name = "payonce", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the HTTP service; applies pending migrations first
+    Serve(Box<ServeArgs>),
+    /// Apply pending migrations
+    Migrate(DatabaseArgs),
+    /// Create and list merchants
+    #[command(subcommand)]
+    Merchants(merchants::Command),
+    /// Create, list and revoke the API keys of merchants
+    #[command(subcommand)]
+    ApiKeys(api_keys::Command),
+    /// Look at the records of idempotency keys
+    #[command(subcommand)]
+    IdempotencyKeys(idempotency_keys::Command),
+    /// Run the eight demonstrations against a real server and a real database
+    Demo(DatabaseArgs),
+}
+
+/// Runs `payonce` with the process's arguments.
+pub async fn run() -> ExitCode {
+    match usage::parse::<Cli>() {
+        Ok(cli) => exit::conclude("payonce", cli.command.run().await),
+        Err(status) => status,
+    }
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Serve(args) => serve::run(&args).await?,
+            Self::Migrate(args) => migrate::run(&args).await?,
+            Self::Merchants(command) => command.run().await?,
+            Self::ApiKeys(command) => command.run().await?,
+            Self::IdempotencyKeys(command) => command.run().await?,
+            Self::Demo(args) => {
+                let all_hold = demo::run(args.database_url).await?;
+                // It has said itself what does not hold.
+                return Ok(if all_hold {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                });
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Opens a database for a command that works on the schema.
+async fn open(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
+    let pool = database::connect(&args.settings(MAX_CONNECTIONS)).await?;
+    database::check_durability(&pool, args.allow_unsafe_database).await?;
+    database::schema_is_current(&pool).await?;
+    Ok(pool)
+}

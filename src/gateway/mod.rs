@@ -1,0 +1,177 @@
+//! A gateway moves the money; payonce only asks it to, with a key of its own for each thing it asks.
+//!
+//! Every call is named by the payment's or refund's id, and a gateway makes what it is asked for once for each name. That
+//! is what makes it safe to ask again when an answer was lost, by the first request, by a retry or by recovery.
+
+mod simulated;
+
+use futures_util::future::BoxFuture;
+
+pub use self::simulated::SimulatedGateway;
+use crate::cards::{Card, CardSummary};
+use crate::money::Amount;
+use crate::payments::CaptureMethod;
+
+/// The gateway's own name of a card, safe to store and to charge later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayToken(String);
+
+impl GatewayToken {
+    /// Takes a token as a client or the gateway spelled it.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// The token's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is asked of [`Gateway::charge`].
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// The payment's id (`pay_…`): the gateway's idempotency key for this charge.
+    pub payment_id: String,
+    /// How much.
+    pub amount: Amount,
+    /// The card.
+    pub token: GatewayToken,
+    /// Take the money now, or hold it for a later capture.
+    pub capture_method: CaptureMethod,
+}
+
+/// A charge that the gateway made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// The gateway's id of the charge.
+    pub transaction_id: String,
+    /// What the gateway says of the card, where it says anything.
+    pub card: Option<CardSummary>,
+}
+
+/// What is asked of [`Gateway::capture`]: take `amount` of what an earlier charge held.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// The payment's id; the gateway's idempotency key is `{payment_id}:capture`.
+    pub payment_id: String,
+    /// [`Charged::transaction_id`] of the charge.
+    pub transaction_id: String,
+    /// How much of it; the rest is let go.
+    pub amount: Amount,
+}
+
+/// What is asked of [`Gateway::cancel`]: let go of all that a charge held.
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// The payment's id; the gateway's idempotency key is `{payment_id}:cancel`.
+    pub payment_id: String,
+    /// [`Charged::transaction_id`] of the charge.
+    pub transaction_id: String,
+}
+
+/// What is asked of [`Gateway::refund`]: give `amount` back.
+#[derive(Clone, Debug)]
+pub struct GatewayRefund {
+    /// The refund's id (`ref_…`): the gateway's idempotency key.
+    pub refund_id: String,
+    /// [`Charged::transaction_id`] of the charge.
+    pub transaction_id: String,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// A refund that the gateway made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refunded {
+    /// The gateway's id of the refund.
+    pub gateway_refund_id: String,
+}
+
+/// The gateway's final no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decline {
+    /// Machine-readable, in Stripe's words: `insufficient_funds`, `lost_card`, …
+    pub code: String,
+    /// For people: `Insufficient funds`.
+    pub message: String,
+}
+
+/// Why a call brought no success. The variant is the first thing to know of it.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A final no. Asking again brings the same.
+    #[error("declined: {}", .0.code)]
+    Declined(Decline),
+    /// Nothing reached the gateway: it is certain that nothing was charged.
+    #[error("the gateway could not be reached: {reason}")]
+    NothingHappened {
+        /// For the log.
+        reason: String,
+    },
+    /// The call may have been carried out. Only the gateway knows, and it will say when asked again.
+    #[error("the gateway's answer is not known: {reason}")]
+    Unknown {
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// A payment gateway.
+///
+/// Implementations bound each call in time on their own, retry inside that time what can be retried, and never repeat a
+/// card's number in an error.
+pub trait Gateway: Send + Sync + 'static {
+    /// The name that payments carry as `gatewayType`.
+    fn kind(&self) -> &'static str;
+
+    /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
+    fn tokenizes_remotely(&self) -> bool;
+
+    /// Turns a card into a token. Nothing is charged by this, so a failure of any kind but a decline may be answered by
+    /// "nothing happened".
+    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>>;
+
+    /// What is known of a token without a call, for the payment's `paymentMethod`.
+    fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary>;
+
+    /// Charges a card once for each `payment_id`.
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>>;
+
+    /// Captures once for each `payment_id`.
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>>;
+
+    /// Cancels once for each `payment_id`.
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>>;
+
+    /// Refunds once for each `refund_id`.
+    fn refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Refunded, GatewayError>>;
+
+    /// Asks what became of a charge that was, or was not, made long ago. `Ok(None)`: the gateway is certain that there is
+    /// none. It never charges.
+    fn find_charge<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>>;
+
+    /// Asks whether a capture happened. It never captures.
+    fn find_capture<'a>(
+        &'a self,
+        capture: &'a Capture,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>>;
+
+    /// Asks whether a cancel happened. It never cancels.
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>>;
+
+    /// Asks what became of a refund. It never refunds.
+    fn find_refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>>;
+}

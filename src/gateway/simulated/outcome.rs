@@ -1,0 +1,132 @@
+use chrono::NaiveDate;
+
+use super::test_token::TestToken;
+use crate::cards::Card;
+use crate::gateway::{Decline, GatewayToken};
+
+/// Begins the tokens that this gateway gives out; an [`Outcome`]'s code ends them.
+const TOKEN_PREFIX: &str = "pm_simulated_";
+
+/// What becomes of every charge of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Success,
+    GenericDecline,
+    InsufficientFunds,
+    LostCard,
+    StolenCard,
+    ExpiredCard,
+    IncorrectCvc,
+    ProcessingError,
+    NoSuchToken,
+}
+
+impl Outcome {
+    const OF_TOKENS: [Self; 8] = [
+        Self::Success,
+        Self::GenericDecline,
+        Self::InsufficientFunds,
+        Self::LostCard,
+        Self::StolenCard,
+        Self::ExpiredCard,
+        Self::IncorrectCvc,
+        Self::ProcessingError,
+    ];
+
+    /// By Stripe's test card numbers.
+    pub(super) fn of_card(card: &Card, today: NaiveDate) -> Self {
+        match card.number.expose() {
+            "4000000000000002" => Self::GenericDecline,
+            "4000000000009995" => Self::InsufficientFunds,
+            "4000000000009987" => Self::LostCard,
+            "4000000000009979" => Self::StolenCard,
+            "4000000000000069" => Self::ExpiredCard,
+            "4000000000000127" => Self::IncorrectCvc,
+            "4000000000000119" => Self::ProcessingError,
+            _ if card.is_expired_at(today) => Self::ExpiredCard,
+            _ => Self::Success,
+        }
+    }
+
+    pub(super) fn of_token(token: &GatewayToken) -> Self {
+        let own = token
+            .as_str()
+            .strip_prefix(TOKEN_PREFIX)
+            .and_then(Self::from_code);
+        own.or_else(|| TestToken::find(token).map(|token| token.outcome))
+            .unwrap_or(Self::NoSuchToken)
+    }
+
+    pub(super) fn token(self) -> GatewayToken {
+        GatewayToken::new(format!("{TOKEN_PREFIX}{}", self.code()))
+    }
+
+    fn from_code(code: &str) -> Option<Self> {
+        Self::OF_TOKENS
+            .into_iter()
+            .find(|outcome| outcome.code() == code)
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::GenericDecline => "generic_decline",
+            Self::InsufficientFunds => "insufficient_funds",
+            Self::LostCard => "lost_card",
+            Self::StolenCard => "stolen_card",
+            Self::ExpiredCard => "expired_card",
+            Self::IncorrectCvc => "incorrect_cvc",
+            Self::ProcessingError => "processing_error",
+            Self::NoSuchToken => "resource_missing",
+        }
+    }
+
+    /// In Stripe's words. Like Stripe, it tells people no more of a lost or stolen card than that it was declined.
+    pub(super) fn decline(self) -> Option<Decline> {
+        let message = match self {
+            Self::Success => return None,
+            Self::GenericDecline | Self::LostCard | Self::StolenCard => "The card was declined",
+            Self::InsufficientFunds => "Insufficient funds",
+            Self::ExpiredCard => "The card has expired",
+            Self::IncorrectCvc => "The card's security code is incorrect",
+            Self::ProcessingError => "An error occurred while processing the card",
+            Self::NoSuchToken => "No such payment method",
+        };
+        Some(Decline {
+            code: self.code().to_owned(),
+            message: message.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cards::{Cvv, Pan};
+
+    #[test]
+    fn a_card_past_its_month_is_expired() {
+        let of = |month, year| {
+            let today = NaiveDate::from_ymd_opt(2026, 7, 31).expect("a date");
+            let card = Card {
+                number: Pan::parse("4242424242424242").expect("a number"),
+                cvv: Cvv::parse("123").expect("a code"),
+                expiry_month: month,
+                expiry_year: year,
+                holder_name: None,
+            };
+            Outcome::of_card(&card, today)
+        };
+        assert_eq!(of(7, 2026), Outcome::Success);
+        assert_eq!(of(6, 2026), Outcome::ExpiredCard);
+        assert_eq!(of(12, 2025), Outcome::ExpiredCard);
+        assert_eq!(of(1, 2027), Outcome::Success);
+    }
+
+    #[test]
+    fn a_token_carries_its_outcome() {
+        for outcome in Outcome::OF_TOKENS {
+            assert_eq!(Outcome::of_token(&outcome.token()), outcome);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The HTTP edge, and the only module that knows actix-web.
+//!
+//! * [`routes`]: every route in one list.
+//! * `payments`, `refunds`, `keys`: handlers that extract, parse, make one call and respond.
+//! * `operations`: health, metrics, and the pages that explain problems.
+//! * [`KeyHeader`] and [`stored_response`]: what an embedding service needs to do the same.
+//! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
+//! * `observe`: request ids, one log line and the metrics of each request.
+
+mod key_header;
+mod keys;
+mod observe;
+mod operations;
+mod payments;
+mod problem;
+mod refunds;
+mod reply;
+mod request;
+mod routes;
+mod stored;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+
+pub use self::key_header::{KEY_HEADER, KeyHeader};
+pub use self::observe::{InFlight, observe};
+pub use self::routes::routes;
+pub use self::stored::{answer_response, stored_response};
+use crate::merchants::Authenticator;
+use crate::payments::Payments;
+
+/// What the handlers work with.
+pub struct Services {
+    /// The payments.
+    pub payments: Payments,
+    /// Who calls.
+    pub authenticator: Authenticator,
+    /// The database, for `/readyz` and the pool's metrics.
+    pub pool: PgPool,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}

@@ -1,0 +1,135 @@
+//! What is seen of each request: its id, one line in the log, and the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+use tokio::sync::Notify;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::KEY_HEADER;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The requests that are being served: a service that stops waits for them.
+#[derive(Clone, Default)]
+pub struct InFlight(Arc<Count>);
+
+#[derive(Default)]
+struct Count {
+    requests: AtomicUsize,
+    none_left: Notify,
+}
+
+impl InFlight {
+    /// Waits until there are none, for at most `patience`. False: some are left.
+    pub async fn drained(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, async {
+            loop {
+                let none_left = self.0.none_left.notified();
+                if self.0.requests.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                none_left.await;
+            }
+        })
+        .await
+        .is_ok()
+    }
+
+    fn enter(&self) -> Served {
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
+        Served(Arc::clone(&self.0))
+    }
+}
+
+struct Served(Arc<Count>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none_left.notify_waiters();
+        }
+    }
+}
+
+/// Middleware around every request.
+pub async fn observe(
+    in_flight: web::Data<InFlight>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let _served = in_flight.enter();
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let key = request.headers().get(KEY_HEADER).cloned();
+    let method = request.method().clone();
+    let span = tracing::info_span!(
+        "request",
+        request_id = request_id.to_str().unwrap_or_default(),
+        merchant_id = tracing::field::Empty,
+    );
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, request_id);
+    // Twice the same header can't be echoed: its reply says so.
+    if let Some(key) = key.filter(|_| method == actix_web::http::Method::POST) {
+        headers.insert(HeaderName::from_static(KEY_HEADER), key);
+    }
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "unmatched".to_owned());
+    let status = response.status().as_u16();
+    let took = started.elapsed();
+    let replayed = response
+        .headers()
+        .get("idempotent-replayed")
+        .and_then(|value| value.to_str().ok());
+    span.in_scope(|| {
+        tracing::info!(%method, route, status, replayed, duration_ms = took.as_secs_f64() * 1e3, "served");
+    });
+    let method = method_label(&method);
+    let status = status.to_string();
+    metrics::counter!("payonce_http_requests_total",
+        "method" => method, "route" => route.clone(), "status" => status.clone())
+    .increment(1);
+    metrics::histogram!("payonce_http_request_seconds",
+        "method" => method, "route" => route, "status" => status)
+    .record(took.as_secs_f64());
+    Ok(response)
+}
+
+/// A client can make up methods; a metric has few.
+fn method_label(method: &actix_web::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// The client's own id, if it is sane: 1–128 letters, digits and `-_.:`. Otherwise a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_sane = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+    };
+    match headers.get(REQUEST_ID).filter(|value| is_sane(value)) {
+        Some(value) => value.clone(),
+        // A UUID is visible ASCII, so it always is a header's value.
+        None => HeaderValue::try_from(Uuid::now_v7().to_string())
+            .unwrap_or(HeaderValue::from_static("-")),
+    }
+}

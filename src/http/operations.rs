@@ -1,0 +1,71 @@
+//! For those who run the service: is it alive, can it work, what does it count, and what does a problem mean.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::ContentType;
+use actix_web::web::{Data, Path};
+use serde_json::json;
+
+use super::Services;
+use crate::problem::{Code, Problem};
+
+/// A probe waits at most this long for the database.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
+    let pool = services.pool.clone();
+    let probe = services.payments.engine().run(async move {
+        let asked = sqlx::query("select 1").execute(&pool);
+        tokio::time::timeout(PROBE_TIMEOUT, asked)
+            .await
+            .is_ok_and(|answer| answer.is_ok())
+    });
+    if probe.await.unwrap_or(false) {
+        HttpResponse::Ok().json(json!({"status": "ok", "database": "ok"}))
+    } else {
+        HttpResponse::ServiceUnavailable()
+            .insert_header(("retry-after", 1))
+            .json(json!({"status": "unavailable", "database": "unreachable"}))
+    }
+}
+
+pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
+    let pool = &services.pool;
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    metrics::gauge!("payonce_database_connections").set(pool.size());
+    metrics::gauge!("payonce_database_connections_idle").set(idle);
+    let engine = services.payments.engine().clone();
+    let counting = services
+        .payments
+        .engine()
+        .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.unsettled()).await });
+    // Without its database the service still shows what it counted itself.
+    if let Ok(Ok(Ok((count, oldest)))) = counting.await {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metrics::gauge!("payonce_keys_processing").set(count);
+        metrics::gauge!("payonce_keys_oldest_processing_seconds").set(oldest.as_secs_f64());
+    }
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(services.metrics.render())
+}
+
+pub(super) async fn explain_problem(slug: Path<String>) -> Result<HttpResponse, Problem> {
+    let code = Code::from_slug(&slug)
+        .ok_or_else(|| Problem::new(Code::NotFound, "there is no such problem"))?;
+    let (slug, title, status) = (code.slug(), code.title(), code.status());
+    let (advice, retry) = (code.advice(), code.retry().as_str());
+    Ok(HttpResponse::Ok()
+        .content_type(ContentType::html())
+        .body(format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{slug}</title>\n\
+         <h1>{title}</h1>\n<p><code>{slug}</code>, status {status}, \
+         <code>retry: {retry}</code></p>\n<p>{advice}</p>\n</html>\n"
+        )))
+}

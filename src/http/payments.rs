@@ -1,0 +1,184 @@
+//! `/v1/payments`
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path, Query};
+use serde::{Deserialize, Serialize};
+
+use super::request::{Caller, Keyed};
+use super::{Services, reply};
+use crate::input::FieldError;
+use crate::payments::{
+    CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
+    PaymentState,
+};
+use crate::problem::Problem;
+
+pub(super) async fn create(
+    services: Data<Services>,
+    request: Keyed,
+) -> Result<HttpResponse, Problem> {
+    let Keyed {
+        merchant_id,
+        key,
+        wait,
+        body,
+    } = request;
+    let payment = NewPayment::parse(&body)?;
+    if let Some(reply) = services
+        .payments
+        .recall_created(&merchant_id, &key, &payment)?
+    {
+        return reply::keyed(Ok(reply));
+    }
+    let payments = services.payments.clone();
+    let create = async move { payments.create(&merchant_id, key, &payment, wait).await };
+    reply::keyed(services.payments.engine().run(create).await?)
+}
+
+pub(super) async fn capture(
+    services: Data<Services>,
+    payment_id: Path<String>,
+    request: Keyed,
+) -> Result<HttpResponse, Problem> {
+    let Keyed {
+        merchant_id,
+        key,
+        wait,
+        body,
+    } = request;
+    let capture = CaptureRequest::parse(&body)?;
+    let payments = services.payments.clone();
+    let capture = async move {
+        payments
+            .capture(&merchant_id, key, &payment_id, &capture, wait)
+            .await
+    };
+    reply::keyed(services.payments.engine().run(capture).await?)
+}
+
+pub(super) async fn cancel(
+    services: Data<Services>,
+    payment_id: Path<String>,
+    request: Keyed,
+) -> Result<HttpResponse, Problem> {
+    let Keyed {
+        merchant_id,
+        key,
+        wait,
+        body,
+    } = request;
+    let cancel = CancelRequest::parse(&body)?;
+    let payments = services.payments.clone();
+    let cancel = async move {
+        payments
+            .cancel(&merchant_id, key, &payment_id, &cancel, wait)
+            .await
+    };
+    reply::keyed(services.payments.engine().run(cancel).await?)
+}
+
+pub(super) async fn get(
+    services: Data<Services>,
+    payment_id: Path<String>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    let payments = services.payments.clone();
+    let find = async move { payments.find(&caller.merchant_id, &payment_id).await };
+    let payment = services.payments.engine().run(find).await??;
+    Ok(HttpResponse::Ok().json(payment))
+}
+
+/// The query of a list, as text: every mistake in it is told by its name.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+    state: Option<String>,
+    customer_id: Option<String>,
+}
+
+const DEFAULT_LIMIT: u16 = 20;
+const MAX_LIMIT: u16 = 100;
+
+impl ListQuery {
+    fn validate(self) -> Result<(PaymentFilter, u16), PaymentError> {
+        let mut errors = Vec::new();
+        let mut reject = |field: &str, message: String| {
+            errors.push(FieldError {
+                field: field.to_owned(),
+                message,
+            })
+        };
+        let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| {
+            limit
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        });
+        if limit.is_none() {
+            reject(
+                "limit",
+                format!("must be a whole number from 1 to {MAX_LIMIT}"),
+            );
+        }
+        let state = self.state.as_deref().map(PaymentState::from_name);
+        if state == Some(None) {
+            let names: Vec<&str> = PaymentState::ALL
+                .iter()
+                .map(|state| state.as_str())
+                .collect();
+            reject("state", format!("must be one of {}", names.join(", ")));
+        }
+        let is_id = |id: &str| {
+            id.len() <= 64 && id.starts_with("pay_") && id.bytes().all(|b| b.is_ascii_graphic())
+        };
+        if self.cursor.as_deref().is_some_and(|cursor| !is_id(cursor)) {
+            reject(
+                "cursor",
+                "must be the nextCursor of an earlier page".to_owned(),
+            );
+        }
+        if self
+            .customer_id
+            .as_deref()
+            .is_some_and(|id| id.contains('\0'))
+        {
+            reject("customerId", "must not contain a NUL character".to_owned());
+        }
+        if !errors.is_empty() {
+            return Err(PaymentError::Invalid(errors));
+        }
+        let filter = PaymentFilter {
+            before: self.cursor,
+            state: state.flatten(),
+            customer_id: self.customer_id,
+        };
+        Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageView {
+    data: Vec<Payment>,
+    next_cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    services: Data<Services>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (filter, limit) = query.into_inner().validate()?;
+    let payments = services.payments.clone();
+    let list = async move { payments.list(&caller.merchant_id, &filter, limit).await };
+    let Page {
+        payments,
+        next_cursor,
+    } = services.payments.engine().run(list).await??;
+    Ok(HttpResponse::Ok().json(PageView {
+        data: payments,
+        next_cursor,
+    }))
+}

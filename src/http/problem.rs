@@ -1,0 +1,143 @@
+//! Problems as responses, and errors as problems: where a cause from inside ends, in the log.
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use chrono::SecondsFormat;
+
+use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
+use crate::input::InputError;
+use crate::payments::PaymentError;
+use crate::problem::{CONTENT_TYPE, Code, Problem};
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.slug(), self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if self.code == Code::Unauthorized {
+            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        response.body(self.body())
+    }
+}
+
+impl From<InputError> for Problem {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Malformed(_) => Self::new(Code::MalformedJson, error.to_string()),
+            InputError::Invalid(errors) => invalid(&errors),
+        }
+    }
+}
+
+fn invalid(errors: &[crate::input::FieldError]) -> Problem {
+    let detail = match errors {
+        [one] => format!("{} {}", one.field, one.message),
+        many => format!("{} fields are not valid", many.len()),
+    };
+    let errors = errors
+        .iter()
+        .map(|error| serde_json::json!({"field": error.field, "message": error.message}));
+    Problem::new(Code::ValidationFailed, detail).with("errors", errors.collect::<Vec<_>>())
+}
+
+impl From<PaymentError> for Problem {
+    fn from(error: PaymentError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PaymentError::Invalid(errors) => invalid(&errors),
+            PaymentError::NotFound(_) => Self::new(Code::NotFound, detail),
+            PaymentError::InUse { retry_after } => {
+                let problem = Self::new(Code::IdempotencyKeyInUse, detail);
+                Self {
+                    retry_after_seconds: Some(retry_after.as_secs().max(1)),
+                    ..problem
+                }
+            }
+            PaymentError::Reused(mismatch) => reused(&mismatch, detail),
+            PaymentError::Expired {
+                resource_id,
+                created_at,
+            } => {
+                let created_at = created_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                Self::new(Code::IdempotencyKeyExpired, detail)
+                    .with("resourceId", resource_id)
+                    .with("createdAt", created_at)
+            }
+            PaymentError::GatewayUnavailable => Self::new(Code::GatewayUnavailable, detail),
+            PaymentError::Engine(error) => error.into(),
+        }
+    }
+}
+
+/// How much of a fingerprint is shown: enough to tell two apart.
+pub(super) const SHOWN_DIGITS: usize = 16;
+
+fn reused(mismatch: &Mismatch, detail: String) -> Problem {
+    let shown = |hash: &str| hash.get(..SHOWN_DIGITS).unwrap_or_default().to_owned();
+    Problem::new(Code::IdempotencyKeyReused, detail)
+        .with("expectedHash", shown(&mismatch.expected_hash))
+        .with("actualHash", shown(&mismatch.actual_hash))
+        .with("changed", mismatch.changed.clone())
+}
+
+impl From<IdempotencyError> for Problem {
+    fn from(error: IdempotencyError) -> Self {
+        match error {
+            IdempotencyError::FingerprintMismatch {
+                expected_hash,
+                actual_hash,
+                changed,
+            } => PaymentError::Reused(Mismatch {
+                expected_hash,
+                actual_hash,
+                changed,
+            })
+            .into(),
+            IdempotencyError::InProgress { retry_after } => {
+                PaymentError::InUse { retry_after }.into()
+            }
+            IdempotencyError::Expired {
+                resource_id,
+                created_at,
+            } => PaymentError::Expired {
+                resource_id,
+                created_at,
+            }
+            .into(),
+            IdempotencyError::OutcomeUnknown(cause) => {
+                tracing::error!(error = %chain(&cause), "the database was lost while an outcome was being stored");
+                Self::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title())
+            }
+            IdempotencyError::Overloaded => Self::new(Code::Overloaded, Code::Overloaded.title()),
+            error if error.database_error().is_some_and(is_transient) => {
+                tracing::error!(error = %chain(&error), "the database cannot be reached");
+                Self::new(Code::DatabaseUnavailable, Code::DatabaseUnavailable.title())
+            }
+            error => {
+                tracing::error!(error = %chain(&error), "a request failed inside");
+                Self::new(Code::Internal, Code::Internal.title())
+            }
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

@@ -1,0 +1,57 @@
+//! `/v1/payments/{id}/refunds` and `/v1/refunds`
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path};
+
+use super::request::{Caller, Keyed};
+use super::{Services, reply};
+use crate::payments::RefundRequest;
+use crate::problem::Problem;
+
+pub(super) async fn create(
+    services: Data<Services>,
+    payment_id: Path<String>,
+    request: Keyed,
+) -> Result<HttpResponse, Problem> {
+    let Keyed {
+        merchant_id,
+        key,
+        wait,
+        body,
+    } = request;
+    let refund = RefundRequest::parse(&body)?;
+    let payments = services.payments.clone();
+    let refund = async move {
+        payments
+            .refund(&merchant_id, key, &payment_id, &refund, wait)
+            .await
+    };
+    reply::keyed(services.payments.engine().run(refund).await?)
+}
+
+pub(super) async fn get(
+    services: Data<Services>,
+    refund_id: Path<String>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    let payments = services.payments.clone();
+    let find = async move { payments.find_refund(&caller.merchant_id, &refund_id).await };
+    let refund = services.payments.engine().run(find).await??;
+    Ok(HttpResponse::Ok().json(refund))
+}
+
+pub(super) async fn list(
+    services: Data<Services>,
+    payment_id: Path<String>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    let payments = services.payments.clone();
+    let list = async move {
+        payments
+            .list_refunds(&caller.merchant_id, &payment_id)
+            .await
+    };
+    let refunds = services.payments.engine().run(list).await??;
+    // One page: a payment has few refunds. The shape is the other list's.
+    Ok(HttpResponse::Ok().json(serde_json::json!({"data": refunds, "nextCursor": null})))
+}

@@ -1,0 +1,192 @@
+//! What is asked of every request before its handler sees it, always in the same order: who calls, whether it can read our
+//! answers, its key, its body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::{FromRequest, HttpRequest, dev};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::{KeyHeader, Services};
+use crate::idempotency::{IdempotencyKey, Wait};
+use crate::problem::{Code, Problem};
+
+/// The largest body, in bytes.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// A merchant that has shown its API key.
+pub(super) struct Caller {
+    pub(super) merchant_id: Arc<str>,
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { authenticate(&request).await })
+    }
+}
+
+async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
+    let unauthorized = || Problem::new(Code::Unauthorized, Code::Unauthorized.title());
+    let services = services(request)?;
+    let api_key = bearer(request.headers())
+        .ok_or_else(unauthorized)?
+        .to_owned();
+    let authenticator = services.authenticator.clone();
+    // In a task of the engine's runtime: its connections live there.
+    let found = services
+        .payments
+        .engine()
+        .run(async move { authenticator.authenticate(&api_key).await });
+    let merchant_id = found
+        .await?
+        .map_err(crate::idempotency::IdempotencyError::Database)?;
+    let merchant_id = merchant_id.ok_or_else(unauthorized)?;
+    tracing::Span::current().record("merchant_id", &*merchant_id);
+    check_accept(request.headers())?;
+    Ok(Caller { merchant_id })
+}
+
+fn services(request: &HttpRequest) -> Result<&Data<Services>, Problem> {
+    request
+        .app_data::<Data<Services>>()
+        .ok_or_else(|| Problem::new(Code::Internal, Code::Internal.title()))
+}
+
+/// RFC 6750, 2.1. The scheme's case makes no difference (RFC 9110, 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION);
+    let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+        .then_some(token)
+}
+
+/// RFC 9110, 12.5.1, as far as a service needs it that answers in JSON alone.
+fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+    const READABLE: [&str; 4] = [
+        "*/*",
+        "application/*",
+        "application/json",
+        "application/problem+json",
+    ];
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').map(str::trim))
+        .map(|mut parts| {
+            (
+                parts.next().unwrap_or_default().to_ascii_lowercase(),
+                parts.any(is_zero_quality),
+            )
+        })
+        .peekable();
+    if ranges.peek().is_none()
+        || ranges.any(|(range, refused)| !refused && READABLE.contains(&range.as_str()))
+    {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::NotAcceptable,
+        Code::NotAcceptable.title(),
+    ))
+}
+
+fn is_zero_quality(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0)
+    })
+}
+
+/// A POST with all that it needs.
+pub(super) struct Keyed {
+    pub(super) merchant_id: Arc<str>,
+    pub(super) key: IdempotencyKey,
+    pub(super) wait: Wait,
+    pub(super) body: Bytes,
+}
+
+impl FromRequest for Keyed {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = Payload::from_request(&request, payload).into_inner();
+        Box::pin(async move {
+            let Caller { merchant_id } = authenticate(&request).await?;
+            let KeyHeader(key) = KeyHeader::read(request.headers())?;
+            let payload = payload
+                .map_err(|_| Problem::new(Code::MalformedJson, "the body cannot be read"))?;
+            let body = read_body(&request, payload).await?;
+            let wait = preferred_wait(request.headers());
+            Ok(Self {
+                merchant_id,
+                key,
+                wait,
+                body,
+            })
+        })
+    }
+}
+
+async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(Code::PayloadTooLarge, Code::PayloadTooLarge.title());
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some() && !is_json(content_type) {
+        return Err(unsupported_media_type());
+    }
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Code::MalformedJson, "the body was cut off"))?;
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if content_type.is_none() && !body.is_empty() {
+        return Err(unsupported_media_type());
+    }
+    Ok(body.freeze())
+}
+
+fn unsupported_media_type() -> Problem {
+    Problem::new(
+        Code::UnsupportedMediaType,
+        Code::UnsupportedMediaType.title(),
+    )
+}
+
+/// `application/json`, with or without parameters.
+fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
+    content_type
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// RFC 7240, 4.3: `Prefer: wait=N`, in seconds. A preference that cannot be read is ignored, as that RFC asks.
+fn preferred_wait(headers: &HeaderMap) -> Wait {
+    headers
+        .get_all("prefer")
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|preference| preference.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
+        .map_or(Wait::Configured, |seconds| {
+            Wait::AtMost(Duration::from_secs(seconds))
+        })
+}

@@ -1,0 +1,796 @@
+//! The engine: who executes a request, and what everybody else is told.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection, PgPool};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::config::IdempotencyConfig;
+use super::error::{IdempotencyError, may_have_committed};
+use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer};
+use super::flights::{Boarding, Flight, Flights};
+use super::gate::{Claim, Gate, Permit, Plan};
+use super::key::ScopedKey;
+use super::record::{Answer, Outcome};
+use super::replays::{Replays, until};
+use super::store::{self, Abandoned, Inserted, NewKey, SeenKey, Standing};
+use super::transaction::{Transaction, lend};
+
+/// When a duplicate that found the first still at work should come back: by then most gateways have answered.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a key may be found in use and then gone before this request gives its place up. Each turn needs somebody else's
+/// release in between.
+const MAX_TURNS: u32 = 20;
+
+/// How long a lost database is asked again what became of a commit.
+pub(super) const READ_BACK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The engine. Cloning it is cheap and gives the same engine; each process of a service has one.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    pool: PgPool,
+    config: IdempotencyConfig,
+    signer: Signer,
+    owner: Uuid,
+    flights: Flights,
+    replays: Replays,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+/// How long a duplicate waits for the first request's outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// As configured: [`IdempotencyConfig::patience`].
+    #[default]
+    Configured,
+    /// Not longer than this, nor than configured.
+    AtMost(Duration),
+}
+
+/// How a first request takes its key. The engine asks; what is written beside the key is the implementor's.
+pub trait Claimant<T> {
+    /// Inserts the key, and all that belongs to it, in one commit.
+    fn try_claim(
+        &mut self,
+        key: NewKey,
+    ) -> impl Future<Output = Result<Attempt<T>, IdempotencyError>> + Send;
+
+    /// What the key made, where its record is gone.
+    fn remembered(
+        &mut self,
+        scope: &ScopedKey,
+    ) -> impl Future<Output = Result<Option<Remembered>, IdempotencyError>> + Send;
+}
+
+/// What came of an attempt to take a key.
+pub enum Attempt<T> {
+    /// It is ours, in `PROCESSING`.
+    Claimed {
+        /// The key's moments.
+        inserted: Inserted,
+        /// What is being made or changed.
+        resource_id: String,
+        /// What the caller needs for the call.
+        work: T,
+    },
+    /// It is ours, and final.
+    Finished(Answer),
+    /// What it makes was made long ago.
+    Expired(Remembered),
+    /// It is in use, or its record is gone while what it made is there.
+    InUse,
+}
+
+/// What a key made, as the caller's own tables remember it.
+pub struct Remembered {
+    /// Its id.
+    pub resource_id: String,
+    /// When it was made.
+    pub created_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl Engine {
+    /// Starts an engine on the caller's database, whose schema has this crate's migrations.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime: transactions run in tasks of the one it was started in.
+    pub fn new(pool: PgPool, config: IdempotencyConfig, secrets: &FingerprintSecrets) -> Self {
+        let shared = Shared {
+            pool,
+            config,
+            signer: Signer::new(secrets),
+            owner: Uuid::now_v7(),
+            flights: Flights::new(),
+            replays: Replays::new(),
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+        };
+        let engine = Self(Arc::new(shared));
+        engine.renew_leases_while_alive();
+        engine
+    }
+
+    /// Runs `work` once for this key, in one transaction, and gives everybody the answer it made.
+    ///
+    /// `work` gets the open transaction; what it writes commits together with the key and the answer. On
+    /// [`Outcome::Failed`] its writes are undone and the answer is stored all the same. On `Err` nothing is stored, and
+    /// the key may be used again. Begin, work and commit run in a task of their own: dropping this future stops nothing.
+    ///
+    /// ```no_run
+    /// # use payonce::idempotency::*;
+    /// # async fn order(engine: Engine, scoped_key: ScopedKey) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = serde_json::json!({"sku": "tea", "quantity": 2});
+    /// let answer = engine
+    ///     .execute(&scoped_key, &request, async |mut tx| {
+    ///         sqlx::query("insert into orders (sku, quantity) values ('tea', 2)").execute(&mut *tx).await?;
+    ///         StoredResponse::json(201, &"ordered").map(Outcome::Completed).map_err(sqlx::Error::decode)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(answer.response.status, 201);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn execute<E, F, Fut>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        work: F,
+    ) -> Result<Answer, IdempotencyError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
+    {
+        let plan = move |tx| {
+            let outcome = work(tx);
+            async move {
+                outcome.await.map(|outcome| Plan::Finish {
+                    resource_id: None,
+                    outcome,
+                })
+            }
+        };
+        match self
+            .claim::<std::convert::Infallible, E, _, _>(key, request, Wait::Configured, plan)
+            .await?
+        {
+            Gate::Done(answer) | Gate::Replay(answer) => Ok(answer),
+            Gate::Mine {
+                work: Some(never), ..
+            } => match never {},
+            // A key of another service's two-phase operation; its own recovery settles it.
+            Gate::Mine { work: None, .. } => Err(IdempotencyError::InProgress {
+                retry_after: RETRY_AFTER,
+            }),
+            Gate::InProgress { retry_after } => Err(IdempotencyError::InProgress { retry_after }),
+            Gate::Mismatch(mismatch) => Err(IdempotencyError::FingerprintMismatch {
+                expected_hash: mismatch.expected_hash,
+                actual_hash: mismatch.actual_hash,
+                changed: mismatch.changed,
+            }),
+            Gate::Expired {
+                resource_id,
+                created_at,
+            } => Err(IdempotencyError::Expired {
+                resource_id,
+                created_at,
+            }),
+        }
+    }
+
+    /// The first of two phases: takes the key, and commits what is about to be done together with it.
+    ///
+    /// `plan` gets the open transaction and says what is to happen; see [`Plan`]. It must not wait for anything but the
+    /// database. Whoever gets [`Gate::Mine`] makes the call and then settles.
+    pub async fn claim<T, E, F, Fut>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        wait: Wait,
+        plan: F,
+    ) -> Result<Gate<T>, IdempotencyError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+    {
+        let claimant = PlannedClaim {
+            engine: self.clone(),
+            plan: Some(plan),
+        };
+        self.enter(key, request, wait, claimant).await
+    }
+
+    /// The way through the gate that all operations share.
+    pub async fn enter<T>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        wait: Wait,
+        mut claimant: impl Claimant<T>,
+    ) -> Result<Gate<T>, IdempotencyError> {
+        let fingerprints = self.0.signer.sign(key, request)?;
+        let mut visit = Visit::new(self, key, fingerprints, wait);
+        if let Some(gate) = self.recall_as(key, &visit.fingerprints) {
+            visit.count(&gate);
+            return Ok(gate);
+        }
+        let gate = loop {
+            match self.0.flights.board(key, visit.fingerprints.current()) {
+                Boarding::Leader(flight) => {
+                    break self.lead(&mut visit, flight, &mut claimant).await?;
+                }
+                Boarding::Follower(mut leader) => {
+                    if let Some(mismatch) = visit.fingerprints.compare(&leader.fingerprint) {
+                        break Gate::Mismatch(mismatch);
+                    }
+                    visit.waited = true;
+                    match timeout_at(visit.deadline, leader.landed()).await {
+                        Ok(Some(answer)) => break Gate::Replay(answer),
+                        Ok(None) => {}
+                        Err(_) => {
+                            break Gate::InProgress {
+                                retry_after: RETRY_AFTER,
+                            };
+                        }
+                    }
+                }
+            }
+        };
+        visit.count(&gate);
+        Ok(gate)
+    }
+
+    /// What the replay cache knows of the key, without asking anybody. [`Engine::enter`] looks there first, too: this is for
+    /// callers that would otherwise start a task for it.
+    pub fn recall(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+    ) -> Result<Option<Gate<std::convert::Infallible>>, IdempotencyError> {
+        let fingerprints = self.0.signer.sign(key, request)?;
+        let gate = self.recall_as(key, &fingerprints);
+        if let Some(gate) = &gate {
+            count(key, gate, None);
+        }
+        Ok(gate)
+    }
+
+    fn recall_as<T>(&self, key: &ScopedKey, fingerprints: &Fingerprints) -> Option<Gate<T>> {
+        let kept = self.0.replays.get(key)?;
+        Some(match fingerprints.compare(&kept.fingerprint) {
+            None => Gate::Replay(kept.answer.clone()),
+            Some(mismatch) => Gate::Mismatch(mismatch),
+        })
+    }
+
+    /// Keeps a final answer for replays.
+    pub(super) fn keep(
+        &self,
+        key: &ScopedKey,
+        fingerprint: &Fingerprint,
+        answer: &Answer,
+        until: Instant,
+    ) {
+        self.0.replays.keep(key, fingerprint, answer, until);
+    }
+
+    /// Asks the database, for this request and all that follow it.
+    async fn lead<T>(
+        &self,
+        visit: &mut Visit<'_>,
+        flight: Flight,
+        claimant: &mut impl Claimant<T>,
+    ) -> Result<Gate<T>, IdempotencyError> {
+        for _ in 0..MAX_TURNS {
+            let sent = Instant::now();
+            let attempt = match claimant.try_claim(visit.new_key(self)).await {
+                Ok(attempt) => attempt,
+                // The row is held by a transaction that is at work on it.
+                Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
+                Err(error) => return Err(error),
+            };
+            match attempt {
+                Attempt::Claimed {
+                    inserted,
+                    resource_id,
+                    work,
+                } => {
+                    let claim = Claim {
+                        scope: visit.key.clone(),
+                        attempt: 1,
+                        resource_id,
+                        created_at: inserted.created_at,
+                        expires_at: inserted.expires_at,
+                        age: Duration::ZERO,
+                    };
+                    let fingerprint = visit.fingerprints.current().clone();
+                    let permit = self.permit(claim, flight, fingerprint, sent);
+                    return Ok(Gate::Mine {
+                        permit,
+                        work: Some(work),
+                    });
+                }
+                Attempt::Finished(answer) => {
+                    let until = until(sent, self.0.config.ttl);
+                    self.keep(visit.key, visit.fingerprints.current(), &answer, until);
+                    flight.land(&answer);
+                    return Ok(Gate::Done(answer));
+                }
+                Attempt::Expired(Remembered {
+                    resource_id,
+                    created_at,
+                }) => {
+                    return Ok(Gate::Expired {
+                        resource_id,
+                        created_at,
+                    });
+                }
+                Attempt::InUse => {}
+            }
+            match self.meet(visit).await? {
+                Met::Answer(answer, until) => {
+                    self.keep(visit.key, visit.fingerprints.current(), &answer, until);
+                    flight.land(&answer);
+                    return Ok(Gate::Replay(answer));
+                }
+                Met::Mismatch(mismatch) => return Ok(Gate::Mismatch(mismatch)),
+                Met::TakenOver(claim, sent) => {
+                    let fingerprint = visit.fingerprints.current().clone();
+                    let permit = self.permit(claim, flight, fingerprint, sent);
+                    return Ok(Gate::Mine { permit, work: None });
+                }
+                Met::StillAtWork => break,
+                Met::Nobody => {
+                    if let Some(Remembered {
+                        resource_id,
+                        created_at,
+                    }) = claimant.remembered(visit.key).await?
+                    {
+                        return Ok(Gate::Expired {
+                            resource_id,
+                            created_at,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Gate::InProgress {
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Meets the record that is in this request's way: replays it, refuses, takes over, or waits without a connection.
+    async fn meet(&self, visit: &mut Visit<'_>) -> Result<Met, IdempotencyError> {
+        loop {
+            let mut connection = self.0.pool.acquire().await?;
+            let sent = Instant::now();
+            let Some(seen) = store::see_key(&mut connection, visit.key).await? else {
+                return Ok(Met::Nobody);
+            };
+            if matches!(seen.standing, Standing::PastItsTime) {
+                return Ok(Met::Nobody);
+            }
+            if let Some(mismatch) = visit.fingerprints.compare(&seen.fingerprint) {
+                return Ok(Met::Mismatch(mismatch));
+            }
+            if let Some(answer) = seen.answer() {
+                return Ok(Met::Answer(answer, until(sent, seen.left)));
+            }
+            if matches!(seen.standing, Standing::Abandoned) {
+                let taken = store::take_over(
+                    &mut connection,
+                    visit.key,
+                    self.0.owner,
+                    self.0.config.lock_timeout,
+                );
+                if let Some(taken) = taken.await? {
+                    return Ok(Met::TakenOver(taken, sent));
+                }
+            }
+            drop(connection);
+            visit.waited = true;
+            let next = Instant::now() + self.0.config.retry_interval;
+            if next > visit.deadline {
+                return Ok(Met::StillAtWork);
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    fn permit(
+        &self,
+        claim: Claim,
+        flight: Flight,
+        fingerprint: Fingerprint,
+        sent: Instant,
+    ) -> Permit {
+        flight.claimed();
+        let lifetime = (claim.expires_at - claim.created_at)
+            .to_std()
+            .unwrap_or_default();
+        let until = until(sent, lifetime.saturating_sub(claim.age));
+        Permit {
+            claim,
+            flight,
+            fingerprint,
+            until,
+        }
+    }
+
+    /// Takes over a claim whose owner has been silent for its whole lease. `None`: it is somebody's, here or elsewhere, or
+    /// it is final.
+    pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
+        let mut connection = self.0.pool.acquire().await?;
+        let Some(seen) = store::see_key(&mut connection, key).await? else {
+            return Ok(None);
+        };
+        let Boarding::Leader(flight) = self.0.flights.board(key, &seen.fingerprint) else {
+            return Ok(None);
+        };
+        let sent = Instant::now();
+        let taken = store::take_over(
+            &mut connection,
+            key,
+            self.0.owner,
+            self.0.config.lock_timeout,
+        )
+        .await?;
+        Ok(taken.map(|claim| self.permit(claim, flight, seen.fingerprint, sent)))
+    }
+
+    /// Keys that can be taken over, oldest first, `limit` at most, from the one after `after` on.
+    pub async fn abandoned(
+        &self,
+        after: Option<&Abandoned>,
+        limit: u32,
+    ) -> Result<Vec<Abandoned>, IdempotencyError> {
+        let mut connection = self.0.pool.acquire().await?;
+        Ok(store::list_abandoned(&mut connection, after, limit.into()).await?)
+    }
+
+    /// How many keys are in `PROCESSING`, and for how long the oldest has been.
+    pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
+        let mut connection = self.0.pool.acquire().await?;
+        let (count, seconds) = store::count_unsettled(&mut connection).await?;
+        Ok((
+            count.unsigned_abs(),
+            Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+        ))
+    }
+
+    /// The settings that it runs with.
+    pub fn config(&self) -> &IdempotencyConfig {
+        &self.0.config
+    }
+
+    /// Who this engine is, as `idempotency_keys.owner` has it.
+    pub fn owner(&self) -> Uuid {
+        self.0.owner
+    }
+
+    /// The database that it works on.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    /// Runs a future in a task of the engine's runtime, which nothing but the end of the process stops. A panic in it becomes
+    /// an error.
+    pub async fn run<T, Fut>(&self, future: Fut) -> Result<T, IdempotencyError>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+    {
+        let task = self.0.tasks.spawn_on(future, &self.0.runtime);
+        task.await
+            .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
+    }
+
+    /// Runs a future on the engine's runtime for as long as the process lives, or until it ends by itself.
+    pub(super) fn spawn_background(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(future);
+    }
+
+    /// Waits until all tasks have ended. Call it when no further requests come.
+    pub async fn finish(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn renew_leases_while_alive(&self) {
+        let shared = Arc::downgrade(&self.0);
+        let mut ticks = {
+            let _entered = self.0.runtime.enter();
+            interval((self.0.config.lock_timeout / 4).max(Duration::from_millis(10)))
+        };
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.0.runtime.spawn(async move {
+            loop {
+                ticks.tick().await;
+                let Some(shared) = shared.upgrade() else { return };
+                if let Err(error) = Self(shared).renew_leases().await {
+                    tracing::warn!(%error, "leases could not be renewed; their claims may be taken over");
+                }
+            }
+        });
+    }
+
+    /// Gives all claims at work here their full lease again, in one statement. Younger ones have most of their first left.
+    async fn renew_leases(&self) -> sqlx::Result<u64> {
+        let due = self
+            .0
+            .flights
+            .claimed_longer_than(self.0.config.lock_timeout / 4);
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let mut connection = self.0.pool.acquire().await?;
+        store::renew_leases(
+            &mut connection,
+            self.0.owner,
+            &due,
+            self.0.config.lock_timeout,
+        )
+        .await
+    }
+
+    /// Locks the key's row and reads it, which waits for a commit that may still be under way. For as long as the database
+    /// can't be asked, it is asked again, up to [`READ_BACK_PATIENCE`].
+    pub(super) async fn read_back(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
+        let deadline = Instant::now() + READ_BACK_PATIENCE;
+        loop {
+            match self.read_locked(key).await {
+                Err(error) if super::is_transient(&error) => {
+                    let next = Instant::now() + self.0.config.retry_interval;
+                    if next > deadline {
+                        return Err(error);
+                    }
+                    sleep_until(next).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// What became of a claim whose commit's answer was lost: its moments, if it is there. Only this claim has its owner and
+    /// its resource.
+    pub async fn claimed_after_all(
+        &self,
+        key: &NewKey,
+        resource_id: &str,
+    ) -> Result<Option<Inserted>, IdempotencyError> {
+        let seen = self.read_back(&key.scope).await?;
+        Ok(seen
+            .filter(|seen| seen.owner == key.owner && seen.attempt == 1)
+            .filter(|seen| seen.resource_id.as_deref() == Some(resource_id))
+            .map(|seen| Inserted {
+                created_at: seen.created_at,
+                expires_at: seen.expires_at,
+            }))
+    }
+
+    async fn read_locked(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
+        let mut connection = self.0.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let seen = store::lock_key(&mut transaction, key).await?;
+        transaction.rollback().await?;
+        Ok(seen)
+    }
+}
+
+/// What a request met in the database.
+enum Met {
+    /// Until when it may be kept.
+    Answer(Answer, Instant),
+    Mismatch(super::Mismatch),
+    /// When it was asked for.
+    TakenOver(Claim, Instant),
+    StillAtWork,
+    Nobody,
+}
+
+/// One request at the gate.
+struct Visit<'a> {
+    key: &'a ScopedKey,
+    fingerprints: Fingerprints,
+    deadline: Instant,
+    arrived: Instant,
+    waited: bool,
+}
+
+impl<'a> Visit<'a> {
+    fn new(engine: &Engine, key: &'a ScopedKey, fingerprints: Fingerprints, wait: Wait) -> Self {
+        let patience = match wait {
+            Wait::Configured => engine.0.config.patience(),
+            Wait::AtMost(most) => most.min(engine.0.config.patience()),
+        };
+        let arrived = Instant::now();
+        Self {
+            key,
+            fingerprints,
+            deadline: arrived + patience,
+            arrived,
+            waited: false,
+        }
+    }
+
+    fn new_key(&self, engine: &Engine) -> NewKey {
+        NewKey {
+            scope: self.key.clone(),
+            fingerprint: self.fingerprints.current().clone(),
+            owner: engine.0.owner,
+            lock_timeout: engine.0.config.lock_timeout,
+            ttl: engine.0.config.ttl,
+        }
+    }
+
+    fn count<T>(&self, gate: &Gate<T>) {
+        count(self.key, gate, self.waited.then(|| self.arrived.elapsed()));
+    }
+}
+
+fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
+    let result = match gate {
+        Gate::Mine { work: Some(_), .. } | Gate::Done(_) => "miss",
+        Gate::Mine { work: None, .. } => "takeover",
+        Gate::Replay(_) if waited.is_some() => "waited",
+        Gate::Replay(_) | Gate::Expired { .. } => "hit",
+        Gate::Mismatch(_) => "mismatch",
+        Gate::InProgress { .. } => "in_use",
+    };
+    let operation = key.operation.clone();
+    metrics::counter!("payonce_idempotency_checks_total", "operation" => operation, "result" => result)
+        .increment(1);
+    if let Some(waited) = waited {
+        metrics::histogram!("payonce_idempotency_wait_seconds").record(waited.as_secs_f64());
+    }
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code == "55P03")
+}
+
+/// The claim of one transaction of its own, in which the caller plans.
+struct PlannedClaim<F> {
+    engine: Engine,
+    /// `None` once it ran, after which there is no second attempt.
+    plan: Option<F>,
+}
+
+impl<T, E, F, Fut> Claimant<T> for PlannedClaim<F>
+where
+    T: Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: FnOnce(Transaction) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+{
+    async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<T>, IdempotencyError> {
+        let Some(plan) = self.plan.take() else {
+            return Err(IdempotencyError::Aborted("its plan has run already"));
+        };
+        let engine = self.engine.clone();
+        let (attempt, unused) = self
+            .engine
+            .run(async move { claim_and_plan(&engine, key, plan).await })
+            .await??;
+        self.plan = unused;
+        Ok(attempt)
+    }
+
+    async fn remembered(&mut self, _: &ScopedKey) -> Result<Option<Remembered>, IdempotencyError> {
+        // The plan looks for itself, and says `Plan::Expired`.
+        Ok(None)
+    }
+}
+
+/// One transaction: the key, the caller's writes and, where the outcome is known, the answer. Gives the plan back where the
+/// key was in use.
+async fn claim_and_plan<T, E, F, Fut>(
+    engine: &Engine,
+    key: NewKey,
+    plan: F,
+) -> Result<(Attempt<T>, Option<F>), IdempotencyError>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: FnOnce(Transaction) -> Fut,
+    Fut: Future<Output = Result<Plan<T>, E>>,
+{
+    let mut transaction = engine.0.pool.begin().await?;
+    let Some(inserted) = store::insert_key(&mut transaction, &key).await? else {
+        transaction.rollback().await?;
+        return Ok((Attempt::InUse, Some(plan)));
+    };
+    sqlx::raw_sql("savepoint payonce_work")
+        .execute(&mut *transaction)
+        .await?;
+    let (mut transaction, planned) = lend(transaction, plan).await?;
+    let planned = planned.map_err(|error| work_error(error.into()));
+    let attempt = match planned {
+        Ok(Plan::Call { resource_id, work }) => {
+            store::keep_unsettled(&mut transaction, &key.scope, &resource_id).await?;
+            Attempt::Claimed {
+                inserted,
+                resource_id,
+                work,
+            }
+        }
+        Ok(Plan::Finish {
+            resource_id,
+            outcome,
+        }) => {
+            if matches!(outcome, Outcome::Failed(_)) {
+                sqlx::raw_sql("rollback to savepoint payonce_work")
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            let scope = &key.scope;
+            store::finish_key(
+                &mut transaction,
+                scope,
+                key.owner,
+                1,
+                resource_id.as_deref(),
+                &outcome,
+            )
+            .await?;
+            Attempt::Finished(Answer {
+                response: outcome.response().clone(),
+                replayed: false,
+                expires_at: inserted.expires_at,
+            })
+        }
+        Ok(Plan::Expired {
+            resource_id,
+            created_at,
+        }) => {
+            transaction.rollback().await?;
+            return Ok((
+                Attempt::Expired(Remembered {
+                    resource_id,
+                    created_at,
+                }),
+                None,
+            ));
+        }
+        Err(error) => {
+            transaction.rollback().await?;
+            return Err(error);
+        }
+    };
+    match transaction.commit().await {
+        Ok(()) => Ok((attempt, None)),
+        Err(error) if may_have_committed(&error) => match engine.read_back(&key.scope).await {
+            Ok(Some(seen)) if is_this_claim(&seen, &key, &inserted) => Ok((attempt, None)),
+            Ok(_) => Err(error.into()),
+            Err(lost) => Err(IdempotencyError::OutcomeUnknown(Box::new(lost.into()))),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first use of a key is known by its owner and its moment; nobody else's has both.
+fn is_this_claim(seen: &SeenKey, key: &NewKey, inserted: &Inserted) -> bool {
+    seen.owner == key.owner && seen.attempt == 1 && seen.created_at == inserted.created_at
+}
+
+/// A failed query in the caller's work is the database's failure, not the work's.
+pub(super) fn work_error(error: Box<dyn std::error::Error + Send + Sync>) -> IdempotencyError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => IdempotencyError::Database(*error),
+        Err(error) => IdempotencyError::Work(error),
+    }
+}

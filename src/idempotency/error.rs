@@ -1,0 +1,100 @@
+//! What can go wrong in the engine, sorted by what the caller can do about it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// Why [`super::Engine::execute`] has no answer, or the engine no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum IdempotencyError {
+    /// Another request was made under this key. The first outcome stays. Final: a new request needs a new key.
+    #[error(
+        "the key was used with another request (fingerprint {expected_hash}, this one has {actual_hash})"
+    )]
+    FingerprintMismatch {
+        /// The first request's fingerprint, 64 hexadecimal digits.
+        expected_hash: String,
+        /// This request's.
+        actual_hash: String,
+        /// The paths of the fields that differ; never values.
+        changed: Vec<String>,
+    },
+    /// The first request is still at work. Retryable with the same key.
+    #[error("the first request with this key is still at work")]
+    InProgress {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The record is past its time, but what it made is known. Final: a key never acts twice.
+    #[error("the key has expired; it made {resource_id} at {created_at}")]
+    Expired {
+        /// What the key made.
+        resource_id: String,
+        /// When.
+        created_at: DateTime<Utc>,
+    },
+    /// The request has no JSON form to fingerprint. Nothing was stored.
+    #[error("the request has no canonical form")]
+    Uncanonical(#[from] serde_json::Error),
+    /// The caller's work failed with an error of its own. Nothing was stored: retryable with the same key.
+    #[error("the work failed")]
+    Work(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Too much is waiting already. Nothing of this request is stored: retryable with the same key.
+    #[error("too many requests are waiting")]
+    Overloaded,
+    /// The database could not be asked, or refused. Nothing of this request is stored: retryable with the same key.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// As [`IdempotencyError::Database`], for all requests whose group it was.
+    #[error("the database failed")]
+    Shared(#[source] std::sync::Arc<sqlx::Error>),
+    /// The database was lost after it was asked to make the outcome final, and could not be asked again in time. The same
+    /// request finds the outcome.
+    #[error("the database was lost while the outcome was being stored")]
+    OutcomeUnknown(#[source] Box<Self>),
+    /// The work panicked, or kept the transaction that it was lent. Nothing was stored.
+    #[error("the work did not end in order: {0}")]
+    Aborted(&'static str),
+}
+
+impl IdempotencyError {
+    /// The database's error, where it is one and the request may be repeated.
+    pub fn database_error(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Shared(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// True where the statement may have been carried out all the same: the connection broke, or the server ended it.
+pub fn may_have_committed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        // 57P: the server shuts down or crashed; 08: connection exceptions.
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
+        _ => false,
+    }
+}
+
+/// True where the same transaction may well succeed when it is tried again.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    may_have_committed(error)
+        || match error {
+            sqlx::Error::PoolTimedOut => true,
+            // 40: serialization failure or deadlock; 53: out of resources; 55P03: lock time-out; 57014: statement time-out.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                code.starts_with("40")
+                    || code.starts_with("53")
+                    || code == "55P03"
+                    || code == "57014"
+            }),
+            _ => false,
+        }
+}

@@ -1,0 +1,183 @@
+//! Single flight: duplicates in one process meet in memory, so that only one of them asks the database.
+//!
+//! The first request with a key leads; those that come while it is at work follow: they hold no connection and wait for
+//! what the leader lands with. A leader that lands without an answer (it was refused, it failed, it was dropped) leaves
+//! its place to one of them. A leader that holds a claim is also how the process knows which leases to renew.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::fingerprint::Fingerprint;
+use super::key::ScopedKey;
+use super::record::Answer;
+
+/// What a leader landed with.
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
+    /// It is still at work.
+    Aloft,
+    /// The final answer.
+    Answered(Answer),
+}
+
+/// One request's way in.
+pub(super) enum Boarding {
+    /// Nobody else in this process works on the key.
+    Leader(Flight),
+    /// Somebody does.
+    Follower(Follower),
+}
+
+/// A flight that another leads.
+pub(super) struct Follower {
+    /// The leader's request.
+    pub(super) fingerprint: Arc<Fingerprint>,
+    landing: watch::Receiver<Landing>,
+}
+
+impl Follower {
+    /// Waits until the leader lands. `None`: without an answer.
+    pub(super) async fn landed(&mut self) -> Option<Answer> {
+        let landing = self
+            .landing
+            .wait_for(|landing| matches!(landing, Landing::Answered(_)))
+            .await;
+        match landing.as_deref() {
+            Ok(Landing::Answered(answer)) => Some(answer.clone()),
+            _ => None,
+        }
+    }
+}
+
+struct Aloft {
+    fingerprint: Arc<Fingerprint>,
+    landing: watch::Receiver<Landing>,
+    claimed_at: Option<Instant>,
+}
+
+/// So many that two requests seldom meet at one lock.
+const SHARDS: usize = 64;
+
+type Shard = Mutex<HashMap<ScopedKey, Aloft>>;
+
+struct Shards {
+    hasher: RandomState,
+    shards: [Shard; SHARDS],
+}
+
+impl Shards {
+    fn of(&self, key: &ScopedKey) -> &Shard {
+        // The remainder is below SHARDS, so it fits an index of any width.
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
+        &self.shards[index]
+    }
+}
+
+/// The keys that this process works on.
+#[derive(Clone)]
+pub(super) struct Flights(Arc<Shards>);
+
+impl Flights {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Shards {
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }))
+    }
+
+    pub(super) fn board(&self, key: &ScopedKey, fingerprint: &Fingerprint) -> Boarding {
+        let mut aloft = self
+            .0
+            .of(key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match aloft.entry(key.clone()) {
+            Entry::Occupied(entry) => Boarding::Follower(Follower {
+                fingerprint: Arc::clone(&entry.get().fingerprint),
+                landing: entry.get().landing.clone(),
+            }),
+            Entry::Vacant(entry) => {
+                let (sender, landing) = watch::channel(Landing::Aloft);
+                let fingerprint = Arc::new(fingerprint.clone());
+                entry.insert(Aloft {
+                    fingerprint,
+                    landing,
+                    claimed_at: None,
+                });
+                Boarding::Leader(Flight {
+                    key: key.clone(),
+                    flights: self.clone(),
+                    landing: sender,
+                })
+            }
+        }
+    }
+
+    /// The keys whose claims this process has held for at least `age`.
+    pub(super) fn claimed_longer_than(&self, age: Duration) -> Vec<ScopedKey> {
+        let mut keys = Vec::new();
+        for shard in &self.0.shards {
+            let aloft = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = |flight: &Aloft| {
+                flight
+                    .claimed_at
+                    .is_some_and(|since| since.elapsed() >= age)
+            };
+            keys.extend(
+                aloft
+                    .iter()
+                    .filter(|(_, flight)| due(flight))
+                    .map(|(key, _)| key.clone()),
+            );
+        }
+        keys
+    }
+}
+
+/// The leader's place. Dropping it ends the flight.
+pub(super) struct Flight {
+    key: ScopedKey,
+    flights: Flights,
+    landing: watch::Sender<Landing>,
+}
+
+impl Flight {
+    /// From now on the leader holds the key's claim.
+    pub(super) fn claimed(&self) {
+        let mut aloft = self
+            .flights
+            .0
+            .of(&self.key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = aloft.get_mut(&self.key) {
+            flight.claimed_at = Some(Instant::now());
+        }
+    }
+
+    /// Ends the flight with an answer, which every follower gets.
+    pub(super) fn land(self, answer: &Answer) {
+        let replayed = Answer {
+            replayed: true,
+            ..answer.clone()
+        };
+        self.landing.send_replace(Landing::Answered(replayed));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.flights
+            .0
+            .of(&self.key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
+    }
+}

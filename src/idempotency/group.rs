@@ -1,0 +1,201 @@
+//! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
+//!
+//! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
+//! refuses rather than grow. Items are sorted in their group, so that two groups never wait for each other in a circle. When
+//! a group fails, its items go one by one, so that a bad one fails no neighbour.
+
+use std::cmp::Ordering;
+use std::future::Future;
+use std::sync::Arc;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::engine::Engine;
+use super::error::{IdempotencyError, may_have_committed};
+
+/// The most items in one group: its statement and its parameters stay in the processor's cache.
+const MAX_GROUP: usize = 256;
+
+/// The most items that wait. At a few thousand a second this is about a second's work: a client that waits longer is better
+/// told so.
+const MAX_WAITING: usize = 4096;
+
+/// How a group is written.
+pub trait GroupWriter: Send + Sync + 'static {
+    /// One item.
+    type Item: Send + Sync + 'static;
+    /// What a written item brings.
+    type Written: Send + 'static;
+
+    /// The name of its lanes, in the metric `payonce_batch_size`.
+    const LANE: &'static str;
+
+    /// The order in which rows are locked.
+    fn order(one: &Self::Item, other: &Self::Item) -> Ordering;
+
+    /// Writes a sorted group in one statement that commits by itself. The result is in the items' order; `None` for an item
+    /// that was left out.
+    fn write(
+        &self,
+        connection: &mut PgConnection,
+        items: &[Self::Item],
+    ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send;
+}
+
+type Result<W> = std::result::Result<
+    (
+        <W as GroupWriter>::Item,
+        Option<<W as GroupWriter>::Written>,
+    ),
+    (<W as GroupWriter>::Item, Arc<sqlx::Error>),
+>;
+
+struct Waiting<W: GroupWriter> {
+    item: W::Item,
+    reply: oneshot::Sender<Result<W>>,
+}
+
+/// What became of an item.
+pub enum Grouped<W: GroupWriter> {
+    /// Its group was committed. `None`: this item was left out.
+    Written(W::Item, Option<W::Written>),
+    /// It was not, or it is not known. The item is given back.
+    Failed(W::Item, Arc<sqlx::Error>),
+}
+
+/// A queue, and the lanes that work it off.
+pub struct GroupCommit<W: GroupWriter> {
+    queue: mpsc::Sender<Waiting<W>>,
+}
+
+impl<W: GroupWriter> GroupCommit<W> {
+    /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped.
+    pub fn start(engine: &Engine, writer: W, lanes: usize) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let (writer, waiting) = (Arc::new(writer), Arc::new(Mutex::new(waiting)));
+        for _ in 0..lanes.max(1) {
+            let lane = Lane {
+                pool: engine.pool().clone(),
+                writer: Arc::clone(&writer),
+                waiting: Arc::clone(&waiting),
+                connection: None,
+            };
+            engine.spawn_background(lane.run());
+        }
+        Self { queue }
+    }
+
+    /// Waits for the item's group. Dropping the future does not take the item back.
+    pub async fn submit(&self, item: W::Item) -> std::result::Result<Grouped<W>, IdempotencyError> {
+        let (reply, replied) = oneshot::channel();
+        self.queue
+            .try_send(Waiting { item, reply })
+            .map_err(|_| IdempotencyError::Overloaded)?;
+        match replied.await {
+            Ok(Ok((item, written))) => Ok(Grouped::Written(item, written)),
+            Ok(Err((item, error))) => Ok(Grouped::Failed(item, error)),
+            Err(_) => Err(IdempotencyError::Aborted(
+                "its lane panicked, or the process is ending",
+            )),
+        }
+    }
+}
+
+struct Lane<W: GroupWriter> {
+    pool: PgPool,
+    writer: Arc<W>,
+    waiting: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>,
+    /// Kept from group to group: borrowing one would cost a round trip each time.
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl<W: GroupWriter> Lane<W> {
+    async fn run(mut self) {
+        let mut group = Vec::with_capacity(MAX_GROUP);
+        loop {
+            let received = self
+                .waiting
+                .lock()
+                .await
+                .recv_many(&mut group, MAX_GROUP)
+                .await;
+            if received == 0 {
+                return;
+            }
+            metrics::histogram!("payonce_batch_size", "lane" => W::LANE)
+                .record(u32::try_from(received).unwrap_or(u32::MAX));
+            self.commit(std::mem::take(&mut group)).await;
+        }
+    }
+
+    async fn commit(&mut self, mut group: Vec<Waiting<W>>) {
+        group.sort_unstable_by(|one, other| W::order(&one.item, &other.item));
+        let (items, replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|waiting| (waiting.item, waiting.reply))
+            .unzip();
+        match self.write(&items).await {
+            Ok(written) => {
+                for ((item, reply), written) in items.into_iter().zip(replies).zip(written) {
+                    // Whoever waited may have gone; what was written stays written.
+                    drop(reply.send(Ok((item, written))));
+                }
+            }
+            // Whether the group was committed is not known: each of its owners finds out for itself.
+            Err(error) if items.len() == 1 || may_have_committed(&error) => {
+                let error = Arc::new(error);
+                for (item, reply) in items.into_iter().zip(replies) {
+                    drop(reply.send(Err((item, Arc::clone(&error)))));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, lane = W::LANE, items = items.len(), "a group failed; its items go one by one");
+                for (item, reply) in items.into_iter().zip(replies) {
+                    self.commit_alone(item, reply).await;
+                }
+            }
+        }
+    }
+
+    async fn commit_alone(&mut self, item: W::Item, reply: oneshot::Sender<Result<W>>) {
+        let result = match self.write(std::slice::from_ref(&item)).await {
+            Ok(mut written) => Ok((item, written.pop().flatten())),
+            Err(error) => Err((item, Arc::new(error))),
+        };
+        drop(reply.send(result));
+    }
+
+    async fn write(&mut self, items: &[W::Item]) -> sqlx::Result<Vec<Option<W::Written>>> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.pool).await?,
+        };
+        let written = self.writer.write(&mut connection, items).await;
+        match &written {
+            Err(error) if may_have_committed(error) => {
+                tracing::warn!(%error, lane = W::LANE, "a lane lost its connection");
+            }
+            _ => self.connection = Some(connection),
+        }
+        written
+    }
+}
+
+/// A lane's own connection.
+async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
+    let mut connection = pool.acquire().await?;
+    // Its settings are its own: it never goes back to the pool.
+    connection.close_on_drop();
+    sqlx::raw_sql(
+        // A generic plan that was made while a table was empty would scan a merchant's rows for each group. With the other
+        // joins out of the way, the plan is the one that is right for tables of any size: a look-up by primary key for each row.
+        "set plan_cache_mode = force_generic_plan; \
+         set enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off; set enable_material = off; \
+         set jit = off",
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(connection)
+}

@@ -1,0 +1,45 @@
+//! The inspector looks at the engine's records from outside of a service: it needs no secret, and
+//! changes nothing.
+
+use sqlx::PgPool;
+
+use super::error::IdempotencyError;
+use super::key::ScopedKey;
+use super::record::{KeyRecord, KeyState};
+use super::store;
+
+/// Reads records. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Inspector {
+    pool: PgPool,
+}
+
+impl Inspector {
+    /// Looks into a database whose schema has this crate's migrations.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// One key's record.
+    pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(store::find_record(&mut connection, key).await?)
+    }
+
+    /// At most `limit` records, in one state or in any, newest first.
+    pub async fn list(
+        &self,
+        state: Option<KeyState>,
+        limit: u32,
+    ) -> Result<Vec<KeyRecord>, IdempotencyError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(store::list_records(&mut connection, state, limit.into()).await?)
+    }
+
+    /// At most `limit` records in `PROCESSING` whose owner has been silent for its whole lease,
+    /// oldest first.
+    pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(store::list_stuck_records(&mut connection, limit.into()).await?)
+    }
+}

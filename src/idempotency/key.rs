@@ -1,0 +1,180 @@
+//! An idempotency key names one thing that a client wants done once.
+
+use std::fmt;
+
+/// The longest key, in bytes.
+pub const MAX_KEY_LENGTH: usize = 255;
+
+/// A client's key: 1–255 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdempotencyKey(String);
+
+/// Why a text is no key.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidKey {
+    /// No character at all.
+    #[error("the idempotency key is empty")]
+    Empty,
+    /// More than [`MAX_KEY_LENGTH`] characters.
+    #[error("the idempotency key has {0} characters; the most is {MAX_KEY_LENGTH}")]
+    TooLong(usize),
+    /// A space, a control character or something outside ASCII.
+    #[error("the idempotency key has a character that is not visible ASCII")]
+    NotVisibleAscii,
+    /// Starts with a quote and is not an RFC 8941 string.
+    #[error("the idempotency key starts with a quote but is not a quoted string (RFC 8941)")]
+    BadQuoting,
+}
+
+impl IdempotencyKey {
+    /// Reads a key as it stands in the `Idempotency-Key` header: bare, or as an RFC 8941 quoted string. Both spellings
+    /// are the same key.
+    pub fn from_header(value: &[u8]) -> Result<Self, InvalidKey> {
+        let value = value.trim_ascii();
+        if value.first() == Some(&b'"') {
+            Self::new(&unquote(value)?)
+        } else {
+            Self::new(value)
+        }
+    }
+
+    /// Takes the bare key.
+    pub fn new(key: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
+        let key = key.as_ref();
+        if key.is_empty() {
+            return Err(InvalidKey::Empty);
+        }
+        if !key.iter().all(u8::is_ascii_graphic) {
+            return Err(InvalidKey::NotVisibleAscii);
+        }
+        if key.len() > MAX_KEY_LENGTH {
+            return Err(InvalidKey::TooLong(key.len()));
+        }
+        String::from_utf8(key.to_vec())
+            .map(Self)
+            .map_err(|_| InvalidKey::NotVisibleAscii)
+    }
+
+    /// The bare key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// RFC 8941, 3.3.3: `"`, then characters in which only `\"` and `\\` are escapes, then `"`.
+fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
+    let inner = value
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+        .ok_or(InvalidKey::BadQuoting)?;
+    let mut key = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' => return Err(InvalidKey::BadQuoting),
+            b'\\' => match bytes.next() {
+                Some(&escaped @ (b'"' | b'\\')) => key.push(escaped),
+                _ => return Err(InvalidKey::BadQuoting),
+            },
+            plain => key.push(plain),
+        }
+    }
+    Ok(key)
+}
+
+/// A key in its scope, `merchant:operation:key`. One merchant's key never meets another's, nor another operation's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScopedKey {
+    /// Whose key it is.
+    pub merchant_id: String,
+    /// What it is for, e.g. `create_payment`.
+    pub operation: String,
+    /// The client's key.
+    pub key: IdempotencyKey,
+}
+
+impl ScopedKey {
+    /// Puts a key in its scope. `merchant_id` and `operation` are the service's own words, 1–255 bytes each, never a
+    /// client's.
+    pub fn new(
+        merchant_id: impl Into<String>,
+        operation: impl Into<String>,
+        key: IdempotencyKey,
+    ) -> Self {
+        Self {
+            merchant_id: merchant_id.into(),
+            operation: operation.into(),
+            key,
+        }
+    }
+}
+
+impl fmt::Display for ScopedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.merchant_id, self.operation, self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_key_is_the_same_key_as_the_bare_one() {
+        for (header, key) in [
+            ("abc", "abc"),
+            ("\"abc\"", "abc"),
+            (" abc ", "abc"),
+            (r#""a\"b\\c""#, r#"a"b\c"#),
+            (r#"a"b"#, r#"a"b"#),
+        ] {
+            assert_eq!(
+                IdempotencyKey::from_header(header.as_bytes()).map(|k| k.0),
+                Ok(key.to_owned()),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_has_1_to_255_visible_characters() {
+        assert!(IdempotencyKey::new("k".repeat(255)).is_ok());
+        assert_eq!(
+            IdempotencyKey::new("k".repeat(256)),
+            Err(InvalidKey::TooLong(256))
+        );
+        assert_eq!(IdempotencyKey::new(""), Err(InvalidKey::Empty));
+        assert_eq!(IdempotencyKey::from_header(b"\"\""), Err(InvalidKey::Empty));
+        for bad in ["a b", "a\tb", "schlüssel", "\u{7f}", "\"a b\""] {
+            assert_eq!(
+                IdempotencyKey::from_header(bad.as_bytes()),
+                Err(InvalidKey::NotVisibleAscii),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_quote_is_refused() {
+        for bad in [
+            "\"",
+            "\"abc",
+            "\"a\"b\"",
+            "\"a\\b\"",
+            "\"a\\\"",
+            "\"abc\";v=1",
+        ] {
+            assert_eq!(
+                IdempotencyKey::from_header(bad.as_bytes()),
+                Err(InvalidKey::BadQuoting),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,886 @@
+//! The engine's SQL. Every function is one statement on a connection that the engine gives it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
+
+use super::cleanup::Batch;
+use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
+use super::gate::Claim;
+use super::key::{IdempotencyKey, ScopedKey};
+use super::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
+
+/// What a first request writes of its key.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub(crate) scope: ScopedKey,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) owner: Uuid,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) ttl: Duration,
+}
+
+/// A new key's columns, for a statement that inserts more than the key.
+pub struct KeyColumns<'a> {
+    /// The key in its scope.
+    pub scope: &'a ScopedKey,
+    /// 32 bytes.
+    pub fingerprint: &'a [u8],
+    /// The digests of the fields, a line each.
+    pub fingerprint_fields: &'a str,
+}
+
+impl NewKey {
+    /// The columns to insert.
+    pub fn columns(&self) -> KeyColumns<'_> {
+        KeyColumns {
+            scope: &self.scope,
+            fingerprint: &self.fingerprint.hash,
+            fingerprint_fields: &self.fingerprint.fields,
+        }
+    }
+
+    /// Whose claim it is to be.
+    pub fn owner(&self) -> Uuid {
+        self.owner
+    }
+
+    /// How long the claim holds at first.
+    pub fn lock_timeout(&self) -> PgInterval {
+        interval(self.lock_timeout)
+    }
+
+    /// How long the key is remembered.
+    pub fn ttl(&self) -> PgInterval {
+        interval(self.ttl)
+    }
+}
+
+/// An outcome's columns, for a statement that settles more than the key.
+pub struct ResponseColumns<'a> {
+    /// `COMPLETED` or `FAILED`.
+    pub state: &'static str,
+    /// The HTTP status.
+    pub status: i16,
+    /// `[["name", "value"], …]`.
+    pub headers: Value,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl Outcome {
+    /// The columns to write.
+    pub fn columns(&self) -> ResponseColumns<'_> {
+        let response = self.response();
+        ResponseColumns {
+            state: self.state().as_str(),
+            status: status_column(response.status),
+            headers: headers_column(response),
+            body: &response.body,
+        }
+    }
+}
+
+/// A key that was inserted.
+#[derive(Clone, Copy, Debug)]
+pub struct Inserted {
+    /// The key's first use: the transaction's start, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    /// When it will be forgotten.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Intervals are sent in microseconds; what does not fit (292,000 years) is as good as for ever.
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Takes the key where it is unused, or final and past its time. Waits for a transaction that is about to use it. `None`:
+/// it is in use.
+pub(super) async fn insert_key(
+    connection: &mut PgConnection,
+    key: &NewKey,
+) -> sqlx::Result<Option<Inserted>> {
+    sqlx::query_as!(
+        Inserted,
+        r#"
+        insert into idempotency_keys as k (
+            merchant_id,
+            operation,
+            key,
+            fingerprint,
+            fingerprint_version,
+            fingerprint_fields,
+            state,
+            attempt,
+            owner,
+            lease_expires_at,
+            created_at,
+            expires_at
+        )
+        values ($1, $2, $3, $4, $5, $6, 'PROCESSING', 1, $7, now() + $8::interval, now(), now() + $9::interval)
+        on conflict (merchant_id, operation, key) do update set
+            fingerprint = excluded.fingerprint,
+            fingerprint_version = excluded.fingerprint_version,
+            fingerprint_fields = excluded.fingerprint_fields,
+            state = excluded.state,
+            attempt = excluded.attempt,
+            owner = excluded.owner,
+            lease_expires_at = excluded.lease_expires_at,
+            resource_id = null,
+            response_status = null,
+            response_headers = null,
+            response_body = null,
+            created_at = excluded.created_at,
+            completed_at = null,
+            expires_at = excluded.expires_at
+        where k.state <> 'PROCESSING'
+            and k.expires_at < excluded.created_at
+        returning
+            created_at,
+            expires_at
+        "#,
+        key.scope.merchant_id,
+        key.scope.operation,
+        key.scope.key.as_str(),
+        key.fingerprint.hash.as_slice(),
+        FINGERPRINT_VERSION,
+        key.fingerprint.fields,
+        key.owner,
+        interval(key.lock_timeout),
+        interval(key.ttl),
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Notes that the key stays in `PROCESSING` past this transaction, and what it is about.
+pub(super) async fn keep_unsettled(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+    resource_id: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        with named as (
+            update idempotency_keys
+            set resource_id = $4
+            where merchant_id = $1
+                and operation = $2
+                and key = $3
+            returning created_at
+        )
+        insert into unsettled_keys (merchant_id, operation, key, claimed_at)
+        select $1, $2, $3, created_at
+        from named
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+        resource_id,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// A record as the gate sees it.
+#[derive(Debug)]
+pub(super) struct SeenKey {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) owner: Uuid,
+    pub(super) attempt: i32,
+    pub(super) resource_id: Option<String>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+    /// How long the key is still remembered; zero past its time.
+    pub(super) left: Duration,
+    pub(super) standing: Standing,
+}
+
+/// Where a seen key stands at this moment, by the database's clock.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// Its owner is at work, or has been silent for less than its lease.
+    Claimed,
+    /// Its owner gave no sign of life for the whole lease.
+    Abandoned,
+    /// It has its outcome.
+    Final(StoredResponse),
+    /// It has its outcome, and its time is over.
+    PastItsTime,
+}
+
+struct SeenRow {
+    fingerprint: Vec<u8>,
+    fingerprint_fields: String,
+    state: String,
+    owner: Uuid,
+    attempt: i32,
+    resource_id: Option<String>,
+    response_status: Option<i16>,
+    response_headers: Option<Value>,
+    response_body: Option<Vec<u8>>,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    lease_over: Option<bool>,
+    seconds_left: f64,
+}
+
+impl SeenRow {
+    fn into_seen(self) -> sqlx::Result<SeenKey> {
+        let standing = match KeyState::from_name(&self.state) {
+            Some(KeyState::Processing) if self.lease_over == Some(true) => Standing::Abandoned,
+            Some(KeyState::Processing) => Standing::Claimed,
+            Some(_) if self.seconds_left < 0.0 => Standing::PastItsTime,
+            Some(_) => Standing::Final(stored_response(
+                self.response_status,
+                self.response_headers,
+                self.response_body,
+            )?),
+            None => return Err(corrupt("state")),
+        };
+        Ok(SeenKey {
+            fingerprint: stored_fingerprint(&self.fingerprint, self.fingerprint_fields)?,
+            owner: self.owner,
+            attempt: self.attempt,
+            resource_id: self.resource_id,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            left: Duration::try_from_secs_f64(self.seconds_left).unwrap_or_default(),
+            standing,
+        })
+    }
+}
+
+/// Looks at a key without locking it: enough to wait by, and to replay what is final.
+pub(super) async fn see_key(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+) -> sqlx::Result<Option<SeenKey>> {
+    sqlx::query_as!(
+        SeenRow,
+        r#"
+        select
+            fingerprint,
+            fingerprint_fields,
+            state,
+            owner,
+            attempt,
+            resource_id,
+            response_status,
+            response_headers,
+            response_body,
+            created_at,
+            expires_at,
+            lease_expires_at < clock_timestamp() as lease_over,
+            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!"
+        from idempotency_keys
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(SeenRow::into_seen)
+    .transpose()
+}
+
+/// Locks a key's row: waits for whoever writes it, and then sees what was committed.
+pub(super) async fn lock_key(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+) -> sqlx::Result<Option<SeenKey>> {
+    sqlx::query_as!(
+        SeenRow,
+        r#"
+        select
+            fingerprint,
+            fingerprint_fields,
+            state,
+            owner,
+            attempt,
+            resource_id,
+            response_status,
+            response_headers,
+            response_body,
+            created_at,
+            expires_at,
+            lease_expires_at < clock_timestamp() as lease_over,
+            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!"
+        from idempotency_keys
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+        for update
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(SeenRow::into_seen)
+    .transpose()
+}
+
+/// Takes an abandoned claim over. `None`: it is final, gone, or somebody's. The condition is the lock.
+pub(super) async fn take_over(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+    owner: Uuid,
+    lock_timeout: Duration,
+) -> sqlx::Result<Option<Claim>> {
+    let row = sqlx::query!(
+        r#"
+        update idempotency_keys
+        set attempt = attempt + 1,
+            owner = $4,
+            lease_expires_at = clock_timestamp() + $5::interval
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+            and state = 'PROCESSING'
+            and lease_expires_at < clock_timestamp()
+        returning
+            attempt,
+            resource_id,
+            created_at,
+            expires_at,
+            extract(epoch from clock_timestamp() - created_at)::float8 as "age_seconds!"
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+        owner,
+        interval(lock_timeout),
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Claim {
+        scope: scope.clone(),
+        attempt: row.attempt,
+        resource_id: row.resource_id.ok_or_else(|| corrupt("resource_id"))?,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        age: Duration::try_from_secs_f64(row.age_seconds).unwrap_or_default(),
+    }))
+}
+
+/// Stores the outcome of a key that this attempt holds. False: it does not hold it any more.
+pub(super) async fn finish_key(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+    owner: Uuid,
+    attempt: i32,
+    resource_id: Option<&str>,
+    outcome: &Outcome,
+) -> sqlx::Result<bool> {
+    let response = outcome.columns();
+    let finished = sqlx::query!(
+        r#"
+        update idempotency_keys
+        set state = $6,
+            lease_expires_at = null,
+            completed_at = clock_timestamp(),
+            resource_id = coalesce($7, resource_id),
+            response_status = $8,
+            response_headers = $9,
+            response_body = $10
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+            and owner = $4
+            and attempt = $5
+            and state = 'PROCESSING'
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+        owner,
+        attempt,
+        response.state,
+        resource_id,
+        response.status,
+        response.headers,
+        response.body,
+    )
+    .execute(connection)
+    .await?;
+    Ok(finished.rows_affected() == 1)
+}
+
+/// The key leaves `PROCESSING`, or is gone.
+pub(super) async fn forget_unsettled(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        delete from unsettled_keys
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Removes a key that this attempt holds, as if it had never been used. False: it does not hold it any more.
+pub(super) async fn remove_key(
+    connection: &mut PgConnection,
+    owner: Uuid,
+    claim: &Claim,
+) -> sqlx::Result<bool> {
+    let removed = sqlx::query!(
+        r#"
+        delete from idempotency_keys
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+            and owner = $4
+            and attempt = $5
+            and resource_id = $6
+            and state = 'PROCESSING'
+        "#,
+        claim.scope.merchant_id,
+        claim.scope.operation,
+        claim.scope.key.as_str(),
+        owner,
+        claim.attempt,
+        claim.resource_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected() == 1)
+}
+
+/// Gives this owner's claims on these keys their full lease again.
+pub(super) async fn renew_leases(
+    connection: &mut PgConnection,
+    owner: Uuid,
+    keys: &[ScopedKey],
+    lock_timeout: Duration,
+) -> sqlx::Result<u64> {
+    let columns = ScopeColumns::of(keys);
+    let renewed = sqlx::query!(
+        r#"
+        update idempotency_keys k
+        set lease_expires_at = clock_timestamp() + $5::interval
+        from unnest($1::text[], $2::text[], $3::text[]) as held (merchant_id, operation, key)
+        where k.merchant_id = held.merchant_id
+            and k.operation = held.operation
+            and k.key = held.key
+            and k.owner = $4
+            and k.state = 'PROCESSING'
+        "#,
+        &columns.merchant_ids as _,
+        &columns.operations as _,
+        &columns.keys as _,
+        owner,
+        interval(lock_timeout),
+    )
+    .execute(connection)
+    .await?;
+    Ok(renewed.rows_affected())
+}
+
+/// Scoped keys, turned into the arrays that a statement unnests.
+pub(crate) struct ScopeColumns<'a> {
+    pub(crate) merchant_ids: Vec<&'a str>,
+    pub(crate) operations: Vec<&'a str>,
+    pub(crate) keys: Vec<&'a str>,
+}
+
+impl<'a> ScopeColumns<'a> {
+    pub(crate) fn of(scopes: impl IntoIterator<Item = &'a ScopedKey>) -> Self {
+        let mut columns = Self {
+            merchant_ids: Vec::new(),
+            operations: Vec::new(),
+            keys: Vec::new(),
+        };
+        for scope in scopes {
+            columns.merchant_ids.push(&scope.merchant_id);
+            columns.operations.push(&scope.operation);
+            columns.keys.push(scope.key.as_str());
+        }
+        columns
+    }
+}
+
+/// One merchant's record, for people and programs that look.
+pub(super) async fn find_record(
+    connection: &mut PgConnection,
+    scope: &ScopedKey,
+) -> sqlx::Result<Option<KeyRecord>> {
+    sqlx::query_as!(
+        RecordRow,
+        r#"
+        select
+            merchant_id,
+            operation,
+            key,
+            fingerprint,
+            state,
+            attempt,
+            lease_expires_at,
+            resource_id,
+            response_status,
+            created_at,
+            completed_at,
+            expires_at
+        from idempotency_keys
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(RecordRow::into_record)
+    .transpose()
+}
+
+/// Records in a state, or in any, newest first. Reads the whole table where no index helps: for people, not for programs.
+pub(super) async fn list_records(
+    connection: &mut PgConnection,
+    state: Option<KeyState>,
+    limit: i64,
+) -> sqlx::Result<Vec<KeyRecord>> {
+    sqlx::query_as!(
+        RecordRow,
+        r#"
+        select
+            merchant_id,
+            operation,
+            key,
+            fingerprint,
+            state,
+            attempt,
+            lease_expires_at,
+            resource_id,
+            response_status,
+            created_at,
+            completed_at,
+            expires_at
+        from idempotency_keys
+        where $1::text is null
+            or state = $1
+        order by expires_at desc
+        limit $2
+        "#,
+        state.map(KeyState::as_str),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(RecordRow::into_record)
+    .collect()
+}
+
+/// Records whose owner has been silent for its whole lease, oldest first.
+pub(super) async fn list_stuck_records(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> sqlx::Result<Vec<KeyRecord>> {
+    sqlx::query_as!(
+        RecordRow,
+        r#"
+        select
+            k.merchant_id,
+            k.operation,
+            k.key,
+            k.fingerprint,
+            k.state,
+            k.attempt,
+            k.lease_expires_at,
+            k.resource_id,
+            k.response_status,
+            k.created_at,
+            k.completed_at,
+            k.expires_at
+        from unsettled_keys u
+        join idempotency_keys k
+            on k.merchant_id = u.merchant_id
+            and k.operation = u.operation
+            and k.key = u.key
+        where k.state = 'PROCESSING'
+            and k.lease_expires_at < now()
+        order by u.claimed_at
+        limit $1
+        "#,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(RecordRow::into_record)
+    .collect()
+}
+
+/// Keys whose owner has been silent for its whole lease, oldest first, from the one after `after` on. Read without a lock.
+pub(super) async fn list_abandoned(
+    connection: &mut PgConnection,
+    after: Option<&Abandoned>,
+    limit: i64,
+) -> sqlx::Result<Vec<Abandoned>> {
+    let rows = sqlx::query!(
+        r#"
+        select
+            u.merchant_id,
+            u.operation,
+            u.key,
+            u.claimed_at
+        from unsettled_keys u
+        join idempotency_keys k
+            on k.merchant_id = u.merchant_id
+            and k.operation = u.operation
+            and k.key = u.key
+        where k.state = 'PROCESSING'
+            and k.lease_expires_at < now()
+            and (
+                $1::timestamptz is null
+                or (u.claimed_at, u.merchant_id, u.operation, u.key) > ($1, $2, $3, $4)
+            )
+        order by u.claimed_at, u.merchant_id, u.operation, u.key
+        limit $5
+        "#,
+        after.map(|after| after.claimed_at),
+        after.map(|after| after.scope.merchant_id.as_str()),
+        after.map(|after| after.scope.operation.as_str()),
+        after.map(|after| after.scope.key.as_str()),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let key = IdempotencyKey::new(&row.key).map_err(|_| corrupt("key"))?;
+            let scope = ScopedKey::new(row.merchant_id, row.operation, key);
+            Ok(Abandoned {
+                scope,
+                claimed_at: row.claimed_at,
+            })
+        })
+        .collect()
+}
+
+/// A key whose owner has been silent for its whole lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The key.
+    pub scope: ScopedKey,
+    /// Its first use.
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// How many keys are in `PROCESSING`, and for how long the oldest has been.
+pub(super) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Result<(i64, f64)> {
+    let row = sqlx::query!(
+        r#"
+        select
+            count(*) as "unsettled!",
+            coalesce(extract(epoch from now() - min(claimed_at)), 0)::float8 as "oldest_seconds!"
+        from unsettled_keys
+        "#,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((row.unsettled, row.oldest_seconds))
+}
+
+/// Deletes up to `limit` final keys past their time, oldest first. A row that somebody holds is skipped: it is about to be
+/// used again, or deleted by another clean-up.
+pub(super) async fn delete_expired(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> sqlx::Result<Batch> {
+    let row = sqlx::query!(
+        r#"
+        with candidates as materialized (
+            select
+                merchant_id,
+                operation,
+                key
+            from idempotency_keys
+            where expires_at < now()
+                and state <> 'PROCESSING'
+            order by expires_at
+            limit $1
+            for update skip locked
+        ),
+        deleted as (
+            delete from idempotency_keys k
+            using candidates c
+            where k.merchant_id = c.merchant_id
+                and k.operation = c.operation
+                and k.key = c.key
+            returning 1
+        )
+        select
+            (select count(*) from candidates) as "candidates!",
+            (select count(*) from deleted) as "deleted!"
+        "#,
+        limit,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Batch {
+        candidates: row.candidates.unsigned_abs(),
+        deleted: row.deleted.unsigned_abs(),
+    })
+}
+
+/// How many keys a clean-up would delete now.
+pub(super) async fn count_expired(connection: &mut PgConnection) -> sqlx::Result<u64> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from idempotency_keys
+        where expires_at < now()
+            and state <> 'PROCESSING'
+        "#,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// One clean-up at a time: a courtesy, not what correctness rests on. False: another is at work.
+pub(super) async fn try_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('payonce-cleanup')) as "locked!""#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Lets the next clean-up begin.
+pub(super) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!(r#"select pg_advisory_unlock(hashtext('payonce-cleanup')) as "unlocked!""#)
+        .fetch_one(connection)
+        .await
+        .map(drop)
+}
+
+/// Counting millions of rows may take longer than a request's statement ever should.
+pub(super) async fn allow_long_statements(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("set statement_timeout = '1min'")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+struct RecordRow {
+    merchant_id: String,
+    operation: String,
+    key: String,
+    fingerprint: Vec<u8>,
+    state: String,
+    attempt: i32,
+    lease_expires_at: Option<DateTime<Utc>>,
+    resource_id: Option<String>,
+    response_status: Option<i16>,
+    created_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    expires_at: DateTime<Utc>,
+}
+
+impl RecordRow {
+    fn into_record(self) -> sqlx::Result<KeyRecord> {
+        let key = IdempotencyKey::new(&self.key).map_err(|_| corrupt("key"))?;
+        Ok(KeyRecord {
+            scope: ScopedKey::new(self.merchant_id, self.operation, key),
+            state: KeyState::from_name(&self.state).ok_or_else(|| corrupt("state"))?,
+            fingerprint: hex::encode(&self.fingerprint),
+            attempt: self.attempt,
+            lease_expires_at: self.lease_expires_at,
+            resource_id: self.resource_id,
+            response_status: self
+                .response_status
+                .and_then(|status| u16::try_from(status).ok()),
+            created_at: self.created_at,
+            completed_at: self.completed_at,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
+/// A row that the schema's constraints do not allow.
+fn corrupt(column: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("idempotency_keys.{column} holds what it may not").into())
+}
+
+fn stored_fingerprint(hash: &[u8], fields: String) -> sqlx::Result<Fingerprint> {
+    Ok(Fingerprint {
+        hash: hash.try_into().map_err(|_| corrupt("fingerprint"))?,
+        fields,
+    })
+}
+
+/// A status is at most 599, which fits.
+fn status_column(status: u16) -> i16 {
+    i16::try_from(status).unwrap_or(i16::MAX)
+}
+
+/// Headers as `[["name", "value"], …]`, which keeps their order and spelling.
+fn headers_column(response: &StoredResponse) -> Value {
+    response
+        .headers
+        .iter()
+        .map(|(name, value)| Value::from(vec![name.as_str(), value.as_str()]))
+        .collect()
+}
+
+fn stored_response(
+    status: Option<i16>,
+    headers: Option<Value>,
+    body: Option<Vec<u8>>,
+) -> sqlx::Result<StoredResponse> {
+    Ok(StoredResponse {
+        status: status
+            .and_then(|status| u16::try_from(status).ok())
+            .ok_or_else(|| corrupt("response_status"))?,
+        headers: headers
+            .and_then(|headers| serde_json::from_value(headers).ok())
+            .ok_or_else(|| corrupt("response_headers"))?,
+        body: body
+            .map(Bytes::from)
+            .ok_or_else(|| corrupt("response_body"))?,
+    })
+}
+
+impl SeenKey {
+    /// The stored answer, where there is one.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        match &self.standing {
+            Standing::Final(response) => Some(Answer {
+                response: response.clone(),
+                replayed: true,
+                expires_at: self.expires_at,
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The authenticator tells whose API key a request carries.
+//!
+//! Every request asks, replays too, so the answer is cached: for less than the 5 s within which a
+//! revocation has to work. Unknown keys are cached as well; a new key is random, so it was never
+//! asked for before it was made.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use sqlx::PgPool;
+
+use super::api_key::ApiKeyHash;
+use super::store;
+use crate::idempotency::is_transient;
+
+/// A second less than the promised 5 s, for an answer that is slow on its way from the database
+/// into the cache.
+const TIME_TO_LIVE: Duration = Duration::from_secs(4);
+
+/// Some 15 MB at most; a flood of made-up keys pushes its own kind out, not keys in use (moka
+/// admits by frequency).
+const MAX_ENTRIES: u64 = 100_000;
+
+/// Looks API keys up. Cloning it is cheap and shares the cache.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    pool: PgPool,
+    merchants: Cache<ApiKeyHash, Option<Arc<str>>>,
+}
+
+impl Authenticator {
+    /// Starts with an empty cache.
+    pub fn new(pool: PgPool) -> Self {
+        let merchants = Cache::builder()
+            .max_capacity(MAX_ENTRIES)
+            .time_to_live(TIME_TO_LIVE)
+            .build();
+        Self { pool, merchants }
+    }
+
+    /// The ID of the merchant whose key this is. `None`: no key, an unknown one or a revoked one.
+    ///
+    /// Concurrent requests with one key share a single query. An error is shared by those who
+    /// waited for the same query, and is not remembered: the next request asks anew.
+    pub async fn authenticate(&self, api_key: &str) -> Result<Option<Arc<str>>, sqlx::Error> {
+        let Some(hash) = ApiKeyHash::of(api_key) else {
+            return Ok(None);
+        };
+        let load = async {
+            let merchant_id = store::find_merchant_by_key(&self.pool, &hash).await?;
+            Ok(merchant_id.map(Arc::from))
+        };
+        self.merchants
+            .try_get_with(hash, load)
+            .await
+            .map_err(unshare)
+    }
+}
+
+/// An error of one's own, from one that others wait for, too. What it says, and whether asking
+/// again may help, stays.
+fn unshare(error: Arc<sqlx::Error>) -> sqlx::Error {
+    Arc::try_unwrap(error).unwrap_or_else(|shared| match *shared {
+        sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
+        sqlx::Error::PoolClosed => sqlx::Error::PoolClosed,
+        _ if is_transient(&shared) => sqlx::Error::Io(io::Error::other(shared)),
+        _ => sqlx::Error::AnyDriverError(Box::new(shared)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::merchants::{Merchants, Revocation};
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_hit_does_not_touch_the_database(pool: PgPool) {
+        let acme = Merchants::new(pool.clone())
+            .create("acme", "Acme")
+            .await
+            .expect("created");
+        let api_key = acme.api_key.expose_secret();
+        let unknown = format!("sk_{}", "0".repeat(64));
+        let authenticator = Authenticator::new(pool.clone());
+        let first = authenticator.authenticate(api_key).await.expect("asked");
+        assert_eq!(first.as_deref(), Some("acme"));
+        assert_eq!(
+            authenticator.authenticate(&unknown).await.expect("asked"),
+            None
+        );
+
+        pool.close().await;
+
+        let hit = authenticator.authenticate(api_key).await.expect("a hit");
+        assert_eq!(hit.as_deref(), Some("acme"));
+        assert_eq!(
+            authenticator.authenticate(&unknown).await.expect("a hit"),
+            None
+        );
+        assert_eq!(
+            authenticator
+                .authenticate("not a key")
+                .await
+                .expect("no query"),
+            None
+        );
+        let miss = authenticator
+            .authenticate(&format!("sk_{}", "1".repeat(64)))
+            .await;
+        let error = miss.expect_err("the pool is closed");
+        assert!(matches!(error, sqlx::Error::PoolClosed));
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_revoked_key_is_nobodys_and_its_merchants_other_keys_stay_good(pool: PgPool) {
+        let merchants = Merchants::new(pool.clone());
+        let first = merchants
+            .create("acme", "Acme")
+            .await
+            .expect("created")
+            .api_key;
+        let second = merchants
+            .create_api_key("acme")
+            .await
+            .expect("created")
+            .api_key;
+        let id = merchants
+            .list_api_keys("acme")
+            .await
+            .expect("listed")
+            .remove(0)
+            .id;
+        let revoked = merchants.revoke_api_key(&id).await.expect("revoked");
+        assert_eq!(revoked, Revocation::Revoked);
+
+        let authenticator = Authenticator::new(pool);
+        let asked = authenticator
+            .authenticate(first.expose_secret())
+            .await
+            .expect("asked");
+        assert_eq!(asked, None);
+        let asked = authenticator
+            .authenticate(second.expose_secret())
+            .await
+            .expect("asked");
+        assert_eq!(asked.as_deref(), Some("acme"));
+    }
+
+    #[test]
+    fn the_cache_forgets_within_the_promised_five_seconds() {
+        assert!(TIME_TO_LIVE < Duration::from_secs(5));
+    }
+}

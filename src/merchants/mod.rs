@@ -1,0 +1,152 @@
+//! A merchant is who is paid. It is known by its API keys, and by nothing that a client sends
+//! beside them.
+//!
+//! Merchants and keys are made and revoked by an operator, through [`Merchants`]; every request
+//! asks [`Authenticator`] whose key it carries.
+
+mod api_key;
+mod authenticator;
+mod store;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use sqlx::PgPool;
+
+pub use self::api_key::{ApiKeyRecord, NewApiKey, Revocation};
+use self::api_key::{NewSecret, new_api_key_id};
+pub use self::authenticator::Authenticator;
+
+/// The longest name, in characters; the schema's constraint says the same.
+const MAX_NAME_LENGTH: usize = 200;
+
+/// Who is paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merchant {
+    /// `[A-Za-z0-9_.-]{1,64}`; it never changes.
+    pub id: String,
+    /// For people: 1–200 characters.
+    pub name: String,
+    /// By the database's clock.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A merchant that was just created, and the only moment at which its first API key is known.
+#[derive(Debug)]
+pub struct NewMerchant {
+    /// As it was asked for.
+    pub merchant_id: String,
+    /// `sk_` and 64 hexadecimal digits. Only its hash is kept.
+    pub api_key: SecretString,
+}
+
+/// Why merchants and their keys could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum MerchantError {
+    /// Final: the ID belongs to another merchant, or was created before.
+    #[error("merchant {0} exists already")]
+    AlreadyExists(String),
+    /// Final.
+    #[error("a merchant's ID must match [A-Za-z0-9_.-]{{1,64}}")]
+    InvalidId,
+    /// Final.
+    #[error("a merchant's name must have 1 to 200 characters, none of them a control character")]
+    InvalidName,
+    /// Final: no such merchant.
+    #[error("there is no merchant {0}")]
+    UnknownMerchant(String),
+    /// The database could not be asked, or refused. Retryable where the cause is.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The operator's way to merchants and their API keys.
+///
+/// Each change is one statement: it happens as a whole or not at all, also when its future is
+/// dropped.
+#[derive(Clone, Debug)]
+pub struct Merchants {
+    pool: PgPool,
+}
+
+impl Merchants {
+    /// Works on a database whose schema has this crate's migrations.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Creates a merchant together with its first API key.
+    pub async fn create(&self, id: &str, name: &str) -> Result<NewMerchant, MerchantError> {
+        check_id(id)?;
+        check_name(name)?;
+        let secret = NewSecret::generate();
+        let key_id = new_api_key_id();
+        if !store::insert_merchant(&self.pool, id, name, &key_id, &secret.hash).await? {
+            return Err(MerchantError::AlreadyExists(id.to_owned()));
+        }
+        Ok(NewMerchant {
+            merchant_id: id.to_owned(),
+            api_key: secret.api_key,
+        })
+    }
+
+    /// All merchants, by ID.
+    pub async fn list(&self) -> Result<Vec<Merchant>, MerchantError> {
+        Ok(store::list_merchants(&self.pool).await?)
+    }
+
+    /// Creates a further API key. Those that the merchant has stay good.
+    pub async fn create_api_key(&self, merchant_id: &str) -> Result<NewApiKey, MerchantError> {
+        let secret = NewSecret::generate();
+        let api_key_id = new_api_key_id();
+        if !store::insert_api_key(&self.pool, merchant_id, &api_key_id, &secret.hash).await? {
+            return Err(MerchantError::UnknownMerchant(merchant_id.to_owned()));
+        }
+        let merchant_id = merchant_id.to_owned();
+        Ok(NewApiKey {
+            merchant_id,
+            api_key_id,
+            api_key: secret.api_key,
+        })
+    }
+
+    /// A merchant's API keys, revoked ones too, oldest first.
+    pub async fn list_api_keys(
+        &self,
+        merchant_id: &str,
+    ) -> Result<Vec<ApiKeyRecord>, MerchantError> {
+        let keys = store::list_api_keys(&self.pool, merchant_id).await?;
+        if keys.is_empty() && !store::merchant_exists(&self.pool, merchant_id).await? {
+            return Err(MerchantError::UnknownMerchant(merchant_id.to_owned()));
+        }
+        Ok(keys)
+    }
+
+    /// Revokes an API key. Every node refuses it within 5 s: see [`Authenticator`].
+    pub async fn revoke_api_key(&self, api_key_id: &str) -> Result<Revocation, MerchantError> {
+        if store::revoke_api_key(&self.pool, api_key_id).await? {
+            Ok(Revocation::Revoked)
+        } else if store::api_key_exists(&self.pool, api_key_id).await? {
+            Ok(Revocation::AlreadyRevoked)
+        } else {
+            Ok(Revocation::NotFound)
+        }
+    }
+}
+
+fn check_id(id: &str) -> Result<(), MerchantError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if (1..=64).contains(&id.len()) && id.chars().all(is_allowed) {
+        Ok(())
+    } else {
+        Err(MerchantError::InvalidId)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), MerchantError> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME_LENGTH).contains(&length) && !name.contains(char::is_control) {
+        Ok(())
+    } else {
+        Err(MerchantError::InvalidName)
+    }
+}

@@ -1,0 +1,242 @@
+//! The SQL of merchants and their API keys: a function a statement.
+
+use sqlx::PgPool;
+
+use super::Merchant;
+use super::api_key::{ApiKeyHash, ApiKeyRecord};
+
+/// Inserts a merchant together with its first API key. False: the ID is taken.
+pub(super) async fn insert_merchant(
+    pool: &PgPool,
+    id: &str,
+    name: &str,
+    api_key_id: &str,
+    secret_hash: &ApiKeyHash,
+) -> sqlx::Result<bool> {
+    let inserted = sqlx::query!(
+        r#"
+        with merchant as (
+            insert into merchants (merchant_id, name)
+            values ($1, $2)
+            on conflict (merchant_id) do nothing
+            returning merchant_id
+        )
+        insert into api_keys (merchant_id, api_key_id, secret_hash)
+        select
+            merchant_id,
+            $3,
+            $4
+        from merchant
+        "#,
+        id,
+        name,
+        api_key_id,
+        secret_hash.as_bytes(),
+    )
+    .execute(pool)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// All merchants, by ID.
+pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>> {
+    sqlx::query_as!(
+        Merchant,
+        r#"
+        select
+            merchant_id as id,
+            name,
+            created_at
+        from merchants
+        order by merchant_id
+        "#,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select
+            from merchants
+            where merchant_id = $1
+        ) as "exists!"
+        "#,
+        merchant_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Inserts a further API key. False: there is no such merchant.
+pub(super) async fn insert_api_key(
+    pool: &PgPool,
+    merchant_id: &str,
+    api_key_id: &str,
+    secret_hash: &ApiKeyHash,
+) -> sqlx::Result<bool> {
+    let inserted = sqlx::query!(
+        r#"
+        insert into api_keys (merchant_id, api_key_id, secret_hash)
+        select
+            merchant_id,
+            $2,
+            $3
+        from merchants
+        where merchant_id = $1
+        "#,
+        merchant_id,
+        api_key_id,
+        secret_hash.as_bytes(),
+    )
+    .execute(pool)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// A merchant's API keys, oldest first.
+pub(super) async fn list_api_keys(
+    pool: &PgPool,
+    merchant_id: &str,
+) -> sqlx::Result<Vec<ApiKeyRecord>> {
+    sqlx::query_as!(
+        ApiKeyRecord,
+        r#"
+        select
+            api_key_id as id,
+            merchant_id,
+            created_at,
+            revoked_at
+        from api_keys
+        where merchant_id = $1
+        order by api_key_id
+        "#,
+        merchant_id,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Whose key this is, unless it is revoked.
+pub(super) async fn find_merchant_by_key(
+    pool: &PgPool,
+    secret_hash: &ApiKeyHash,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        r#"
+        select merchant_id
+        from api_keys
+        where secret_hash = $1
+            and revoked_at is null
+        "#,
+        secret_hash.as_bytes(),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Revokes an API key. False: there is none with this ID that is not revoked. No index helps; for
+/// people, not for programs.
+pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    let revoked = sqlx::query!(
+        r#"
+        update api_keys
+        set revoked_at = now()
+        where api_key_id = $1
+            and revoked_at is null
+        "#,
+        api_key_id,
+    )
+    .execute(pool)
+    .await?;
+    Ok(revoked.rows_affected() == 1)
+}
+
+pub(super) async fn api_key_exists(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select
+            from api_keys
+            where api_key_id = $1
+        ) as "exists!"
+        "#,
+        api_key_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use crate::merchants::{MerchantError, Merchants, Revocation};
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_merchant_is_created_once(pool: PgPool) {
+        let merchants = Merchants::new(pool);
+        merchants.create("acme", "Acme").await.expect("created");
+        let again = merchants.create("acme", "Another").await;
+        assert!(matches!(again, Err(MerchantError::AlreadyExists(id)) if id == "acme"));
+        let listed = merchants.list().await.expect("listed");
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].name, "Acme");
+        assert_eq!(
+            merchants.list_api_keys("acme").await.expect("listed").len(),
+            1
+        );
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn ids_and_names_are_checked_on_both_sides_of_their_bounds(pool: PgPool) {
+        let merchants = Merchants::new(pool);
+        for id in ["a", "A-z_0.9", &"x".repeat(64)] {
+            merchants.create(id, "n").await.expect(id);
+        }
+        for id in ["", "a b", "a:b", "é", "a\n", "a\0", &"x".repeat(65)] {
+            let refused = merchants.create(id, "n").await;
+            assert!(matches!(refused, Err(MerchantError::InvalidId)), "{id:?}");
+        }
+        merchants
+            .create("longest", &"é".repeat(200))
+            .await
+            .expect("200 characters");
+        for name in ["", "a\0b", "a\u{1b}[0m", &"é".repeat(201)] {
+            let refused = merchants.create("name", name).await;
+            assert!(
+                matches!(refused, Err(MerchantError::InvalidName)),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn keys_belong_to_a_known_merchant_and_are_revoked_once(pool: PgPool) {
+        let merchants = Merchants::new(pool);
+        let nobody = merchants.create_api_key("nobody").await.map(drop);
+        assert!(matches!(nobody, Err(MerchantError::UnknownMerchant(_))));
+        let nobody = merchants.list_api_keys("nobody").await;
+        assert!(matches!(nobody, Err(MerchantError::UnknownMerchant(_))));
+
+        merchants.create("acme", "Acme").await.expect("created");
+        let key = merchants
+            .create_api_key("acme")
+            .await
+            .expect("created")
+            .api_key_id;
+        for expected in [Revocation::Revoked, Revocation::AlreadyRevoked] {
+            assert_eq!(
+                merchants.revoke_api_key(&key).await.expect("asked"),
+                expected
+            );
+        }
+        let unknown = merchants.revoke_api_key("key_0").await.expect("asked");
+        assert_eq!(unknown, Revocation::NotFound);
+        let keys = merchants.list_api_keys("acme").await.expect("listed");
+        let revoked: Vec<bool> = keys.iter().map(|key| key.revoked_at.is_some()).collect();
+        assert_eq!(revoked, [false, true]);
+    }
+}

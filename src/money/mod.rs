@@ -1,0 +1,14 @@
+//! Money: a whole number of a currency's minor units, read and written as decimals, never through a float.
+//!
+//! A client writes a [`MajorAmount`] (`99.99`); with its [`Currency`] it becomes an [`Amount`] (9999 cents), which is what
+//! everything else here works with.
+
+#![deny(clippy::as_conversions, clippy::float_arithmetic)]
+
+mod amount;
+mod currency;
+mod major;
+
+pub use self::amount::{Amount, MAX_MINOR};
+pub use self::currency::Currency;
+pub use self::major::{AmountError, MajorAmount};

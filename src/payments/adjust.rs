@@ -1,0 +1,189 @@
+//! Capturing and canceling what a payment holds. The payment's row is locked while it is decided, and there is at most one
+//! of either under way.
+
+use super::call::Called;
+use super::service::{Passed, in_currency_of, locked, now, pass, processing_payment, unsettled};
+use super::{
+    CancelRequest, CaptureRequest, OnPayment, Operation, Payment, PaymentError, PaymentState,
+    Payments, Pending, Reply, answers, settlement, store,
+};
+use crate::gateway::{Cancel, Capture};
+use crate::idempotency::{
+    Fingerprinted, Gate, IdempotencyKey, Outcome, Permit, Plan, ScopedKey, Transaction, Wait,
+};
+
+impl Payments {
+    /// Captures what a payment holds, once.
+    pub async fn capture(
+        &self,
+        merchant_id: &str,
+        key: IdempotencyKey,
+        payment_id: &str,
+        request: &CaptureRequest,
+        wait: Wait,
+    ) -> Result<Reply, PaymentError> {
+        let amount = request.amount;
+        let plan = move |payment: &Payment| -> Result<Planned, PaymentError> {
+            if !can_be_adjusted(payment) {
+                return Ok(Planned::Refused(answers::state_conflict(
+                    payment, "captured",
+                )));
+            }
+            let asked = in_currency_of(payment, amount, payment.amount)?;
+            if asked.minor() > payment.amount.minor() {
+                let refusal = answers::amount_too_large(payment, asked, payment.amount);
+                return Ok(Planned::Refused(refusal));
+            }
+            Ok(Planned::Pending(Pending::Capture {
+                minor: asked.minor(),
+            }))
+        };
+        let on_payment = OnPayment {
+            payment_id,
+            request,
+        };
+        let scope = ScopedKey::new(merchant_id, Operation::CapturePayment.as_str(), key);
+        let gate = self
+            .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
+            .await?;
+        self.finish_adjustment(gate).await
+    }
+
+    /// Lets go of what a payment holds, once.
+    pub async fn cancel(
+        &self,
+        merchant_id: &str,
+        key: IdempotencyKey,
+        payment_id: &str,
+        request: &CancelRequest,
+        wait: Wait,
+    ) -> Result<Reply, PaymentError> {
+        let plan = |payment: &Payment| -> Result<Planned, PaymentError> {
+            if can_be_adjusted(payment) {
+                Ok(Planned::Pending(Pending::Cancel))
+            } else {
+                Ok(Planned::Refused(answers::state_conflict(
+                    payment, "canceled",
+                )))
+            }
+        };
+        let on_payment = OnPayment {
+            payment_id,
+            request,
+        };
+        let scope = ScopedKey::new(merchant_id, Operation::CancelPayment.as_str(), key);
+        let gate = self
+            .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
+            .await?;
+        self.finish_adjustment(gate).await
+    }
+
+    async fn claim_adjustment(
+        &self,
+        scope: &ScopedKey,
+        payment_id: &str,
+        request: &impl Fingerprinted,
+        wait: Wait,
+        plan: impl FnOnce(&Payment) -> Result<Planned, PaymentError> + Send + 'static,
+    ) -> Result<Gate<Payment>, PaymentError> {
+        let (merchant_id, payment_id) = (scope.merchant_id.clone(), payment_id.to_owned());
+        let work = move |mut tx: Transaction| async move {
+            let mut payment = store::lock_payment(&mut tx, &merchant_id, &payment_id)
+                .await?
+                .ok_or(PaymentError::NotFound("payment"))?;
+            match plan(&payment)? {
+                Planned::Refused(outcome) => Ok(Plan::Finish {
+                    resource_id: Some(payment.id),
+                    outcome,
+                }),
+                Planned::Pending(pending) => {
+                    payment.pending = Some(pending);
+                    store::save_payment(&mut tx, &payment).await?;
+                    Ok::<_, PaymentError>(Plan::Call {
+                        resource_id: payment.id.clone(),
+                        work: payment,
+                    })
+                }
+            }
+        };
+        Ok(self.engine().claim(scope, request, wait, work).await?)
+    }
+
+    async fn finish_adjustment(&self, gate: Gate<Payment>) -> Result<Reply, PaymentError> {
+        match pass(gate)? {
+            Passed::Answered(reply) => Ok(reply),
+            Passed::Mine(permit, Some(payment)) => self.adjust(permit, payment).await,
+            Passed::Mine(permit, None) => self.resume(permit).await,
+        }
+    }
+
+    pub(super) async fn adjust(
+        &self,
+        permit: Permit,
+        payment: Payment,
+    ) -> Result<Reply, PaymentError> {
+        let transaction_id = payment.gateway_transaction_id.clone().unwrap_or_default();
+        let payment_id = payment.id.clone();
+        let gateway = self.gateway();
+        let called = match payment.pending {
+            Some(Pending::Capture { minor }) => {
+                let amount = payment.in_currency(minor);
+                let capture = Capture {
+                    payment_id,
+                    transaction_id,
+                    amount,
+                };
+                let (call, ask) = (gateway.capture(&capture), gateway.find_capture(&capture));
+                self.call(&permit, "capture", call, ask).await
+            }
+            Some(Pending::Cancel) => {
+                let cancel = Cancel {
+                    payment_id,
+                    transaction_id,
+                };
+                let (call, ask) = (gateway.cancel(&cancel), gateway.find_cancel(&cancel));
+                self.call(&permit, "cancel", call, ask).await
+            }
+            None => Called::Unknown,
+        };
+        let (merchant_id, id) = (payment.merchant_id.clone(), payment.id.clone());
+        match called {
+            Called::Known(result) => {
+                let settle = move |mut tx: Transaction| {
+                    let (merchant_id, id, result) =
+                        (merchant_id.clone(), id.clone(), result.clone());
+                    async move {
+                        let mut payment = locked(&mut tx, &merchant_id, &id).await?;
+                        let outcome = settlement::adjusted(&mut payment, result, now());
+                        store::save_payment(&mut tx, &payment).await?;
+                        Ok::<_, sqlx::Error>(outcome)
+                    }
+                };
+                let settled = self.engine().settle(permit, settle).await?;
+                Ok(self.settled(settled, || processing_payment(&payment)))
+            }
+            Called::Nothing => {
+                self.release(permit, move |mut tx| {
+                    let (merchant_id, id) = (merchant_id.clone(), id.clone());
+                    async move {
+                        let mut payment = locked(&mut tx, &merchant_id, &id).await?;
+                        payment.pending = None;
+                        store::save_payment(&mut tx, &payment).await
+                    }
+                })
+                .await
+            }
+            Called::Unknown => Ok(unsettled(&permit, processing_payment(&payment))),
+        }
+    }
+}
+
+/// What a capture or cancel is to do.
+enum Planned {
+    Pending(Pending),
+    Refused(Outcome),
+}
+
+fn can_be_adjusted(payment: &Payment) -> bool {
+    payment.state == PaymentState::Authorized && payment.pending.is_none()
+}

@@ -1,0 +1,87 @@
+//! From an outcome to the bytes that are stored: pure functions, so that the first request, a retry and recovery store the
+//! same for the same.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Payment, Refund};
+use crate::gateway::Decline;
+use crate::idempotency::{Outcome, StoredResponse};
+use crate::money::Amount;
+use crate::problem::{Code, Problem};
+
+/// 201: a payment was made.
+pub(super) fn created(payment: &Payment) -> Outcome {
+    Outcome::Completed(json(201, payment).with_header("location", payment_location(&payment.id)))
+}
+
+/// 200: a payment was captured or canceled.
+pub(super) fn changed(payment: &Payment) -> Outcome {
+    Outcome::Completed(json(200, payment))
+}
+
+/// 201: a refund was made.
+pub(super) fn refunded(refund: &Refund) -> Outcome {
+    Outcome::Completed(json(201, refund).with_header("location", refund_location(&refund.id)))
+}
+
+/// 402: the gateway said no for good.
+pub(super) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
+    let problem = Problem::new(Code::PaymentDeclined, &decline.message)
+        .with("declineCode", decline.code.as_str())
+        .with("paymentId", payment_id);
+    Outcome::Failed(problem.to_stored())
+}
+
+/// 409: the payment's state does not allow it.
+pub(super) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
+    let state = payment.shown_state().as_str();
+    let detail = match payment.pending {
+        Some(_) => {
+            format!("another capture or cancel of this payment is under way: it cannot be {asked}")
+        }
+        None => format!("a payment in {state} cannot be {asked}"),
+    };
+    let problem = Problem::new(Code::PaymentStateConflict, detail)
+        .with("paymentId", payment.id.as_str())
+        .with("state", state);
+    Outcome::Failed(problem.to_stored())
+}
+
+/// 422: more than is left.
+pub(super) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amount) -> Outcome {
+    let currency = remaining.currency().code();
+    let detail =
+        format!("{asked} {currency} is more than the {remaining} {currency} that are left");
+    let problem = Problem::new(Code::AmountTooLarge, detail)
+        .with("paymentId", payment.id.as_str())
+        .with("remaining", remaining.to_string());
+    Outcome::Failed(problem.to_stored())
+}
+
+/// 202: the gateway's answer isn't known yet. Never stored.
+pub(super) fn processing(resource: &impl Serialize, location: String) -> StoredResponse {
+    json(202, resource)
+        .with_header("location", location)
+        .with_header("retry-after", "1")
+}
+
+pub(super) fn payment_location(id: &str) -> String {
+    format!("/v1/payments/{id}")
+}
+
+pub(super) fn refund_location(id: &str) -> String {
+    format!("/v1/refunds/{id}")
+}
+
+fn json(status: u16, body: &impl Serialize) -> StoredResponse {
+    StoredResponse::json(status, body).unwrap_or_else(|error| {
+        // Payments and refunds are texts and numbers under fixed names: they have a JSON form.
+        tracing::error!(%error, "an answer has no JSON form");
+        StoredResponse {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    })
+}

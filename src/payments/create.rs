@@ -1,0 +1,317 @@
+//! Making a payment: claim, charge, settle.
+
+use chrono::DateTime;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::call::{Called, count_call};
+use super::groups::{ClaimItem, SettleItem};
+use super::service::{Passed, now, pass, processing_payment, unsettled};
+use super::{
+    Instrument, NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, Reply,
+    settlement, store,
+};
+use crate::cards::Card;
+use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
+use crate::idempotency::{
+    Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, Inserted,
+    NewKey, Outcome, Permit, Remembered, ScopedKey, Settler, Wait, may_have_committed,
+};
+
+impl Payments {
+    /// The stored answer to a request that this process has seen before, without asking the database.
+    pub fn recall_created(
+        &self,
+        merchant_id: &str,
+        key: &IdempotencyKey,
+        request: &NewPayment,
+    ) -> Result<Option<Reply>, PaymentError> {
+        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key.clone());
+        match self
+            .engine()
+            .recall(&scope, request)?
+            .map(pass)
+            .transpose()?
+        {
+            Some(Passed::Answered(reply)) => Ok(Some(reply)),
+            Some(Passed::Mine(_, Some(never))) => match never {},
+            Some(Passed::Mine(_, None)) | None => Ok(None),
+        }
+    }
+
+    /// Makes a payment, once.
+    pub async fn create(
+        &self,
+        merchant_id: &str,
+        key: IdempotencyKey,
+        request: &NewPayment,
+        wait: Wait,
+    ) -> Result<Reply, PaymentError> {
+        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
+        let claim = CreateClaim {
+            payments: self,
+            request,
+            payment: None,
+        };
+        match pass(self.engine().enter(&scope, request, wait, claim).await?)? {
+            Passed::Answered(reply) => Ok(reply),
+            Passed::Mine(permit, Some(payment)) => self.charge(permit, payment).await,
+            Passed::Mine(permit, None) => self.resume(permit).await,
+        }
+    }
+
+    pub(super) async fn charge(
+        &self,
+        permit: Permit,
+        payment: Payment,
+    ) -> Result<Reply, PaymentError> {
+        let called = match (&payment.failure, &payment.gateway_token) {
+            // The card was refused before it had a token: that is the outcome.
+            (Some(decline), _) => Called::Known(Err(decline.clone())),
+            (None, None) => Called::Unknown,
+            (None, Some(token)) => {
+                let charge = Charge {
+                    payment_id: payment.id.clone(),
+                    amount: payment.amount,
+                    token: token.clone(),
+                    capture_method: payment.capture_method,
+                };
+                let gateway = self.gateway();
+                self.call(
+                    &permit,
+                    "charge",
+                    gateway.charge(&charge),
+                    gateway.find_charge(&charge),
+                )
+                .await
+            }
+        };
+        match called {
+            Called::Known(result) => {
+                let mut settled = payment.clone();
+                let outcome = settlement::charged(&mut settled, result, now());
+                count_payment(settled.state);
+                let settle = CreateSettle {
+                    payments: self,
+                    payment: settled,
+                    outcome,
+                };
+                let settled = self.engine().settle_by(permit, &settle).await?;
+                Ok(self.settled(settled, || processing_payment(&payment)))
+            }
+            Called::Nothing => {
+                let (merchant_id, id) = (payment.merchant_id, payment.id);
+                self.release(permit, move |mut tx| {
+                    let (merchant_id, id) = (merchant_id.clone(), id.clone());
+                    async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
+                })
+                .await
+            }
+            Called::Unknown => Ok(unsettled(&permit, processing_payment(&payment))),
+        }
+    }
+}
+
+/// The claim of a payment: key and payment in one statement.
+struct CreateClaim<'a> {
+    payments: &'a Payments,
+    request: &'a NewPayment,
+    /// Made once, however many turns the claim takes: its card is turned into a token only once.
+    payment: Option<Payment>,
+}
+
+impl Claimant<Payment> for CreateClaim<'_> {
+    async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<Payment>, IdempotencyError> {
+        let payment = match self.payment.take() {
+            Some(payment) => payment,
+            None if self.is_worth_a_look() && self.is_known(&key).await? => {
+                return Ok(Attempt::InUse);
+            }
+            None => self
+                .prepare(&key)
+                .await
+                .map_err(|e| IdempotencyError::Work(e.into()))?,
+        };
+        let (payment, claimed) = self.payments.claim(key, payment).await?;
+        match claimed {
+            Some(inserted) => {
+                let resource_id = payment.id.clone();
+                Ok(Attempt::Claimed {
+                    inserted,
+                    resource_id,
+                    work: payment,
+                })
+            }
+            None => {
+                self.payment = Some(payment);
+                Ok(Attempt::InUse)
+            }
+        }
+    }
+
+    async fn remembered(
+        &mut self,
+        scope: &ScopedKey,
+    ) -> Result<Option<Remembered>, IdempotencyError> {
+        let mut connection = self.payments.pool().acquire().await?;
+        let key = scope.key.as_str();
+        let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;
+        Ok(made.map(|made| Remembered {
+            resource_id: made.id,
+            created_at: made.created_at,
+        }))
+    }
+}
+
+impl CreateClaim<'_> {
+    /// True where a token costs a call, so that it is worth asking first whether the key is new.
+    fn is_worth_a_look(&self) -> bool {
+        self.payments.gateway().tokenizes_remotely()
+            && matches!(self.request.instrument, Instrument::Card(_))
+    }
+
+    async fn is_known(&self, key: &NewKey) -> Result<bool, IdempotencyError> {
+        let scope = key.columns().scope;
+        let mut connection = self.payments.pool().acquire().await?;
+        let payment =
+            store::find_payment_of_key(&mut connection, &scope.merchant_id, scope.key.as_str());
+        Ok(payment.await?.is_some())
+    }
+
+    /// The payment to insert. A raw card becomes a token here, before anything is stored.
+    async fn prepare(&self, key: &NewKey) -> Result<Payment, PaymentError> {
+        let gateway = self.payments.gateway();
+        let (token, card, failure) = match &self.request.instrument {
+            Instrument::Token(token) => (Some(token.clone()), gateway.describe_token(token), None),
+            Instrument::Card(card) => {
+                let (token, failure) = self.tokenize(card).await?;
+                (token, Some(card.summary()), failure)
+            }
+        };
+        let scope = key.columns().scope;
+        let request = self.request;
+        Ok(Payment {
+            merchant_id: scope.merchant_id.clone(),
+            id: format!("pay_{}", Uuid::now_v7()),
+            idempotency_key: scope.key.to_string(),
+            state: PaymentState::Processing,
+            amount: request.amount,
+            captured_minor: 0,
+            refunded_minor: 0,
+            refunding_minor: 0,
+            pending: None,
+            capture_method: request.capture_method,
+            gateway_type: gateway.kind().to_owned(),
+            gateway_token: token,
+            gateway_transaction_id: None,
+            card,
+            customer: request.customer.clone(),
+            description: request.description.clone(),
+            metadata: request.metadata.clone(),
+            failure,
+            created_at: DateTime::default(),
+            updated_at: DateTime::default(),
+        })
+    }
+
+    async fn tokenize(
+        &self,
+        card: &Card,
+    ) -> Result<(Option<GatewayToken>, Option<Decline>), PaymentError> {
+        let started = Instant::now();
+        let gateway = self.payments.gateway();
+        let gateway_timeout = self.payments.gateway_timeout();
+        let answer = timeout(gateway_timeout, gateway.tokenize(card))
+            .await
+            .unwrap_or_else(|_| {
+                Err(GatewayError::NothingHappened {
+                    reason: "no token in time".to_owned(),
+                })
+            });
+        count_call(gateway.kind(), "tokenize", &answer, started.elapsed());
+        match answer {
+            Ok(token) => Ok((Some(token), None)),
+            Err(GatewayError::Declined(decline)) => Ok((None, Some(decline))),
+            // A token charges nothing: whatever became of it, nothing happened.
+            Err(error) => {
+                tracing::warn!(%error, "the card could not be turned into a token");
+                Err(PaymentError::GatewayUnavailable)
+            }
+        }
+    }
+}
+
+impl Payments {
+    /// Claims a payment's key together with the payment. `None`: the key is in use.
+    async fn claim(
+        &self,
+        key: NewKey,
+        payment: Payment,
+    ) -> Result<(Payment, Option<Inserted>), IdempotencyError> {
+        let mut item = ClaimItem { key, payment };
+        for last_try in [false, true] {
+            match self.claims().submit(item).await? {
+                Grouped::Written(ClaimItem { mut payment, .. }, claimed) => {
+                    if let Some(claimed) = &claimed {
+                        payment.created_at = claimed.created_at;
+                        payment.updated_at = claimed.created_at;
+                    }
+                    return Ok((payment, claimed));
+                }
+                Grouped::Failed(failed, error) if may_have_committed(&error) => {
+                    let claimed = self
+                        .engine()
+                        .claimed_after_all(&failed.key, &failed.payment.id)
+                        .await?;
+                    if claimed.is_some() || last_try {
+                        let ClaimItem { mut payment, .. } = failed;
+                        let Some(claimed) = claimed else {
+                            return Err(IdempotencyError::Shared(error));
+                        };
+                        payment.created_at = claimed.created_at;
+                        payment.updated_at = claimed.created_at;
+                        return Ok((payment, Some(claimed)));
+                    }
+                    // It is certain that it was not: once more, on a new connection.
+                    item = failed;
+                }
+                Grouped::Failed(_, error) => return Err(IdempotencyError::Shared(error)),
+            }
+        }
+        Err(IdempotencyError::Overloaded)
+    }
+}
+
+/// The settle of a payment: key and payment in one statement.
+struct CreateSettle<'a> {
+    payments: &'a Payments,
+    payment: Payment,
+    outcome: Outcome,
+}
+
+impl Settler for CreateSettle<'_> {
+    async fn try_settle(
+        &self,
+        _: &Engine,
+        claim: &Claim,
+    ) -> Result<Option<Answer>, IdempotencyError> {
+        let item = SettleItem {
+            attempt: claim.attempt,
+            payment: self.payment.clone(),
+            outcome: self.outcome.clone(),
+        };
+        match self.payments.settles().submit(item).await? {
+            Grouped::Written(_, None) => Ok(None),
+            Grouped::Written(SettleItem { outcome, .. }, Some(())) => Ok(Some(Answer {
+                response: outcome.into_response(),
+                replayed: false,
+                expires_at: claim.expires_at,
+            })),
+            Grouped::Failed(_, error) => Err(IdempotencyError::Shared(error)),
+        }
+    }
+}
+
+fn count_payment(state: PaymentState) {
+    metrics::counter!("payonce_payments_total", "state" => state.as_str()).increment(1);
+}

@@ -1,0 +1,127 @@
+//! Payments' claims and settles, committed in groups: one statement for all that arrived while the last one committed.
+
+use uuid::Uuid;
+
+use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
+use super::{Operation, Payment};
+use crate::idempotency::{GroupCommit, GroupWriter, Inserted, NewKey, Outcome};
+
+/// Claims of payments, in groups.
+pub(super) type ClaimGroup = GroupCommit<ClaimWriter>;
+
+/// Settles of payments, in groups.
+pub(super) type SettleGroup = GroupCommit<SettleWriter>;
+
+/// One payment to claim.
+pub(super) struct ClaimItem {
+    pub(super) key: NewKey,
+    pub(super) payment: Payment,
+}
+
+/// Writes claims.
+pub(super) struct ClaimWriter;
+
+impl GroupWriter for ClaimWriter {
+    type Item = ClaimItem;
+    type Written = Inserted;
+
+    const LANE: &'static str = "claim";
+
+    fn order(one: &ClaimItem, other: &ClaimItem) -> std::cmp::Ordering {
+        one.key.columns().scope.cmp(other.key.columns().scope)
+    }
+
+    async fn write(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        items: &[ClaimItem],
+    ) -> sqlx::Result<Vec<Option<Inserted>>> {
+        let Some(first) = items.first() else {
+            return Ok(Vec::new());
+        };
+        // All of a process's claims have one owner and one configuration.
+        let terms = ClaimTerms {
+            owner: first.key.owner(),
+            lock_timeout: first.key.lock_timeout(),
+            ttl: first.key.ttl(),
+        };
+        let claims: Vec<PaymentClaim<'_>> = items
+            .iter()
+            .map(|item| PaymentClaim {
+                key: item.key.columns(),
+                payment: &item.payment,
+            })
+            .collect();
+        let mut claimed = store::claim_payments(connection, &terms, &claims).await?;
+        claimed.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+        let find = |item: &ClaimItem| {
+            let payment = &item.payment;
+            let wanted = (&payment.merchant_id, &payment.idempotency_key);
+            let found = claimed
+                .binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
+                .ok()?;
+            let row = claimed.get(found)?;
+            Some(Inserted {
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+            })
+        };
+        Ok(items.iter().map(find).collect())
+    }
+}
+
+/// One payment to settle.
+pub(super) struct SettleItem {
+    pub(super) attempt: i32,
+    pub(super) payment: Payment,
+    pub(super) outcome: Outcome,
+}
+
+/// Writes settles.
+pub(super) struct SettleWriter {
+    pub(super) owner: Uuid,
+}
+
+impl GroupWriter for SettleWriter {
+    type Item = SettleItem;
+    type Written = ();
+
+    const LANE: &'static str = "settle";
+
+    fn order(one: &SettleItem, other: &SettleItem) -> std::cmp::Ordering {
+        let scope = |item: &SettleItem| {
+            (
+                item.payment.merchant_id.clone(),
+                item.payment.idempotency_key.clone(),
+            )
+        };
+        scope(one).cmp(&scope(other))
+    }
+
+    async fn write(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        items: &[SettleItem],
+    ) -> sqlx::Result<Vec<Option<()>>> {
+        let settles: Vec<PaymentSettle<'_>> = items
+            .iter()
+            .map(|item| PaymentSettle {
+                attempt: item.attempt,
+                payment: &item.payment,
+                response: item.outcome.columns(),
+            })
+            .collect();
+        let operation = Operation::CreatePayment.as_str();
+        let mut settled =
+            store::settle_payments(connection, operation, self.owner, &settles).await?;
+        settled.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+        let is_settled = |item: &SettleItem| {
+            let wanted = (&item.payment.merchant_id, &item.payment.idempotency_key);
+            settled
+                .binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
+                .ok()
+                .map(drop)
+        };
+        Ok(items.iter().map(is_settled).collect())
+    }
+}

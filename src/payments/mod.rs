@@ -1,0 +1,30 @@
+//! Payments: what a merchant asks for once, and what may be done to it afterwards.
+//!
+//! [`Payments`] is the service: it takes a request through the idempotency engine's two phases with the gateway's call in
+//! between. It uses nothing of the engine that another service could not use.
+
+mod adjust;
+mod adjustment;
+mod answers;
+mod call;
+mod capture_method;
+mod create;
+mod error;
+mod give_back;
+mod groups;
+mod new_payment;
+mod operation;
+mod payment;
+mod refund;
+mod service;
+mod settlement;
+mod store;
+
+pub use self::adjustment::{CancelRequest, CaptureRequest, OnPayment, RefundRequest};
+pub use self::capture_method::{CaptureMethod, UnknownCaptureMethod};
+pub use self::error::PaymentError;
+pub use self::new_payment::{Customer, Instrument, NewPayment};
+pub use self::operation::Operation;
+pub use self::payment::{Payment, PaymentState, Pending};
+pub use self::refund::{Refund, RefundState};
+pub use self::service::{Page, PaymentFilter, Payments, Reply};

@@ -1,0 +1,98 @@
+//! What a gateway's answer makes of a payment or a refund. Pure: no database, no gateway, no clock of its own.
+
+use chrono::{DateTime, Utc};
+
+use super::answers;
+use super::{CaptureMethod, Payment, PaymentState, Pending, Refund, RefundState};
+use crate::gateway::{Charged, Decline, Refunded};
+use crate::idempotency::Outcome;
+
+/// The charge was made, or declined.
+pub(super) fn charged(
+    payment: &mut Payment,
+    result: Result<Charged, Decline>,
+    now: DateTime<Utc>,
+) -> Outcome {
+    touch(payment, now);
+    match result {
+        Ok(Charged {
+            transaction_id,
+            card,
+        }) => {
+            payment.gateway_transaction_id = Some(transaction_id);
+            if payment.card.is_none() {
+                payment.card = card;
+            }
+            (payment.state, payment.captured_minor) = match payment.capture_method {
+                CaptureMethod::Automatic => (PaymentState::Success, payment.amount.minor()),
+                CaptureMethod::Manual => (PaymentState::Authorized, 0),
+            };
+            answers::created(payment)
+        }
+        Err(decline) => {
+            payment.state = PaymentState::Failed;
+            let outcome = answers::declined(&payment.id, &decline);
+            payment.failure = Some(decline);
+            outcome
+        }
+    }
+}
+
+/// A capture or cancel under way was done, or declined: then the payment is as it was before.
+pub(super) fn adjusted(
+    payment: &mut Payment,
+    result: Result<(), Decline>,
+    now: DateTime<Utc>,
+) -> Outcome {
+    touch(payment, now);
+    let pending = payment.pending.take();
+    match (result, pending) {
+        (Ok(()), Some(Pending::Capture { minor })) => {
+            payment.state = PaymentState::Success;
+            payment.captured_minor = minor;
+            answers::changed(payment)
+        }
+        (Ok(()), Some(Pending::Cancel)) => {
+            payment.state = PaymentState::Canceled;
+            answers::changed(payment)
+        }
+        // Nothing was under way: the answer is the payment as it is.
+        (Ok(()), None) => answers::changed(payment),
+        (Err(decline), _) => answers::declined(&payment.id, &decline),
+    }
+}
+
+/// A refund was made, or declined. Either way its reservation ends.
+pub(super) fn refunded(
+    payment: &mut Payment,
+    refund: &mut Refund,
+    result: Result<Refunded, Decline>,
+    now: DateTime<Utc>,
+) -> Outcome {
+    touch(payment, now);
+    payment.refunding_minor -= refund.amount.minor();
+    match result {
+        Ok(Refunded { gateway_refund_id }) => {
+            payment.refunded_minor += refund.amount.minor();
+            payment.state = if payment.refunded_minor == payment.captured_minor {
+                PaymentState::Refunded
+            } else {
+                PaymentState::PartiallyRefunded
+            };
+            refund.state = RefundState::Success;
+            refund.gateway_refund_id = Some(gateway_refund_id);
+            answers::refunded(refund)
+        }
+        Err(decline) => {
+            refund.state = RefundState::Failed;
+            let outcome = answers::declined(&payment.id, &decline);
+            refund.failure = Some(decline);
+            outcome
+        }
+    }
+}
+
+/// A change is never shown as older than what it changed, whatever the node's clock says.
+fn touch(payment: &mut Payment, now: DateTime<Utc>) {
+    payment.updated_at = payment.updated_at.max(now);
+}

@@ -1,0 +1,197 @@
+//! Every refusal, in one table: RFC 9457 problem details, with what a program should do next.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::idempotency::StoredResponse;
+
+/// The content type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// What a client's program should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Send the same request with the same key, after `Retry-After`.
+    SameKey,
+    /// Nothing was stored: correct the request; the key is still good.
+    FixRequest,
+    /// A further attempt is a new payment and needs a new key.
+    NewKey,
+    /// Nothing helps.
+    No,
+}
+
+impl Retry {
+    /// As problems spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SameKey => "same-key",
+            Self::FixRequest => "fix-request",
+            Self::NewKey => "new-key",
+            Self::No => "no",
+        }
+    }
+}
+
+macro_rules! problems {
+    ($($variant:ident: $status:literal, $slug:literal, $retry:ident, $title:literal, $advice:literal;)*) => {
+        /// Which refusal it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = concat!("`", $slug, "`: ", $title, ".")] $variant,)*
+        }
+
+        impl Code {
+            /// All of them, in the order of their statuses.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The HTTP status.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// The name in `code` and at the end of `type`.
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $slug,)* }
+            }
+
+            /// What a program should do.
+            pub fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)* }
+            }
+
+            /// One line for people.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What happened, whether anything was charged, and what to do.
+            pub fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice,)* }
+            }
+        }
+    };
+}
+
+problems! {
+    IdempotencyKeyMissing: 400, "idempotency-key-missing", FixRequest, "The Idempotency-Key header is missing",
+        "Every POST needs an Idempotency-Key, so that it can be repeated safely. Nothing was stored or charged. Make up a key for this one payment (a UUID, or your order's number), keep it with the order, and send the request with it.";
+    IdempotencyKeyInvalid: 400, "idempotency-key-invalid", FixRequest, "The Idempotency-Key header is not valid",
+        "A key is 1 to 255 visible ASCII characters, bare or as a quoted string, in one header. Nothing was stored or charged. Send the request with such a key.";
+    MalformedJson: 400, "malformed-json", FixRequest, "The body is not a JSON object",
+        "The body could not be read as JSON in UTF-8. Nothing was stored or charged. Correct the body; the key is still good.";
+    Unauthorized: 401, "unauthorized", FixRequest, "The API key is missing or not valid",
+        "Send Authorization: Bearer with an API key that has not been revoked. Nothing was stored or charged.";
+    PaymentDeclined: 402, "payment-declined", NewKey, "The gateway declined",
+        "The gateway said no for good, and the same key will always get this answer. Nothing was charged. Ask the customer for another card, and send it as a new payment with a new key.";
+    NotFound: 404, "not-found", FixRequest, "There is no such thing",
+        "Neither this path nor this id is known to this merchant. Nothing was stored or charged.";
+    MethodNotAllowed: 405, "method-not-allowed", FixRequest, "The path does not know this method",
+        "The Allow header names the methods. Nothing was stored or charged.";
+    NotAcceptable: 406, "not-acceptable", FixRequest, "The service answers in JSON",
+        "Accept application/json and application/problem+json, or leave the Accept header out. Nothing was stored or charged.";
+    IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
+        "Another request with this key is being executed. Whether it charges is not known yet. Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
+    IdempotencyKeyExpired: 409, "idempotency-key-expired", NewKey, "The key has expired, and was used",
+        "The key's record is past its time, but what it made is known: resourceId names it. Nothing further was charged. Look the resource up; if another payment is really wanted, use a new key.";
+    PaymentStateConflict: 409, "payment-state-conflict", No, "The payment's state does not allow this",
+        "What was asked does not fit the payment as it is. Nothing was charged, captured or refunded by this request. Read the payment and decide from its state.";
+    PayloadTooLarge: 413, "payload-too-large", FixRequest, "The body is too large",
+        "A body has at most 64 KiB. Nothing was stored or charged.";
+    UnsupportedMediaType: 415, "unsupported-media-type", FixRequest, "The body must be application/json",
+        "Send Content-Type: application/json. Nothing was stored or charged.";
+    AmountTooLarge: 422, "amount-too-large", NewKey, "The amount is more than what is left",
+        "remaining says how much can still be captured or refunded. Nothing was captured or refunded by this request, and its key will always get this answer. Send a smaller amount with a new key.";
+    IdempotencyKeyReused: 422, "idempotency-key-reused", NewKey, "The key was used with another request",
+        "changed names the fields that differ from the first request with this key, whose outcome stays as it is. Nothing was charged by this request. If it is meant to be a payment of its own, send it with a new key.";
+    ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
+        "errors names every field that is wrong. Nothing was stored or charged. Correct the request; the key is still good.";
+    RateLimited: 429, "rate-limited", SameKey, "Too many requests",
+        "Nothing was stored or charged. Wait for Retry-After and send the same request with the same key.";
+    DatabaseUnavailable: 503, "database-unavailable", SameKey, "The database cannot be reached",
+        "Nothing was charged. Wait for Retry-After and send the same request with the same key.";
+    GatewayUnavailable: 503, "gateway-unavailable", SameKey, "The gateway cannot be reached",
+        "Nothing was charged and nothing was stored. Wait for Retry-After and send the same request with the same key.";
+    OutcomeUnknown: 503, "outcome-unknown", SameKey, "The outcome is not known yet",
+        "The database was lost when the gateway may already have been called. The charge may have been made, and will not be made twice. Wait for Retry-After and send the same request with the same key: it finds the outcome.";
+    Overloaded: 503, "overloaded", SameKey, "The service has too much to do",
+        "Nothing was charged. Wait for Retry-After and send the same request with the same key.";
+    Internal: 500, "internal-error", SameKey, "Something went wrong inside",
+        "The cause is in the service's log, by X-Request-Id. Send the same request with the same key: if anything was charged it is found, and not charged twice.";
+}
+
+impl Code {
+    /// Finds a code by its slug.
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.slug() == slug)
+    }
+}
+
+/// One refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Which.
+    pub code: Code,
+    /// This occurrence, for people. Never a secret, never a cause from inside.
+    pub detail: String,
+    /// What the code's row in the table names besides.
+    pub members: Map<String, Value>,
+    /// Seconds, for `Retry-After`.
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl Problem {
+    /// A refusal, explained.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        // Whoever is told to come back is told when.
+        let retry_after_seconds = (code.retry() == Retry::SameKey).then_some(1);
+        Self {
+            code,
+            detail: detail.into(),
+            members: Map::new(),
+            retry_after_seconds,
+        }
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The JSON body: RFC 9457's members first.
+    pub fn body(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'static str,
+            status: u16,
+            detail: &'a str,
+            code: &'static str,
+            retry: &'static str,
+            #[serde(flatten)]
+            members: &'a Map<String, Value>,
+        }
+        let body = Body {
+            r#type: format!("/problems/{}", self.code.slug()),
+            title: self.code.title(),
+            status: self.code.status(),
+            detail: &self.detail,
+            code: self.code.slug(),
+            retry: self.code.retry().as_str(),
+            members: &self.members,
+        };
+        // Texts, numbers and JSON values under fixed names have a JSON form.
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// The refusal as an outcome that is stored and replayed.
+    pub fn to_stored(&self) -> StoredResponse {
+        StoredResponse {
+            status: self.code.status(),
+            headers: vec![("content-type".to_owned(), CONTENT_TYPE.to_owned())],
+            body: self.body().into(),
+        }
+    }
+}

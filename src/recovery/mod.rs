@@ -1,0 +1,197 @@
+//! Recovery goes on with what a dead process left behind: payments whose client never comes back.
+//!
+//! A pass reads abandoned claims without a lock and takes each by a conditional write, so that any number of nodes can do it
+//! at once. What it takes goes the way of a first run, from what the claim stored. What still cannot be resolved is left
+//! alone for a pause that grows with each try, and does not keep the pass from what comes after it.
+
+mod backoff;
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::backoff::Backoff;
+use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
+use crate::payments::{PaymentError, Payments};
+
+/// So many claims are read at once.
+const PAGE: u32 = 200;
+
+/// So many pages at most in one pass: a backlog of 20,000 keys a pass.
+const MAX_PAGES: u32 = 100;
+
+/// So many are resolved at once. Few: fresh payments come first.
+const CONCURRENCY: usize = 8;
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Abandoned claims that it found.
+    pub found: u64,
+    /// Claims that it settled, whatever the outcome.
+    pub resolved: u64,
+    /// Claims whose outcome is still not known.
+    pub unknown: u64,
+    /// Claims that it left for a later pass, after an earlier one could not resolve them.
+    pub waiting: u64,
+    /// Claims that somebody else took first.
+    pub taken_by_others: u64,
+    /// Claims that it could not work on, for an error that is in the log.
+    pub failed: u64,
+}
+
+/// What became of one claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recovered {
+    Resolved,
+    Unknown,
+    TakenByOthers,
+    Failed,
+}
+
+impl Recovered {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Resolved => "resolved",
+            Self::Unknown => "unknown",
+            Self::TakenByOthers => "taken_by_others",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The recovery worker of one node.
+pub struct Recovery {
+    payments: Payments,
+    backoff: Backoff,
+}
+
+impl Recovery {
+    /// A worker that has tried nothing yet.
+    pub fn new(payments: Payments) -> Self {
+        Self {
+            payments,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// One pass over all that is abandoned.
+    pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
+        let mut summary = Summary::default();
+        let mut last: Option<Abandoned> = None;
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .payments
+                .engine()
+                .abandoned(last.as_ref(), PAGE)
+                .await?;
+            let Some(end) = page.last() else { break };
+            last = Some(end.clone());
+            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            self.work_off(page, &mut summary).await;
+            if is_last {
+                break;
+            }
+        }
+        self.backoff.forget_old();
+        Ok(summary)
+    }
+
+    async fn work_off(&mut self, page: Vec<Abandoned>, summary: &mut Summary) {
+        let now = Instant::now();
+        summary.found += count(page.len());
+        let (due, waiting): (Vec<_>, Vec<_>) = page
+            .into_iter()
+            .partition(|abandoned| self.backoff.is_due(&abandoned.scope, now));
+        summary.waiting += count(waiting.len());
+        let payments = &self.payments;
+        let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
+            .map(|abandoned| async move {
+                let recovered = recover(payments, &abandoned.scope).await;
+                (abandoned.scope, recovered)
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (scope, recovered) in outcomes {
+            metrics::counter!("payonce_recovered_total", "outcome" => recovered.label())
+                .increment(1);
+            match recovered {
+                Recovered::Resolved => summary.resolved += 1,
+                Recovered::Unknown => summary.unknown += 1,
+                Recovered::TakenByOthers => summary.taken_by_others += 1,
+                Recovered::Failed => summary.failed += 1,
+            }
+            match recovered {
+                Recovered::Resolved | Recovered::TakenByOthers => self.backoff.clear(&scope),
+                Recovered::Unknown | Recovered::Failed => {
+                    if self.backoff.failed(&scope, Instant::now()) {
+                        tracing::warn!(key = %scope, outcome = recovered.label(),
+                            "could not be resolved yet; it is tried again, with growing pauses \
+                             (payonce idempotency-keys list --stuck)");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A pass every `every`, until the task is dropped.
+    pub async fn run(mut self, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.run_once().await {
+                Ok(summary) if summary.resolved > 0 => {
+                    tracing::info!(
+                        resolved = summary.resolved,
+                        unknown = summary.unknown,
+                        "recovered work left behind"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "recovery could not look for work left behind")
+                }
+            }
+        }
+    }
+}
+
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}
+
+/// Takes one claim over and goes on with it, in a task that nothing drops.
+async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
+    let permit = match payments.engine().take_over(scope).await {
+        Ok(Some(permit)) => permit,
+        Ok(None) => return Recovered::TakenByOthers,
+        Err(error) => {
+            tracing::warn!(key = %scope, %error, "a claim could not be taken over");
+            return Recovered::Failed;
+        }
+    };
+    let worker = payments.clone();
+    match payments
+        .engine()
+        .run(async move { worker.resume(permit).await })
+        .await
+    {
+        Ok(Ok(reply)) if reply.response.status == 202 => Recovered::Unknown,
+        // "Nothing happened" gives the key back: that resolves it too.
+        Ok(Ok(_) | Err(PaymentError::GatewayUnavailable)) => Recovered::Resolved,
+        Ok(Err(error)) => {
+            tracing::warn!(key = %scope, %error, "a claim could not be resolved");
+            Recovered::Failed
+        }
+        Err(error) => {
+            tracing::error!(key = %scope, %error, "resolving a claim did not end in order");
+            Recovered::Failed
+        }
+    }
+}
