@@ -14,7 +14,7 @@ use super::config::IdempotencyConfig;
 use super::error::{IdempotencyError, may_have_committed};
 use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer};
 use super::flights::{Boarding, Flight, Flights};
-use super::gate::{Claim, Gate, Permit, Plan};
+use super::gate::{Claim, Gate, Held, Permit, Plan};
 use super::key::ScopedKey;
 use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
@@ -421,12 +421,12 @@ impl Engine {
             .to_std()
             .unwrap_or_default();
         let until = until(sent, lifetime.saturating_sub(claim.age));
-        Permit {
+        Permit(Box::new(Held {
             claim,
             flight,
             fingerprint,
             until,
-        }
+        }))
     }
 
     /// Takes over a claim whose owner has been silent for its whole lease. `None`: it is somebody's, here or elsewhere, or

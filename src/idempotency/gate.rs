@@ -69,7 +69,10 @@ pub enum Plan<T> {
 /// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to whoever takes the
 /// claim over when its lease has run out.
 #[must_use]
-pub struct Permit {
+pub struct Permit(pub(super) Box<Held>);
+
+/// Boxed, so that the gate's other answers do not carry its size.
+pub(super) struct Held {
     pub(super) claim: Claim,
     /// While it lives, the lease is renewed and duplicates wait for its landing.
     pub(super) flight: Flight,
@@ -99,12 +102,12 @@ pub struct Claim {
 impl Permit {
     /// The attempt that this permit is for.
     pub fn claim(&self) -> &Claim {
-        &self.claim
+        &self.0.claim
     }
 
     /// What is being made or changed.
     pub fn resource_id(&self) -> &str {
-        &self.claim.resource_id
+        &self.0.claim.resource_id
     }
 }
 

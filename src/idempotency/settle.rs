@@ -59,6 +59,7 @@ impl Engine {
         permit: Permit,
         settler: &impl Settler,
     ) -> Result<Settled, IdempotencyError> {
+        let permit = *permit.0;
         let mut patience = Patience::new();
         let settled = loop {
             let error = match settler.try_settle(self, &permit.claim).await {
@@ -126,7 +127,7 @@ impl Engine {
         let work = Arc::new(work);
         let mut patience = Patience::new();
         loop {
-            let (engine, claim, work) = (self.clone(), permit.claim.clone(), Arc::clone(&work));
+            let (engine, claim, work) = (self.clone(), permit.claim().clone(), Arc::clone(&work));
             let tried = self
                 .run(async move { release_once(&engine, &claim, &*work).await })
                 .await?;

@@ -1,0 +1,3 @@
+//! The integration tests: real PostgreSQL, real sockets, real processes.
+
+mod support;

@@ -1,0 +1,228 @@
+//! A gateway to test against: an HTTP server in this process that speaks Stripe's wire format, keeps Stripe's idempotency
+//! rules, fails on command, and keeps books of its own.
+//!
+//! The books ([`Ledger`]) say what happened to the money, whatever the client was told. A test makes payonce suffer through
+//! faults and then compares payonce's database with them.
+//!
+//! The server has a thread and a runtime of its own: `#[sqlx::test]` runs on a current-thread runtime that a blocking test
+//! body would starve, and child processes must get answers while the test waits for them.
+//!
+//! It reads HTTP from the socket itself, because a framework always answers, and half of the faults are not to.
+//!
+//! ```ignore
+//! let gateway = TestGateway::start();
+//! gateway.script([(Endpoint::Charge, Fault::DropAfter)]);
+//! // … payonce, with PAYONCE_STRIPE_API_BASE = gateway.url(), takes a payment …
+//! assert_eq!(gateway.ledger().only_charge(&payment_id).amount, 9_999);
+//! ```
+
+mod books;
+mod call;
+mod cards;
+mod fault;
+mod form;
+mod http;
+mod intent;
+mod keys;
+mod ledger;
+mod reply;
+mod server;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+pub use self::call::Endpoint;
+pub use self::fault::Fault;
+pub use self::ledger::{Calls, ChargeStatus, Ledger};
+pub use self::state::SeenRequest;
+
+use self::server::Command;
+use self::state::Shared;
+
+/// A secret key that the gateway accepts. It accepts every `sk_test_…`.
+pub const SECRET_KEY: &str = "sk_test_payonce";
+
+/// How long [`TestGateway::until_received`] and its kin wait before they call the test failed: far longer than anything
+/// that a test waits for takes, so that only what never happens runs into it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running gateway. It stops when it is dropped.
+///
+/// Every method may be called from any thread and any runtime.
+pub struct TestGateway {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    commands: UnboundedSender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestGateway {
+    /// Starts a gateway without faults and latency on a free port of 127.0.0.1.
+    pub fn start() -> Self {
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback");
+        let address = listener
+            .local_addr()
+            .expect("a bound listener has an address");
+        let (commands, inbox) = unbounded_channel();
+        let shared = Arc::new(Shared::new(commands.clone()));
+        let thread = std::thread::Builder::new()
+            .name("test-gateway".into())
+            .spawn({
+                let shared = shared.clone();
+                move || server::run(listener, shared, inbox)
+            })
+            .expect("a thread for the gateway");
+        Self {
+            address,
+            shared,
+            commands,
+            thread: Some(thread),
+        }
+    }
+
+    /// The base URL, `http://127.0.0.1:port`. It stays the same through [`refuse`](Self::refuse) and
+    /// [`accept`](Self::accept).
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What happened to the money, up to now.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.state().ledger()
+    }
+
+    /// How often an endpoint was called.
+    pub fn calls(&self, endpoint: Endpoint) -> Calls {
+        self.shared.state().calls(endpoint)
+    }
+
+    /// The latest requests to an endpoint, oldest first: at most 10,000 of all endpoints are remembered.
+    pub fn requests(&self, endpoint: Endpoint) -> Vec<SeenRequest> {
+        self.shared.state().requests(endpoint)
+    }
+
+    /// Appends faults to the script. Each endpoint takes its own in the order given, one for each request received,
+    /// [`Fault::None`] for a request that is to go well. The script comes before chaos.
+    pub fn script(&self, faults: impl IntoIterator<Item = (Endpoint, Fault)>) {
+        self.shared.state().faults.script(faults);
+    }
+
+    /// Scripted faults that no request has taken yet.
+    pub fn unused_faults(&self) -> usize {
+        self.shared.state().faults.scripted()
+    }
+
+    /// From now on `percent` of all requests get a fault, each kind as often as the others. The kinds are
+    /// [`Fault::CHAOS`]; for each at 5 % ask for five times their number.
+    ///
+    /// The sequence of picks follows from the seed; which request meets which pick is for the clients' timing to decide.
+    pub fn chaos(&self, seed: u64, percent: u32) {
+        self.chaos_of(seed, percent, Fault::CHAOS);
+    }
+
+    /// [`chaos`](Self::chaos) with faults of the test's own choice. One that is listed twice comes twice as often.
+    pub fn chaos_of(&self, seed: u64, percent: u32, kinds: &[Fault]) {
+        self.shared.state().faults.chaos(seed, percent, kinds);
+    }
+
+    /// Ends all faults: chaos, what is left of the script, held answers and refusal. Only the latency stays.
+    pub fn calm(&self) {
+        self.shared.state().faults.calm();
+        self.release();
+        self.accept();
+    }
+
+    /// How long the gateway works on each execution before it takes effect. Meanwhile the key is in use.
+    pub fn latency(&self, latency: Duration) {
+        self.shared.state().latency = latency;
+    }
+
+    /// For how long a new intent is not yet found by search. Stripe's own search is up to a minute late.
+    pub fn search_lag(&self, lag: Duration) {
+        self.shared.state().books.search_lag = lag;
+    }
+
+    /// Forgets all finished idempotency keys, as Stripe does after a day. The books stay.
+    pub fn forget_keys(&self) {
+        self.shared.state().keys.forget();
+    }
+
+    /// Lets go of the answers that [`Fault::Hold`] holds back now.
+    pub fn release(&self) {
+        self.shared.release();
+    }
+
+    /// Closes the port and all idle connections: from its return on, connecting is refused. Requests at work are still
+    /// answered.
+    ///
+    /// A client with a connection in its pool may need a moment to notice that it is closed. A request which it sends
+    /// there is lost without a trace, not refused; use a fresh client where the difference matters.
+    pub fn refuse(&self) {
+        self.order(|done| Command::Close { done });
+    }
+
+    /// Opens the port again.
+    pub fn accept(&self) {
+        self.order(|done| Command::Open { done });
+    }
+
+    /// Waits until an endpoint has received `n` requests in all.
+    pub async fn until_received(&self, endpoint: Endpoint, n: usize) {
+        self.until(&format!("{n} × {endpoint:?} received"), || {
+            self.calls(endpoint).received >= n
+        })
+        .await;
+    }
+
+    /// Waits until an endpoint has executed `n` requests in all.
+    pub async fn until_executed(&self, endpoint: Endpoint, n: usize) {
+        self.until(&format!("{n} × {endpoint:?} executed"), || {
+            self.calls(endpoint).executed >= n
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, happened: impl Fn() -> bool) {
+        let mut changes = self.shared.changes();
+        let waiting = async {
+            while !happened() {
+                changes
+                    .changed()
+                    .await
+                    .expect("the sender lives in self.shared");
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("the gateway waited {PATIENCE:?} in vain for: {what}");
+        }
+    }
+
+    /// Blocking is harmless here even on a current-thread runtime: the gateway answers from its own thread at once.
+    fn order(&self, command: impl FnOnce(std::sync::mpsc::Sender<()>) -> Command) {
+        let (done, wait) = std::sync::mpsc::channel();
+        self.commands
+            .send(command(done))
+            .expect("the gateway's thread has not ended");
+        wait.recv()
+            .expect("the gateway's thread carries out each order");
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        // Both fail only when the thread has panicked, and that has been printed already.
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

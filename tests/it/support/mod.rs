@@ -1,0 +1,3 @@
+//! What the tests work with.
+
+pub mod gateway;
