@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::database::{self, DatabaseError, DatabaseSettings};
-use crate::gateway::{Gateway, SimulatedGateway};
+use crate::gateway::{Gateway, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::Authenticator;
@@ -112,7 +112,7 @@ impl Application {
         } else {
             database::schema_is_current(&pool).await?;
         }
-        let gateway = gateway(&settings)?;
+        let gateway = gateway(&settings.gateway, settings.gateway_timeout)?;
         Self::build_with(pool, gateway, settings)
     }
 
@@ -227,10 +227,23 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn gateway(settings: &Settings) -> Result<Arc<dyn Gateway>, StartupError> {
-    match &settings.gateway {
+/// The gateway that was chosen; each of its calls takes at most `timeout`.
+pub fn gateway(
+    settings: &GatewaySettings,
+    timeout: Duration,
+) -> Result<Arc<dyn Gateway>, StartupError> {
+    match settings {
         GatewaySettings::Simulated { latency } => Ok(Arc::new(SimulatedGateway::new(*latency))),
-        GatewaySettings::Stripe { .. } => Err(StartupError::Gateway("not wired yet".into())),
+        GatewaySettings::Stripe {
+            api_base,
+            secret_key,
+        } => {
+            // It ends by itself, and says what it knows, just before the service stops waiting.
+            let request_time = timeout.mul_f64(0.9);
+            let gateway = StripeGateway::new(api_base, secret_key.clone(), request_time)
+                .map_err(|error| StartupError::Gateway(error.into()))?;
+            Ok(Arc::new(gateway))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod idempotency_keys;
 mod merchants;
 mod migrate;
 mod output;
+mod recover;
 mod serve;
 mod usage;
 
@@ -48,6 +49,8 @@ enum Command {
     /// Look at the records of idempotency keys
     #[command(subcommand)]
     IdempotencyKeys(idempotency_keys::Command),
+    /// Run the recovery pass by hand: go on with what dead processes left behind
+    Recover(Box<recover::RecoverArgs>),
     /// Run the eight demonstrations against a real server and a real database
     Demo(DatabaseArgs),
 }
@@ -68,6 +71,7 @@ impl Command {
             Self::Merchants(command) => command.run().await?,
             Self::ApiKeys(command) => command.run().await?,
             Self::IdempotencyKeys(command) => command.run().await?,
+            Self::Recover(args) => recover::run(&args).await?,
             Self::Demo(args) => {
                 let all_hold = demo::run(args.database_url).await?;
                 // It has said itself what does not hold.

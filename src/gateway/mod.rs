@@ -4,10 +4,12 @@
 //! is what makes it safe to ask again when an answer was lost, by the first request, by a retry or by recovery.
 
 mod simulated;
+mod stripe;
 
 use futures_util::future::BoxFuture;
 
 pub use self::simulated::SimulatedGateway;
+pub use self::stripe::{StripeGateway, StripeSetupError};
 use crate::cards::{Card, CardSummary};
 use crate::money::Amount;
 use crate::payments::CaptureMethod;

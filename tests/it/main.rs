@@ -1,3 +1,9 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
+mod engine;
+mod guarantees;
+mod orders_example;
+mod payments;
+mod problems;
+mod stripe_adapter;
 mod support;

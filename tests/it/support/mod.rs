@@ -1,3 +1,4 @@
 //! What the tests work with.
 
 pub mod gateway;
+pub mod service;

@@ -1,0 +1,57 @@
+//! `payonce recover`.
+
+use std::time::Duration;
+
+use super::output::print_json;
+use crate::config::{DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
+use crate::idempotency::Engine;
+use crate::payments::Payments;
+use crate::recovery::{Recovery, Summary};
+use crate::{database, startup};
+
+/// As many as a pass works on at once, and one to read with.
+const MAX_CONNECTIONS: u32 = 9;
+
+/// The pause between two passes where there is work left.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The settings of a service, as far as recovery needs them: it calls the gateway.
+#[derive(Debug, clap::Args)]
+pub(super) struct RecoverArgs {
+    /// Make one pass, whatever it leaves; otherwise passes go on until nothing is left.
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    idempotency: IdempotencyArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Prints a JSON summary of each pass.
+pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
+    args.log.init();
+    let gateway_timeout = args.gateway.gateway_timeout;
+    let gateway = startup::gateway(&args.gateway.settings()?, gateway_timeout)?;
+    let pool = database::connect(&args.database.settings(MAX_CONNECTIONS)).await?;
+    database::check_durability(&pool, args.database.allow_unsafe_database).await?;
+    database::schema_is_current(&pool).await?;
+    let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
+    let engine = Engine::new(pool, args.idempotency.config(), &secrets);
+    let mut recovery = Recovery::new(Payments::new(engine, gateway, gateway_timeout));
+    loop {
+        let summary = recovery.run_once().await?;
+        print_json(&summary)?;
+        if args.once || is_done(&summary) {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_done(summary: &Summary) -> bool {
+    summary.found == summary.resolved + summary.taken_by_others
+}

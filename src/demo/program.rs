@@ -1,0 +1,89 @@
+//! A program is an executable of this crate, run as a process with settings that are known: the demonstrations' own.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, ensure};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::process::Command;
+
+/// So much of what a program said is kept: enough for an error with its causes, and little enough to read.
+const KEPT_LINES: usize = 8;
+
+/// Longer lines are cut, in characters.
+const LONGEST_LINE: usize = 400;
+
+/// The program that runs, for its `serve`.
+pub(super) fn payonce(database_url: &SecretString) -> anyhow::Result<Command> {
+    Ok(command(path_of_this()?, database_url))
+}
+
+/// A program that was built and installed beside this one.
+pub(super) fn sibling(name: &str, database_url: &SecretString) -> anyhow::Result<Command> {
+    let path = path_of_this()?.with_file_name(name);
+    ensure!(
+        path.is_file(),
+        "there is no {}: build it by `cargo build --bins`, with --release if this program was",
+        path.display()
+    );
+    Ok(command(path, database_url))
+}
+
+fn path_of_this() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot tell where this program is")
+}
+
+fn command(path: PathBuf, database_url: &SecretString) -> Command {
+    let mut command = Command::new(path);
+    // Whatever the shell has set, above all a gateway that moves real money, is not for a demonstration.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PAYONCE_") {
+            command.env_remove(name);
+        }
+    }
+    // The URL holds a password, and arguments can be seen by everybody.
+    command.env("DATABASE_URL", database_url.expose_secret());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// The last lines that a program said. Cloning it gives the same ones.
+#[derive(Clone, Default)]
+pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+
+impl LastLines {
+    pub(super) fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line.chars().take(LONGEST_LINE).collect());
+    }
+
+    pub(super) fn get(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_and_long_ones_cut() {
+        let lines = LastLines::default();
+        for number in 0..20 {
+            lines.push(&number.to_string());
+        }
+        assert_eq!(lines.get().first().map(String::as_str), Some("12"));
+        lines.push(&"x".repeat(10_000));
+        let last = lines.get().pop().expect("a line");
+        assert_eq!((lines.get().len(), last.len()), (KEPT_LINES, LONGEST_LINE));
+    }
+}

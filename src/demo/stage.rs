@@ -1,0 +1,81 @@
+//! The stage: the database, and merchants that no other run has.
+
+use anyhow::Context;
+use chrono::{Datelike, Utc};
+use secrecy::SecretString;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::server::Server;
+use crate::database::{self, DatabaseSettings};
+use crate::merchants::Merchants;
+
+/// For merchants alone; the servers have pools of their own.
+const MAX_CONNECTIONS: u32 = 2;
+
+/// The card that always works.
+pub(super) const GOOD_CARD: &str = "4242424242424242";
+
+/// The card without money.
+pub(super) const EMPTY_CARD: &str = "4000000000009995";
+
+/// What all demonstrations share.
+pub(super) struct Stage {
+    database_url: SecretString,
+    merchants: Merchants,
+    /// `demo-` and eight digits.
+    run: String,
+}
+
+impl Stage {
+    /// Opens the database and brings its schema up to date, as a server would.
+    pub(super) async fn build(database_url: SecretString) -> anyhow::Result<Self> {
+        let settings = DatabaseSettings {
+            url: database_url.clone(),
+            max_connections: MAX_CONNECTIONS,
+            allow_unsafe: false,
+        };
+        let pool = database::connect(&settings).await?;
+        database::check_durability(&pool, settings.allow_unsafe).await?;
+        database::migrate(&pool).await?;
+        let digits = Uuid::new_v4().simple().to_string();
+        Ok(Self {
+            database_url,
+            merchants: Merchants::new(pool),
+            run: format!("demo-{}", digits.get(..8).unwrap_or(&digits)),
+        })
+    }
+
+    pub(super) fn database_url(&self) -> &SecretString {
+        &self.database_url
+    }
+
+    /// Makes a merchant, and gives its client. `name` is used once a run.
+    pub(super) async fn merchant(&self, server: &Server, name: &str) -> anyhow::Result<Client> {
+        let id = format!("{}-{name}", self.run);
+        let merchant = self
+            .merchants
+            .create(&id, &format!("Demonstration {name}"))
+            .await
+            .with_context(|| format!("merchant {id} cannot be made"))?;
+        Client::new(server, merchant.merchant_id, merchant.api_key)
+    }
+}
+
+/// The body of a card payment. Sent again, it is the same bytes.
+pub(super) fn card_payment(amount: &str, card: &str) -> Vec<u8> {
+    let body = json!({
+        "amount": amount,
+        "currency": "USD",
+        "paymentMethod": {"type": "CARD", "details": {
+            "cardNumber": card,
+            "cvv": "123",
+            "expiryMonth": "12",
+            "expiryYear": (Utc::now().year() + 3).to_string(),
+            "cardHolderName": "Test User",
+        }},
+        "customer": {"id": "cus_1", "email": "test@example.com", "name": "Test User"},
+    });
+    body.to_string().into_bytes()
+}

@@ -1,0 +1,275 @@
+//! One request and its answer, without a judgement on it.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Request, Response, Url};
+use secrecy::{ExposeSecret, SecretString};
+
+/// The longest that connecting may take: a host that does not answer by then will not.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+
+/// Idle connections are closed before a load balancer in front of the API does it, which would look like a lost answer.
+const POOL_IDLE_TIME: Duration = Duration::from_secs(45);
+const POOL_MAX_IDLE: usize = 128;
+
+/// Far more than any answer that is read here has.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum StripeSetupError {
+    /// No `http` or `https` URL.
+    #[error("the Stripe API's base is not an http or https URL")]
+    ApiBase,
+    /// It has characters that no header may have.
+    #[error("the Stripe secret key has characters that no key has")]
+    SecretKey,
+    /// The HTTP client; most likely the system has no root certificates.
+    #[error("the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A request to make. Not `Debug`: a card's number may be in it.
+pub(super) struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    key: Option<&'a str>,
+    params: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Call<'a> {
+    /// A POST under an idempotency key. The path is what follows `/v1`.
+    pub(super) fn post(
+        path: &'a [&'a str],
+        key: &'a str,
+        params: &'a [(&'a str, &'a str)],
+    ) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            key: Some(key),
+            params,
+        }
+    }
+
+    pub(super) fn get(path: &'a [&'a str], params: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            key: None,
+            params,
+        }
+    }
+
+    /// For the log.
+    pub(super) fn name(&self) -> String {
+        format!("{} /v1/{}", self.method, self.path.join("/"))
+    }
+}
+
+/// What came of a request. The texts are for the log, and have nothing of what was sent.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// No connection was made, so nothing was sent.
+    Unreached(String),
+    /// Something may have been sent, and no whole answer came.
+    Lost(String),
+    /// An answer.
+    Answered(Answer),
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// It had been stored under the key: the key will never answer anything else.
+    pub(super) replayed: bool,
+    pub(super) retry_after: Option<Duration>,
+    /// Stripe's name of the request, for its support.
+    pub(super) request_id: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// The HTTP client, its base and its key.
+pub(super) struct Api {
+    http: Client,
+    base: Url,
+    connect_time: Duration,
+}
+
+impl Api {
+    pub(super) fn new(
+        base: &str,
+        secret_key: &SecretString,
+        request_time: Duration,
+    ) -> Result<Self, StripeSetupError> {
+        let base = Url::parse(base).map_err(|_| StripeSetupError::ApiBase)?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(StripeSetupError::ApiBase);
+        }
+        // A third, so that attempts to connect that all fail are known to have failed before the time is over.
+        let connect_time = CONNECT_TIME.min(request_time / 3);
+        // Fails where a provider is installed already, and then that one will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Client::builder()
+            .user_agent(concat!("payonce/", env!("CARGO_PKG_VERSION")))
+            .default_headers(authorization(secret_key)?)
+            .connect_timeout(connect_time)
+            .pool_idle_timeout(POOL_IDLE_TIME)
+            .pool_max_idle_per_host(POOL_MAX_IDLE)
+            .redirect(Policy::none())
+            .build()
+            .map_err(StripeSetupError::Client)?;
+        Ok(Self {
+            http,
+            base,
+            connect_time,
+        })
+    }
+
+    /// How long it may take to find that nothing can be sent.
+    pub(super) fn connect_time(&self) -> Duration {
+        self.connect_time
+    }
+
+    /// Makes one attempt, which takes `time` at the most.
+    pub(super) async fn send(&self, call: &Call<'_>, time: Duration) -> Attempt {
+        let request = match self.request(call, time) {
+            Ok(request) => request,
+            Err(error) => return Attempt::Unreached(describe(error)),
+        };
+        match self.http.execute(request).await {
+            Ok(response) => read(response).await,
+            Err(error) if error.is_connect() => Attempt::Unreached(describe(error)),
+            Err(error) => Attempt::Lost(describe(error)),
+        }
+    }
+
+    fn request(&self, call: &Call<'_>, time: Duration) -> Result<Request, reqwest::Error> {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("v1").extend(call.path);
+        }
+        let mut request = self.http.request(call.method.clone(), url).timeout(time);
+        if let Some(key) = call.key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if call.method == Method::POST {
+            return request.form(call.params).build();
+        }
+        let mut request = request.build()?;
+        request
+            .url_mut()
+            .query_pairs_mut()
+            .extend_pairs(call.params);
+        Ok(request)
+    }
+}
+
+fn authorization(secret_key: &SecretString) -> Result<HeaderMap, StripeSetupError> {
+    let bearer = format!("Bearer {}", secret_key.expose_secret());
+    let mut bearer = HeaderValue::try_from(bearer).map_err(|_| StripeSetupError::SecretKey)?;
+    bearer.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+}
+
+async fn read(mut response: Response) -> Attempt {
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        replayed: header(&response, "Idempotent-Replayed") == Some("true"),
+        // The other form, a date, is not in use at Stripe.
+        retry_after: header(&response, RETRY_AFTER.as_str())
+            .and_then(|seconds| seconds.parse().ok())
+            .map(Duration::from_secs),
+        request_id: header(&response, "Request-Id").map(str::to_owned),
+        body: Vec::new(),
+    };
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if answer.body.len() + chunk.len() <= MAX_ANSWER_BYTES => {
+                answer.body.extend_from_slice(&chunk);
+            }
+            Ok(Some(_)) => return Attempt::Lost("the answer is too long".to_owned()),
+            Ok(None) => return Attempt::Answered(answer),
+            Err(error) => return Attempt::Lost(describe(error)),
+        }
+    }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// The error and its causes in a line, without the URL, which may hold a search.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string does not fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(base: &str) -> Result<Api, StripeSetupError> {
+        let key = SecretString::from("sk_test_payonce");
+        Api::new(base, &key, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn urls_follow_the_base() {
+        let params = [("query", "metadata['payment_id']:'pay_1'")];
+        let call = Call::get(&["payment_intents", "search"], &params);
+        let rows = [
+            "https://api.stripe.com",
+            "https://api.stripe.com/",
+            "http://[::1]:8420/stripe/",
+        ];
+        for base in rows {
+            let request = api(base)
+                .expect(base)
+                .request(&call, Duration::from_secs(1));
+            assert_eq!(
+                request.expect("a request").url().as_str(),
+                format!(
+                    "{}/v1/payment_intents/search?query=metadata%5B%27payment_id%27%5D%3A%27pay_1%27",
+                    base.trim_end_matches('/')
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_stays_one_segment() {
+        let call = Call::post(&["payment_intents", "pi_1/../x?y", "capture"], "k", &[]);
+        let api = api("https://api.stripe.com").expect("an API");
+        let request = api
+            .request(&call, Duration::from_secs(1))
+            .expect("a request");
+        let path = request.url().path();
+        assert_eq!(path, "/v1/payment_intents/pi_1%2F..%2Fx%3Fy/capture");
+    }
+
+    #[test]
+    fn a_bad_base_or_key_is_told() {
+        for base in ["", "api.stripe.com", "ftp://api.stripe.com", "unix:/x"] {
+            assert!(
+                matches!(api(base), Err(StripeSetupError::ApiBase)),
+                "{base}"
+            );
+        }
+        let key = SecretString::from("sk_test_\n");
+        let error = Api::new("http://[::1]", &key, Duration::from_secs(1)).err();
+        assert!(matches!(error, Some(StripeSetupError::SecretKey)));
+    }
+}

@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+
+/// An answer comes this long before the time is over, so that it is the answer that counts and not the caller's own
+/// time-out: a "nothing happened" would be lost by that.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Less than this is no time for an attempt.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(20);
+
+/// A hung attempt is given up after half of the time, so that it can be made a second time; but a bank may need a second.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The first pause; each further one is twice as long, until they are [`LONGEST_PAUSE`]. Jitter makes each up to twice as
+/// long again, so that those who failed together do not come back together.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The time that one call of the trait may take, with all that it does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    deadline: Instant,
+    patience: Duration,
+}
+
+impl Budget {
+    /// Begins now.
+    pub(super) fn new(request_time: Duration) -> Self {
+        let margin = MARGIN.min(request_time / 10);
+        Self {
+            deadline: Instant::now() + (request_time - margin),
+            patience: SHORTEST_PATIENCE.max(request_time / 2),
+        }
+    }
+
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How long an attempt may take that begins now; `None` where it is too late for one.
+    pub(super) fn attempt(self) -> Option<Duration> {
+        let left = self.left();
+        (left >= SHORTEST_ATTEMPT).then(|| left.min(self.patience))
+    }
+
+    /// Whether an attempt that takes `needed` fits in after a pause.
+    pub(super) fn allows(self, pause: Duration, needed: Duration) -> bool {
+        pause + needed.max(SHORTEST_ATTEMPT) <= self.left()
+    }
+}
+
+/// Growing, jittered pauses, without end: the budget ends them.
+pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_between_half_a_second_and_a_second() {
+        let millis = [50, 100, 200, 400, 500, 500, 500];
+        for (pause, least) in pauses().zip(millis.map(Duration::from_millis)) {
+            assert!(pause >= least && pause <= least * 2, "{pause:?} {least:?}");
+        }
+    }
+
+    /// A budget of which so much is left.
+    fn left(millis: u64) -> Budget {
+        Budget {
+            deadline: Instant::now() + Duration::from_millis(millis),
+            ..Budget::new(Duration::from_secs(10))
+        }
+    }
+
+    #[test]
+    fn an_attempt_takes_half_of_the_time_or_what_is_left() {
+        assert_eq!(left(9_950).attempt(), Some(Duration::from_secs(5)));
+        let attempt = left(4_000).attempt().expect("time for it");
+        assert!(
+            (3_000..=4_000).contains(&attempt.as_millis()),
+            "{attempt:?}"
+        );
+        assert_eq!(left(19).attempt(), None);
+        assert_eq!(left(0).attempt(), None);
+    }
+
+    #[test]
+    fn a_short_time_is_one_attempts() {
+        let budget = Budget::new(Duration::from_millis(900));
+        let attempt = budget.attempt().expect("time for it");
+        assert!((500..=850).contains(&attempt.as_millis()), "{attempt:?}");
+    }
+
+    #[test]
+    fn a_pause_leaves_time_for_what_follows() {
+        let millis = Duration::from_millis;
+        assert!(left(4_000).allows(millis(1_000), millis(2_000)));
+        assert!(!left(4_000).allows(millis(1_000), millis(3_001)));
+        assert!(!left(1_000).allows(millis(990), Duration::ZERO));
+    }
+}

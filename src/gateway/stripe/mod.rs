@@ -1,0 +1,140 @@
+//! Stripe, or whatever speaks like it, over HTTP.
+//!
+//! Each call carries an idempotency key of its own (the payment's id, the refund's, `{payment id}:capture`,
+//! `{payment id}:cancel`), so Stripe carries it out once however often it is asked; see
+//! <https://docs.stripe.com/api/idempotent_requests>. What an answer, or its absence, means is decided in [`verdict`]; how
+//! often and how long Stripe is asked, in [`persist`].
+//!
+//! A 5xx may be all that a key will ever answer, because Stripe stores it as it stores any other outcome. So behind each call
+//! stands the question for what became of it, by the payment's or refund's id in the metadata.
+
+mod amount;
+mod api;
+mod budget;
+mod charge;
+mod decline;
+mod hold;
+mod intent;
+mod persist;
+mod refund;
+mod tokenize;
+mod verdict;
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+
+use self::api::Api;
+pub use self::api::StripeSetupError;
+use self::budget::Budget;
+use super::{
+    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
+};
+use crate::cards::{Card, CardSummary};
+
+/// The gateway. See the module.
+pub struct StripeGateway {
+    api: Api,
+    request_time: Duration,
+}
+
+impl StripeGateway {
+    /// A gateway whose every call, with all its retries, ends a little before `request_time` is over. Connections are kept.
+    ///
+    /// # Errors
+    ///
+    /// The base is no `http` or `https` URL, the key cannot stand in a header, or there are no root certificates.
+    pub fn new(
+        api_base: &str,
+        secret_key: SecretString,
+        request_time: Duration,
+    ) -> Result<Self, StripeSetupError> {
+        Ok(Self {
+            api: Api::new(api_base, &secret_key, request_time)?,
+            request_time,
+        })
+    }
+
+    /// Begins now.
+    fn budget(&self) -> Budget {
+        Budget::new(self.request_time)
+    }
+}
+
+impl fmt::Debug for StripeGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StripeGateway")
+            .field("request_time", &self.request_time)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gateway for StripeGateway {
+    fn kind(&self) -> &'static str {
+        "STRIPE"
+    }
+
+    fn tokenizes_remotely(&self) -> bool {
+        true
+    }
+
+    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        async move { self.tokenize_within(self.budget(), card).await }.boxed()
+    }
+
+    fn describe_token(&self, _: &GatewayToken) -> Option<CardSummary> {
+        None
+    }
+
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
+        async move { self.charge_within(self.budget(), charge).await }.boxed()
+    }
+
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
+        async move { self.capture_within(self.budget(), capture).await }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
+        async move { self.cancel_within(self.budget(), cancel).await }.boxed()
+    }
+
+    fn refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
+        async move { self.refund_within(self.budget(), refund).await }.boxed()
+    }
+
+    /// Stripe's search may be a minute late, longer in an outage: `Ok(None)` is certain only of a charge that was asked for
+    /// longer ago.
+    fn find_charge<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
+        async move { self.find_charge_within(self.budget(), charge).await }.boxed()
+    }
+
+    fn find_capture<'a>(
+        &'a self,
+        capture: &'a Capture,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        async move { self.find_capture_within(self.budget(), capture).await }.boxed()
+    }
+
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        async move { self.find_cancel_within(self.budget(), cancel).await }.boxed()
+    }
+
+    fn find_refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
+        async move { self.find_refund_within(self.budget(), refund).await }.boxed()
+    }
+}

@@ -1,0 +1,409 @@
+//! A service under test: the production `Application` on a database of its own, and merchants that talk to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use payonce::cards::{Card, CardSummary};
+use payonce::database::{DatabaseSettings, pool_options};
+use payonce::gateway::{
+    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
+    SimulatedGateway,
+};
+use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use payonce::merchants::Merchants;
+use payonce::payments::Payments;
+use payonce::startup::{Application, GatewaySettings, Settings};
+use reqwest::{Client, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+
+/// The simulated gateway, counting what it is asked for.
+pub struct CountingGateway {
+    inner: SimulatedGateway,
+    pub charges: AtomicUsize,
+    pub adjustments: AtomicUsize,
+}
+
+impl CountingGateway {
+    pub fn new(latency: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            inner: SimulatedGateway::new(latency),
+            charges: AtomicUsize::new(0),
+            adjustments: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn charges(&self) -> usize {
+        self.charges.load(Ordering::SeqCst)
+    }
+}
+
+impl Gateway for CountingGateway {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn tokenizes_remotely(&self) -> bool {
+        false
+    }
+    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        self.inner.tokenize(card)
+    }
+    fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
+        self.inner.describe_token(token)
+    }
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
+        self.charges.fetch_add(1, Ordering::SeqCst);
+        self.inner.charge(charge)
+    }
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
+        self.adjustments.fetch_add(1, Ordering::SeqCst);
+        self.inner.capture(capture)
+    }
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
+        self.adjustments.fetch_add(1, Ordering::SeqCst);
+        self.inner.cancel(cancel)
+    }
+    fn refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
+        self.adjustments.fetch_add(1, Ordering::SeqCst);
+        self.inner.refund(refund)
+    }
+    fn find_charge<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
+        self.inner.find_charge(charge)
+    }
+    fn find_capture<'a>(
+        &'a self,
+        capture: &'a Capture,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.inner.find_capture(capture)
+    }
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.inner.find_cancel(cancel)
+    }
+    fn find_refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
+        self.inner.find_refund(refund)
+    }
+}
+
+/// What a test may want otherwise.
+pub struct Setup {
+    pub idempotency: IdempotencyConfig,
+    pub latency: Duration,
+    pub secrets: FingerprintSecrets,
+    pub connections: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            idempotency: IdempotencyConfig::default(),
+            latency: Duration::ZERO,
+            secrets: FingerprintSecrets::new("a secret of the tests"),
+            connections: 20,
+        }
+    }
+}
+
+/// A service that runs.
+pub struct Service {
+    pub url: String,
+    pub pool: PgPool,
+    pub gateway: Arc<CountingGateway>,
+    pub payments: Payments,
+    client: Client,
+    database: PgConnectOptions,
+    name: String,
+}
+
+impl Drop for Service {
+    /// Ends the service's sessions: PostgreSQL would wait 5 s for them before it drops the test's database.
+    fn drop(&mut self) {
+        let (database, name) = (self.database.clone(), self.name.clone());
+        let ending = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                let mut connection = PgConnection::connect_with(&database).await?;
+                sqlx::query(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
+                )
+                .bind(name)
+                .execute(&mut connection)
+                .await?;
+                connection.close().await
+            })
+        });
+        drop(ending.join());
+    }
+}
+
+impl Service {
+    pub async fn start(database: &PgConnectOptions) -> Self {
+        Self::start_with(database, Setup::default()).await
+    }
+
+    pub async fn start_with(database: &PgConnectOptions, setup: Setup) -> Self {
+        let gateway = CountingGateway::new(setup.latency);
+        let name = format!("payonce-test-{}", uuid::Uuid::now_v7());
+        let pool = pool_options()
+            .max_connections(setup.connections)
+            .connect_with(database.clone().application_name(&name))
+            .await
+            .expect("the test's database");
+        let settings = Settings {
+            listen: "127.0.0.1:0".to_owned(),
+            database: DatabaseSettings {
+                url: SecretString::from(""),
+                max_connections: setup.connections,
+                allow_unsafe: false,
+            },
+            migrate: false,
+            idempotency: setup.idempotency,
+            fingerprint_secrets: setup.secrets,
+            gateway: GatewaySettings::Simulated {
+                latency: setup.latency,
+            },
+            gateway_timeout: Duration::from_secs(10),
+            recovery_interval: Duration::from_secs(1),
+        };
+        let shared: Arc<dyn Gateway> = gateway.clone();
+        let application =
+            Application::build_with(pool.clone(), shared, settings).expect("the service starts");
+        let url = format!("http://{}", application.address());
+        let payments = application.payments().clone();
+        tokio::spawn(application.run_until_stopped());
+        Self {
+            url,
+            pool,
+            gateway,
+            payments,
+            client: client(),
+            database: database.clone(),
+            name,
+        }
+    }
+
+    /// A new merchant with its API key.
+    pub async fn merchant(&self, id: &str) -> Merchant {
+        let created = Merchants::new(self.pool.clone()).create(id, id).await;
+        let api_key = created
+            .expect("a new merchant")
+            .api_key
+            .expose_secret()
+            .to_owned();
+        Merchant {
+            url: self.url.clone(),
+            api_key,
+            client: self.client.clone(),
+        }
+    }
+
+    pub async fn count(&self, table: &str) -> i64 {
+        count(&self.pool, table).await
+    }
+
+    /// Nothing of a request is left: no key, no payment, no unsettled work.
+    pub async fn assert_no_rows(&self, context: &str) {
+        for table in ["idempotency_keys", "payments", "refunds", "unsettled_keys"] {
+            assert_eq!(self.count(table).await, 0, "{table} after {context}");
+        }
+    }
+}
+
+pub async fn count(pool: &PgPool, table: &str) -> i64 {
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
+        .fetch_one(pool)
+        .await
+        .expect("a count")
+}
+
+/// reqwest is built without a provider of its own.
+pub fn client() -> Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder()
+        .timeout(Duration::from_secs(20))
+        .build()
+        .expect("a client")
+}
+
+/// A merchant's program.
+#[derive(Clone)]
+pub struct Merchant {
+    pub url: String,
+    pub api_key: String,
+    pub client: Client,
+}
+
+impl Merchant {
+    /// The same merchant, at another node.
+    pub fn at(&self, service: &Service) -> Self {
+        Self {
+            url: service.url.clone(),
+            ..self.clone()
+        }
+    }
+
+    pub fn pay(&self, amount: &str) -> Request {
+        self.post("/v1/payments", payment(amount))
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Request {
+        let headers = vec![
+            (
+                "authorization".to_owned(),
+                format!("Bearer {}", self.api_key),
+            ),
+            ("content-type".to_owned(), "application/json".to_owned()),
+        ];
+        Request {
+            merchant: self.clone(),
+            path: path.to_owned(),
+            body: body.to_string(),
+            headers,
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        let request = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .bearer_auth(&self.api_key);
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+}
+
+/// API.md's example.
+pub fn payment(amount: &str) -> Value {
+    json!({
+        "amount": amount,
+        "currency": "USD",
+        "paymentMethod": {"type": "CARD", "details": {
+            "cardNumber": "4242424242424242", "cvv": "737", "expiryMonth": "12", "expiryYear": "2031",
+            "cardHolderName": "Test User"}},
+        "customer": {"id": "c-1", "email": "a@example.com", "name": "A"},
+    })
+}
+
+/// A POST in the making.
+#[derive(Clone)]
+pub struct Request {
+    merchant: Merchant,
+    path: String,
+    body: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(have, _)| have != name);
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<String>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn card(self, number: &str) -> Self {
+        let body = self.body.replace("4242424242424242", number);
+        self.body(body)
+    }
+
+    pub async fn send(&self) -> Answer {
+        self.try_send().await.expect("an answer")
+    }
+
+    pub async fn try_send(&self) -> reqwest::Result<Answer> {
+        let url = format!("{}{}", self.merchant.url, self.path);
+        let mut request = self.merchant.client.post(url).body(self.body.clone());
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        Ok(Answer::of(request.send().await?).await)
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.expect("a body").to_vec();
+        Self {
+            status,
+            headers,
+            bytes,
+        }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub fn replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).expect("JSON")
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.json()[name].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// This problem, in all that API.md asks of one.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, slug: &str, retry: &str) {
+        let body = String::from_utf8_lossy(&self.bytes);
+        assert_eq!(self.status.as_u16(), status, "{body}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{body}"
+        );
+        let json = self.json();
+        assert_eq!(json["code"], slug, "{body}");
+        assert_eq!(json["type"], format!("/problems/{slug}"));
+        assert_eq!(json["status"], status);
+        assert_eq!(json["retry"], retry);
+        assert!(json["title"].is_string() && json["detail"].is_string());
+        if retry == "same-key" {
+            assert!(
+                self.header("retry-after").is_some(),
+                "{slug} without Retry-After"
+            );
+        }
+    }
+}
