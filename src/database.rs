@@ -115,7 +115,7 @@ pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseErro
         .connect_lazy_with(options))
 }
 
-/// Reads a URL and adds what every connection is set to: [`SESSION_SETTINGS`] and, unless the URL
+/// Reads a URL and adds what every connection is set to: its time-outs and, unless the URL
 /// has one, the application's name.
 ///
 /// sqlx adds `TimeZone=UTC` itself. It logs statements at `debug`, and at `warn` those that take

@@ -7,8 +7,8 @@ use crate::startup::Application;
 pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     args.log.init();
     let settings = args.settings()?;
-    args.idempotency.fingerprint_secret.warn_if_short();
     let application = Application::build(settings).await?;
+    args.idempotency.fingerprint_secret.warn_if_short();
     tracing::info!(address = %application.address(), "listening");
     Ok(application.run_until_stopped().await?)
 }

@@ -86,7 +86,7 @@ impl Client {
 
     /// The merchant's payments, as the service lists them.
     pub(super) async fn payments(&self) -> anyhow::Result<Vec<Value>> {
-        let page = self.get("/v1/payments").await?;
+        let page = self.get("/v1/payments?limit=100").await?;
         let payments = page.json.pointer("/data").and_then(Value::as_array);
         payments
             .cloned()

@@ -14,7 +14,7 @@ use crate::idempotency::{Answer, Engine, Gate, Permit, Settled, StoredResponse, 
 use crate::input::FieldError;
 use crate::money::{Amount, MajorAmount};
 
-/// How many groups of one kind may commit at once. Measured (docs/BENCHMARKS.md): more lanes make smaller groups.
+/// How many groups of one kind may commit at once. More lanes make smaller groups, and so more commits.
 const LANES: usize = 1;
 
 /// What a request is answered.

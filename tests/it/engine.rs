@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -317,9 +317,10 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
 async fn drop_after<F: Future>(future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     for _ in 0..polls {
-        if let Poll::Ready(_) = future
+        if future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
         {
             return true;
         }
@@ -375,8 +376,10 @@ async fn thousands_of_dropped_transactions_lose_no_confirmed_write(
     assert_eq!(lost_writes(&pool, 2000).await, 0);
 }
 
-/// The control: without the check, sqlx 0.9.0 loses some. When this fails, sqlx is mended and the check can go.
+/// The control: without the check, sqlx 0.9.0 loses some. It rests on a race, so it is run by hand
+/// (`cargo test -- --ignored`); when it fails with a newer sqlx, sqlx is mended and the check can go.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+#[ignore = "shows a fault of sqlx, by a race"]
 async fn plain_sqlx_loses_confirmed_writes(options: PgPoolOptions, db: PgConnectOptions) {
     let (_, checked) = engine(&db, 2).await;
     checked.close().await;

@@ -5,5 +5,6 @@ mod guarantees;
 mod orders_example;
 mod payments;
 mod problems;
+mod programs;
 mod stripe_adapter;
 mod support;

@@ -23,7 +23,10 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
 /// itself, see `--max-duration`.
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 
-const KEYS: [&str; 5] = ["job-1", "job-2", "job-3", "job-4", "job-5"];
+const KEYS: usize = 5;
+
+/// Another clean-up, cron's or another demonstration's, may be faster. Then there are five more keys, so many times in all.
+const ROUNDS: usize = 5;
 
 pub(in crate::demo) async fn play(
     stage: &Stage,
@@ -35,41 +38,62 @@ pub(in crate::demo) async fn play(
     let shop = stage.merchant(server, "expiry").await?;
     let body = card_payment("5.00", GOOD_CARD);
 
-    let mut made = Vec::new();
-    for key in KEYS {
-        let reply = shop.pay(key, &body).await?;
-        scene.step(key, &reply);
-        made.push(reply);
-    }
+    let mut round = 1;
+    let (keys, made, before, report) = loop {
+        let keys: [String; KEYS] =
+            std::array::from_fn(|number| format!("job-{round}.{}", number + 1));
+        let made = pay_and_wait(scene, &shop, &keys, &body).await?;
+        let before = count_records(&shop, &keys).await?;
+        let report = clean_up(stage).await?;
+        scene.fact("payonce-cleanup", &report);
+        if round == ROUNDS || (before == KEYS && deleted(&report) >= KEYS as u64) {
+            break (keys, made, before, report);
+        }
+        scene.fact(
+            "once more",
+            "it had not all five: another clean-up may be at work",
+        );
+        round += 1;
+    };
     let created = made.iter().filter(|reply| reply.status == 201).count();
-    scene.equal("payments made", created, KEYS.len());
-
-    for key in KEYS {
-        until_expired(&shop, key, &body).await?;
-    }
-    scene.equal(
-        "records before the clean-up",
-        count_records(&shop).await?,
-        KEYS.len(),
-    );
-    let report = clean_up(stage).await?;
-    scene.fact("payonce-cleanup", &report);
+    scene.equal("payments made", created, KEYS);
+    scene.equal("records past their time", before, KEYS);
     scene.check(
-        "it deleted the five",
-        deleted(&report) >= KEYS.len() as u64,
+        "the clean-up deleted the five",
+        deleted(&report) >= KEYS as u64,
         || format!("it deleted {}", deleted(&report)),
     );
-    scene.equal("records after the clean-up", count_records(&shop).await?, 0);
+    let after = count_records(&shop, &keys).await?;
+    scene.equal("records after the clean-up", after, 0);
 
     let mut retries = Vec::new();
-    for key in KEYS {
+    for key in &keys {
         let retry = shop.pay(key, &body).await?;
         scene.step(&format!("{key}, once more"), &retry);
         retries.push(retry);
     }
     check_refused(scene, &made, &retries);
-    scene.equal("payments", shop.payments().await?.len(), KEYS.len());
+    let payments = shop.payments().await?.len();
+    scene.equal("payments, none made twice", payments, KEYS * round);
     Ok(())
+}
+
+async fn pay_and_wait(
+    scene: &mut Scene<'_>,
+    shop: &Client,
+    keys: &[String],
+    body: &[u8],
+) -> anyhow::Result<Vec<Reply>> {
+    let mut made = Vec::new();
+    for key in keys {
+        let reply = shop.pay(key, body).await?;
+        scene.step(key, &reply);
+        made.push(reply);
+    }
+    for key in keys {
+        until_expired(shop, key, body).await?;
+    }
+    Ok(made)
 }
 
 /// Sends the same request until the key's time is over: until then it is replayed, and from then on it is refused, whether
@@ -100,9 +124,9 @@ fn is_expired(reply: &Reply) -> bool {
 }
 
 /// How many of the keys have a record.
-async fn count_records(shop: &Client) -> anyhow::Result<usize> {
+async fn count_records(shop: &Client, keys: &[String]) -> anyhow::Result<usize> {
     let mut count = 0;
-    for key in KEYS {
+    for key in keys {
         let record = shop.key_record(CREATE_PAYMENT, key).await?;
         match record.status {
             200 => count += 1,
@@ -150,11 +174,7 @@ fn deleted(report: &Value) -> u64 {
 /// Past its time and its record, each key is refused by what it made.
 fn check_refused(scene: &mut Scene<'_>, made: &[Reply], retries: &[Reply]) {
     let refused = retries.iter().filter(|retry| is_expired(retry)).count();
-    scene.equal(
-        "retries refused as idempotency-key-expired",
-        refused,
-        KEYS.len(),
-    );
+    scene.equal("retries refused as idempotency-key-expired", refused, KEYS);
     let ids = |replies: &[Reply], pointer| -> Vec<String> {
         replies.iter().map(|reply| reply.text(pointer)).collect()
     };

@@ -38,7 +38,8 @@ pub(in crate::demo) async fn play(
     scene.equal("statuses", each(replies, status), "201 201 201");
     let firsts = replies.iter().filter(|reply| reply.is_first()).count();
     scene.equal("requests that executed", firsts, 3);
-    let ids: BTreeSet<String> = replies.iter().map(|reply| reply.text("/id")).collect();
+    let mut ids: BTreeSet<String> = replies.iter().map(|reply| reply.text("/id")).collect();
+    ids.remove("");
     scene.check("three things were made", ids.len() == 3, || {
         format!("saw {ids:?}")
     });

@@ -1,0 +1,626 @@
+//! The programs as their users meet them: what they print, what they end with, and what survives their end.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use payonce::database::pool_options;
+use serde_json::json;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
+use crate::support::service::{Merchant, Service, client, count, payment};
+
+async fn pool(db: &PgConnectOptions) -> PgPool {
+    pool_options()
+        .max_connections(3)
+        .connect_with(db.clone())
+        .await
+        .expect("a pool")
+}
+
+fn merchant(db: &PgConnectOptions, server: &Server, id: &str) -> Merchant {
+    let created = run(program("payonce", db).args(["merchants", "create", id]));
+    assert!(created.status.success());
+    let api_key = stdout(&created)["apiKey"]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    Merchant {
+        url: server.url.clone(),
+        api_key,
+        client: client(),
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_killed_server_started_again_answers_from_the_database(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let mut server = Server::start(&db, &[]);
+    let acme = merchant(&db, &server, "acme");
+    let first = acme.pay("10").key("k").send().await;
+    server.kill();
+    let server = Server::start(&db, &[]);
+    let acme = Merchant {
+        url: server.url.clone(),
+        ..acme
+    };
+    let again = acme.pay("10").key("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.bytes, first.bytes);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn what_a_killed_server_left_behind_is_resolved_without_its_client(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = pool(&db).await;
+    let mut dying = Server::start(
+        &db,
+        &[
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
+            ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
+            ("PAYONCE_LOCK_TIMEOUT", "1s"),
+        ],
+    );
+    let acme = merchant(&db, &dying, "acme");
+    let lost = tokio::spawn({
+        let request = acme.pay("10").key("k");
+        async move { request.try_send().await.is_err() }
+    });
+    while count(&pool, "unsettled_keys").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    dying.kill();
+    assert!(lost.await.expect("no panic"), "its client got no answer");
+    let killed = Instant::now();
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_LOCK_TIMEOUT", "1s"),
+            ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
+        ],
+    );
+    while count(&pool, "unsettled_keys").await == 1 {
+        assert!(
+            killed.elapsed() < Duration::from_secs(6),
+            "lock time-out and 5 s: {}",
+            server.log()
+        );
+        tokio::task::yield_now().await;
+    }
+    let acme = Merchant {
+        url: server.url.clone(),
+        ..acme
+    };
+    let answer = acme.pay("10").key("k").send().await;
+    assert_eq!((answer.status.as_u16(), answer.replayed()), (201, true));
+    let record = acme
+        .get("/v1/idempotency-keys/create_payment/k")
+        .await
+        .json();
+    assert_eq!(
+        (&record["attempts"], &record["state"]),
+        (&json!(2), &json!("COMPLETED"))
+    );
+    pool.close().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectOptions) {
+    let pool = pool(&db).await;
+    let mut dying = Server::start(
+        &db,
+        &[
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
+            ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
+        ],
+    );
+    let acme = merchant(&db, &dying, "acme");
+    let lost = tokio::spawn({
+        let request = acme.pay("10").key("k");
+        async move { request.try_send().await.is_err() }
+    });
+    while count(&pool, "unsettled_keys").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    dying.kill();
+    assert!(lost.await.expect("no panic"));
+    let recover = || {
+        run(program("payonce", &db)
+            .args(["recover", "--once"])
+            .env("PAYONCE_FINGERPRINT_SECRET", "s"))
+    };
+    assert_eq!(stdout(&recover())["found"], 0, "its lease holds");
+    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
+        .execute(&pool)
+        .await
+        .expect("moved");
+    let stuck =
+        run(program("payonce", &db).args(["idempotency-keys", "list", "--stuck", "--json"]));
+    assert_eq!(stdout(&stuck).as_array().map(Vec::len), Some(1));
+    assert_eq!(stdout(&recover())["resolved"], 1);
+    let shown = run(program("payonce", &db).args([
+        "idempotency-keys",
+        "show",
+        "acme",
+        "create_payment",
+        "k",
+        "--json",
+    ]));
+    assert_eq!(stdout(&shown)["state"], "COMPLETED");
+    assert_eq!(count(&pool, "unsettled_keys").await, 0);
+    pool.close().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgConnectOptions) {
+    let pool = pool(&db).await;
+    let mut server = Server::start(&db, &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "700ms")]);
+    let acme = merchant(&db, &server, "acme");
+    let request = acme.pay("10").key("k");
+    let under_way = tokio::spawn(async move { request.send().await });
+    while count(&pool, "unsettled_keys").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.signal(Signal::SIGTERM);
+    assert_eq!(under_way.await.expect("no panic").status, 201);
+    assert_eq!(server.ended().await.code(), Some(0));
+    // An idle one ends at once, though a client keeps its connection open.
+    let mut server = Server::start(&db, &[]);
+    let acme = Merchant {
+        url: server.url.clone(),
+        ..acme
+    };
+    assert_eq!(acme.get("/healthz").await.status, 200);
+    let told = Instant::now();
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.ended().await.code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(5));
+    pool.close().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn no_card_or_key_is_written_anywhere(_: PgPoolOptions, db: PgConnectOptions) {
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_LOG", "trace"),
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
+        ],
+    );
+    let acme = merchant(&db, &server, "acme");
+    let body = payment("10").to_string().replace("737", "7391");
+    for (key, card) in [
+        ("good", "4242424242424242"),
+        ("bad", "4000000000009995"),
+        ("wrong", "4242424242424241"),
+    ] {
+        acme.pay("10")
+            .key(key)
+            .body(body.clone())
+            .card(card)
+            .send()
+            .await;
+    }
+    acme.pay("11")
+        .key("good")
+        .body(body.replace("\"10\"", "\"11\""))
+        .send()
+        .await;
+    let dump = run(Command::new(postgres_program("pg_dump")).arg(plain_url(&db)));
+    assert!(
+        dump.status.success(),
+        "{}",
+        String::from_utf8_lossy(&dump.stderr)
+    );
+    let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
+    assert!(dump.contains("pay_"), "the payments are in the dump");
+    let log = server.log();
+    assert!(log.contains("served"), "the requests are in the log");
+    let hex = |text: &str| {
+        text.bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    for secret in [
+        "4242424242424242",
+        "4000000000009995",
+        "4242424242424241",
+        "7391\"",
+        &acme.api_key,
+    ] {
+        for (place, text) in [("dump", &dump), ("log", &log)] {
+            assert!(
+                !text.contains(secret) && !text.contains(&hex(secret)),
+                "a secret is in the {place}"
+            );
+        }
+    }
+}
+
+fn postgres_program(name: &str) -> PathBuf {
+    let given = std::env::var_os("PAYONCE_POSTGRES_BIN").map(PathBuf::from);
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"));
+    given
+        .into_iter()
+        .chain(installed)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_revoked_key_stops_within_five_seconds_for_replays_too(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let server = Server::start(&db, &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")]);
+    let acme = merchant(&db, &server, "acme");
+    assert_eq!(acme.pay("10").key("k").send().await.status, 201);
+    let listed = stdout(&run(
+        program("payonce", &db).args(["api-keys", "list", "acme", "--json"])
+    ));
+    let id = listed[0]["apiKeyId"].as_str().expect("an id").to_owned();
+    assert!(
+        run(program("payonce", &db).args(["api-keys", "revoke", &id]))
+            .status
+            .success()
+    );
+    let revoked = Instant::now();
+    while acme.pay("10").key("k").send().await.status != 401 {
+        assert!(revoked.elapsed() < Duration::from_secs(5));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn bad_usage_is_said_in_one_line_that_names_the_setting(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let serve = |settings: &[(&str, &str)]| {
+        run(program("payonce", &db)
+            .arg("serve")
+            .env("PAYONCE_FINGERPRINT_SECRET", "s")
+            .envs(settings.iter().copied()))
+    };
+    for (variable, value) in [
+        ("PAYONCE_LISTEN", "nowhere"),
+        ("PAYONCE_KEY_TTL", "soon"),
+        ("PAYONCE_LOCK_TIMEOUT", "0s"),
+        ("PAYONCE_RETRY_INTERVAL", "x"),
+        ("PAYONCE_MAX_RETRIES", "-1"),
+        ("PAYONCE_GATEWAY", "paypal"),
+        ("PAYONCE_GATEWAY_TIMEOUT", "x"),
+        ("PAYONCE_DATABASE_MAX_CONNECTIONS", "many"),
+        ("PAYONCE_LOG_FORMAT", "xml"),
+        ("PAYONCE_FINGERPRINT_SECRET", ""),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+    ] {
+        let output = serve(&[(variable, value)]);
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}");
+        let line = error_line(&output);
+        assert!(
+            line.contains(variable) && !line.contains("hunter2"),
+            "{line}"
+        );
+    }
+    let stripe = error_line(&serve(&[("PAYONCE_GATEWAY", "stripe")]));
+    assert!(stripe.contains("PAYONCE_STRIPE_SECRET_KEY"), "{stripe}");
+    let unreachable = run(program("payonce", &db).args([
+        "migrate",
+        "--database-url",
+        "postgres://u:hunter2@127.0.0.1:1/d",
+    ]));
+    assert_eq!(unreachable.status.code(), Some(1));
+    let line = error_line(&unreachable);
+    assert!(
+        line.contains("127.0.0.1:1") && !line.contains("hunter2"),
+        "{line}"
+    );
+    assert_eq!(
+        run(program("payonce", &db).arg("--help")).status.code(),
+        Some(0)
+    );
+    let twice = ["merchants", "create", "acme"];
+    assert!(run(program("payonce", &db).args(twice)).status.success());
+    assert_eq!(
+        run(program("payonce", &db).args(twice)).status.code(),
+        Some(1)
+    );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_database_that_may_lose_what_it_confirmed_is_refused(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = pool(&db).await;
+    sqlx::raw_sql(
+        "do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$",
+    )
+    .execute(&pool)
+    .await
+    .expect("the database's setting");
+    pool.close().await;
+    let refused = run(program("payonce", &db)
+        .arg("serve")
+        .env("PAYONCE_FINGERPRINT_SECRET", "s"));
+    assert_eq!(refused.status.code(), Some(2));
+    let line = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        line.contains("synchronous_commit") && line.contains("--allow-unsafe-database"),
+        "{line}"
+    );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn the_clean_up_deletes_what_is_over_and_nothing_else(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    for i in 0..7 {
+        acme.pay("1").key(&format!("k{i}")).send().await;
+    }
+    let pool = &service.pool;
+    let execute =
+        async |sql: &'static str| sqlx::query(sql).execute(pool).await.expect("a statement");
+    execute("update idempotency_keys set expires_at = now() - interval '1 hour' where key < 'k5'")
+        .await;
+    // One of them is unfinished work, which never expires; another is held by somebody.
+    execute("update idempotency_keys set state = 'PROCESSING', lease_expires_at = now() + interval '1 hour', completed_at = null, response_status = null, response_headers = null, response_body = null where key = 'k0'").await;
+    let mut holding = pool.begin().await.expect("a transaction");
+    sqlx::query("select 1 from idempotency_keys where key = 'k1' for update")
+        .execute(&mut *holding)
+        .await
+        .expect("a lock");
+    let cleanup = |arguments: &[&str]| run(program("payonce-cleanup", &db).args(arguments));
+    let dry = stdout(&cleanup(&["--dry-run"]));
+    assert_eq!((&dry["deleted"], &dry["remaining"]), (&json!(0), &json!(4)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("payonce.prom");
+    let output = cleanup(&[
+        "--batch-size",
+        "2",
+        "--metrics-file",
+        &file.to_string_lossy(),
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    let report = stdout(&output);
+    assert_eq!(
+        (&report["deleted"], &report["remaining"]),
+        (&json!(3), &json!(1))
+    );
+    assert!(report["batches"].as_u64() >= Some(2) && report["durationMs"].is_u64());
+    assert!(metrics_of(&file).contains("payonce_cleanup_deleted 3"));
+    holding.rollback().await.expect("an end");
+    assert_eq!(stdout(&cleanup(&[]))["deleted"], 1);
+    let left: Vec<String> = sqlx::query_scalar("select key from idempotency_keys order by key")
+        .fetch_all(pool)
+        .await
+        .expect("keys");
+    assert_eq!(left, ["k0", "k5", "k6"]);
+    assert_eq!(count(pool, "payments").await, 7);
+    // Another is at work: the second leaves it to the first.
+    let mut first = pool.acquire().await.expect("a connection");
+    sqlx::query("select pg_advisory_lock(hashtext('payonce-cleanup'))")
+        .execute(&mut *first)
+        .await
+        .expect("a lock");
+    let second = cleanup(&[]);
+    assert_eq!(second.status.code(), Some(0));
+    assert!(error_line(&second).contains("another"));
+    assert_eq!(stdout(&second)["deleted"], 0);
+    first.close().await.expect("an end");
+}
+
+fn metrics_of(file: &Path) -> String {
+    std::fs::read_to_string(file).expect("the metrics")
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn two_clean_ups_beside_traffic_delete_each_key_once(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    sqlx::query(
+        "insert into idempotency_keys select 'old', 'create_payment', 'k' || i, sha256('x'), 1, '', 'COMPLETED', 1, gen_random_uuid(), null, null, 200, '[]', '', now() - interval '2 days', now(), now() - interval '1 day' from generate_series(1, 4000) i",
+    )
+    .execute(&service.pool)
+    .await
+    .expect("old keys");
+    let spawn = || {
+        program("payonce-cleanup", &db)
+            .args(["--batch-size", "50"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("a clean-up")
+    };
+    let (one, two) = (spawn(), spawn());
+    for i in 0..50 {
+        assert_eq!(acme.pay("1").key(&format!("k{i}")).send().await.status, 201);
+    }
+    let deleted: u64 = [one, two]
+        .into_iter()
+        .map(|child| {
+            stdout(&child.wait_with_output().expect("its end"))["deleted"]
+                .as_u64()
+                .expect("a number")
+        })
+        .sum();
+    assert_eq!(deleted, 4000);
+    assert_eq!(service.count("idempotency_keys").await, 50);
+}
+
+/// A PostgreSQL of the test's own, which can be stopped.
+struct Cluster {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("payonce-it-")
+            .tempdir_in("/tmp")
+            .expect("a folder");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a port")
+            .port();
+        let cluster = Self { folder, port };
+        if nix::unistd::geteuid().is_root() {
+            // PostgreSQL refuses root.
+            assert!(
+                run(Command::new("chown")
+                    .arg("postgres")
+                    .arg(cluster.folder.path()))
+                .status
+                .success()
+            );
+        }
+        let data = cluster.data();
+        cluster.command(
+            "initdb",
+            &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
+        );
+        cluster.up();
+        cluster
+    }
+
+    fn data(&self) -> String {
+        self.folder
+            .path()
+            .join("data")
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) {
+        let path = postgres_program(name);
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        let log = self.folder.path().join("output");
+        let log = std::fs::File::create(log).expect("a log");
+        let status = command
+            .args(arguments)
+            .current_dir("/tmp")
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{name} {arguments:?}"
+        );
+    }
+
+    fn up(&self) {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
+            self.port
+        );
+        self.command(
+            "pg_ctl",
+            &[
+                "-D",
+                &self.data(),
+                "-w",
+                "-l",
+                &self.folder.path().join("data/log").to_string_lossy(),
+                "-o",
+                &options,
+                "start",
+            ],
+        );
+    }
+
+    fn down(&self) {
+        self.command(
+            "pg_ctl",
+            &["-D", &self.data(), "-w", "-m", "immediate", "stop"],
+        );
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .database("postgres")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+            || self.down(),
+        )));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_goes_and_comes_back() {
+    let cluster = Cluster::start();
+    let server = Server::start(
+        &cluster.options(),
+        &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")],
+    );
+    let acme = merchant(&cluster.options(), &server, "acme");
+    let paid = acme.pay("10").key("before").send().await;
+    assert_eq!(paid.status, 201);
+    cluster.down();
+    assert_eq!(acme.get("/readyz").await.status, 503);
+    assert_eq!(acme.get("/healthz").await.status, 200);
+    let asked = Instant::now();
+    let refused = acme.pay("10").key("during").send().await;
+    refused.assert_problem(503, "database-unavailable", "same-key");
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    cluster.up();
+    let again = acme.pay("10").key("during").send().await;
+    assert_eq!(
+        (again.status.as_u16(), again.replayed()),
+        (201, false),
+        "without a restart, and at once"
+    );
+    assert_eq!(acme.get("/readyz").await.status, 200);
+    assert_eq!(acme.pay("10").key("before").send().await.bytes, paid.bytes);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn every_key_of_the_schema_begins_with_the_merchant(_: PgPoolOptions, db: PgConnectOptions) {
+    let pool = pool(&db).await;
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select c.conname::text, a.attname::text from pg_constraint c \
+         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1] \
+         where c.contype in ('p', 'u', 'f') and c.connamespace = 'public'::regnamespace \
+           and c.conrelid <> '_sqlx_migrations'::regclass",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("the catalogue");
+    assert!(rows.len() >= 9);
+    for (constraint, first) in rows {
+        assert_eq!(first, "merchant_id", "{constraint}");
+    }
+    pool.close().await;
+}

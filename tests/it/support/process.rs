@@ -1,0 +1,149 @@
+//! The programs as processes.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+
+/// Long enough for a loaded machine; nothing waits for it where all is well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `payonce` or `payonce-cleanup` with a database, to be run to its end.
+pub fn program(name: &str, database: &PgConnectOptions) -> Command {
+    let path = match name {
+        "payonce" => env!("CARGO_BIN_EXE_payonce"),
+        _ => env!("CARGO_BIN_EXE_payonce-cleanup"),
+    };
+    let mut command = Command::new(path);
+    for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("PAYONCE_")) {
+        command.env_remove(variable);
+    }
+    command.env("DATABASE_URL", database.to_url_lossy().as_str());
+    command
+}
+
+/// Runs a program to its end. One that serves instead of refusing to is ended.
+pub fn run(command: &mut Command) -> Output {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("the program runs");
+    let id = i32::try_from(child.id()).expect("a process id");
+    let (ended, end) = mpsc::channel::<()>();
+    let watching = std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    });
+    let output = child.wait_with_output().expect("its output");
+    drop(ended);
+    drop(watching.join());
+    output
+}
+
+/// The database's URL, as PostgreSQL's own programs take it.
+pub fn plain_url(database: &PgConnectOptions) -> String {
+    let mut url = database.to_url_lossy();
+    url.set_query(None);
+    url.to_string()
+}
+
+pub fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+/// One line on standard error.
+pub fn error_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).expect("text");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+/// A server process. It is killed when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    pub fn start(database: &PgConnectOptions, settings: &[(&str, &str)]) -> Self {
+        let mut command = program("payonce", database);
+        command
+            .arg("serve")
+            .env("PAYONCE_LISTEN", "127.0.0.1:0")
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests")
+            .env("PAYONCE_LOG_FORMAT", "json")
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
+        let lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (address, listening) = mpsc::channel();
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some(at) = serde_json::from_str::<Value>(&line)
+                    .ok()
+                    .and_then(|line| line["address"].as_str().map(str::to_owned))
+                {
+                    drop(address.send(at));
+                }
+                let mut log = kept.lock().expect("the log");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        match listening.recv_timeout(PATIENCE) {
+            Ok(address) => Self {
+                child,
+                url: format!("http://{address}"),
+                log,
+            },
+            Err(_) => panic!(
+                "the server does not listen: {}",
+                log.lock().expect("the log")
+            ),
+        }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("the signal is sent");
+    }
+
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end: {}", self.log());
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
