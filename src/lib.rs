@@ -13,6 +13,17 @@
 //! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
 //! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`].
 
+/// A place where a test can make the process die or pause, by the environment's `FAILPOINTS`. Without
+/// the feature it is nothing.
+macro_rules! failpoint {
+    ($name:expr) => {
+        #[cfg(feature = "failpoints")]
+        if fail::eval($name, |_| ()).is_some() {
+            std::process::abort();
+        }
+    };
+}
+
 pub mod cards;
 pub mod cli;
 pub mod config;

@@ -294,6 +294,7 @@ impl Engine {
         claimant: &mut impl Claimant<T>,
     ) -> Result<Gate<T>, IdempotencyError> {
         for _ in 0..MAX_TURNS {
+            failpoint!("claim-before");
             let sent = Instant::now();
             let attempt = match claimant.try_claim(visit.new_key(self)).await {
                 Ok(attempt) => attempt,
@@ -307,6 +308,7 @@ impl Engine {
                     resource_id,
                     work,
                 } => {
+                    failpoint!("claim-committed");
                     let claim = Claim {
                         scope: visit.key.clone(),
                         attempt: 1,
@@ -771,6 +773,7 @@ where
             return Err(error);
         }
     };
+    failpoint!("claim-before-commit");
     match transaction.commit().await {
         Ok(()) => Ok((attempt, None)),
         Err(error) if may_have_committed(&error) => match engine.read_back(&key.scope).await {

@@ -172,6 +172,7 @@ impl<W: GroupWriter> Lane<W> {
             Some(connection) => connection,
             None => connect(&self.pool).await?,
         };
+        failpoint!(&format!("{}-before-commit", W::LANE));
         let written = self.writer.write(&mut connection, items).await;
         match &written {
             Err(error) if may_have_committed(error) => {

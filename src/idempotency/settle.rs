@@ -81,6 +81,7 @@ impl Engine {
                 return Err(IdempotencyError::OutcomeUnknown(Box::new(error)));
             }
         };
+        failpoint!("settle-committed");
         if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = &settled {
             self.keep(
                 &permit.claim.scope,
@@ -203,6 +204,7 @@ where
     )
     .await?;
     store::forget_unsettled(&mut transaction, &claim.scope).await?;
+    failpoint!("settle-before-commit");
     transaction.commit().await?;
     let response = outcome.response().clone();
     Ok(Some(Answer {

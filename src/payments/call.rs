@@ -31,6 +31,7 @@ impl Payments {
         call: impl Future<Output = Result<T, GatewayError>>,
         ask: impl Future<Output = Result<Option<T>, GatewayError>>,
     ) -> Called<T> {
+        failpoint!("call-before");
         let started = Instant::now();
         let claim = permit.claim();
         let answer = if claim.age < ASK_INSTEAD_OF_CALLING {
@@ -44,6 +45,7 @@ impl Payments {
                 reason: "no answer in time".to_owned(),
             })
         });
+        failpoint!("call-answered");
         count_call(self.gateway().kind(), operation, &answer, started.elapsed());
         match answer {
             Ok(done) => Called::Known(Ok(done)),

@@ -682,7 +682,7 @@ async fn select_payments(
         where merchant_id = $1
             and ($2::text is null or payment_id = $2)
             and ($3::text is null or payment_id < $3)
-            and ($4::text is null or state = $4)
+            and ($4::text is null or case when pending_operation is null then state else 'PROCESSING' end = $4)
             and ($5::text is null or customer_id = $5)
         order by payment_id desc
         limit $6

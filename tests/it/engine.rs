@@ -280,7 +280,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
         .await
         .expect("a pool");
     let config = IdempotencyConfig {
-        lock_timeout: Duration::from_millis(200),
+        lock_timeout: Duration::from_secs(2),
         ..Default::default()
     };
     let engine = Engine::new(pool.clone(), config, &FingerprintSecrets::new("s"));
@@ -293,7 +293,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     };
     let renewed = || async {
         sqlx::query_scalar::<_, bool>(
-            "select lease_expires_at > created_at + interval '1 second' from idempotency_keys",
+            "select lease_expires_at > created_at + interval '2.2 seconds' from idempotency_keys",
         )
         .fetch_one(&pool)
         .await

@@ -160,6 +160,20 @@ impl Service {
 
     pub async fn start_with(database: &PgConnectOptions, setup: Setup) -> Self {
         let gateway = CountingGateway::new(setup.latency);
+        let counted: Arc<dyn Gateway> = gateway.clone();
+        let timeout = Duration::from_secs(10);
+        let mut service = Self::start_on(database, setup, counted, timeout).await;
+        service.gateway = gateway;
+        service
+    }
+
+    /// On a gateway of the test's own.
+    pub async fn start_on(
+        database: &PgConnectOptions,
+        setup: Setup,
+        gateway: Arc<dyn Gateway>,
+        gateway_timeout: Duration,
+    ) -> Self {
         let name = format!("payonce-test-{}", uuid::Uuid::now_v7());
         let pool = pool_options()
             .max_connections(setup.connections)
@@ -179,19 +193,18 @@ impl Service {
             gateway: GatewaySettings::Simulated {
                 latency: setup.latency,
             },
-            gateway_timeout: Duration::from_secs(10),
+            gateway_timeout,
             recovery_interval: Duration::from_secs(1),
         };
-        let shared: Arc<dyn Gateway> = gateway.clone();
         let application =
-            Application::build_with(pool.clone(), shared, settings).expect("the service starts");
+            Application::build_with(pool.clone(), gateway, settings).expect("the service starts");
         let url = format!("http://{}", application.address());
         let payments = application.payments().clone();
         tokio::spawn(application.run_until_stopped());
         Self {
             url,
             pool,
-            gateway,
+            gateway: CountingGateway::new(Duration::ZERO),
             payments,
             client: client(),
             database: database.clone(),
@@ -316,6 +329,12 @@ impl Request {
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same request, to another node.
+    pub fn at(mut self, url: &str) -> Self {
+        self.merchant.url = url.to_owned();
         self
     }
 
