@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::database::{self, DatabaseError, DatabaseSettings};
-use crate::gateway::{Gateway, SimulatedGateway, StripeGateway};
+use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::Authenticator;
@@ -242,7 +242,7 @@ pub fn gateway(
             let request_time = timeout.mul_f64(0.9);
             let gateway = StripeGateway::new(api_base, secret_key.clone(), request_time)
                 .map_err(|error| StartupError::Gateway(error.into()))?;
-            Ok(Arc::new(gateway))
+            Ok(Arc::new(Circuit::new(Arc::new(gateway))))
         }
     }
 }

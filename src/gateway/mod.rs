@@ -3,11 +3,13 @@
 //! Every call is named by the payment's or refund's id, and a gateway makes what it is asked for once for each name. That
 //! is what makes it safe to ask again when an answer was lost, by the first request, by a retry or by recovery.
 
+mod circuit;
 mod simulated;
 mod stripe;
 
 use futures_util::future::BoxFuture;
 
+pub use self::circuit::Circuit;
 pub use self::simulated::SimulatedGateway;
 pub use self::stripe::{StripeGateway, StripeSetupError};
 use crate::cards::{Card, CardSummary};
@@ -126,6 +128,11 @@ pub enum GatewayError {
 pub trait Gateway: Send + Sync + 'static {
     /// The name that payments carry as `gatewayType`.
     fn kind(&self) -> &'static str;
+
+    /// False while calls are not even tried, because the gateway is down.
+    fn is_available(&self) -> bool {
+        true
+    }
 
     /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
     fn tokenizes_remotely(&self) -> bool;

@@ -25,12 +25,15 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
             .await
             .is_ok_and(|answer| answer.is_ok())
     });
+    // The gateway's state is shown, and does not count: without it this node can still replay.
+    let is_available = services.payments.gateway_is_available();
+    let gateway = if is_available { "ok" } else { "circuit-open" };
     if probe.await.unwrap_or(false) {
-        HttpResponse::Ok().json(json!({"status": "ok", "database": "ok"}))
+        HttpResponse::Ok().json(json!({"status": "ok", "database": "ok", "gateway": gateway}))
     } else {
         HttpResponse::ServiceUnavailable()
             .insert_header(("retry-after", 1))
-            .json(json!({"status": "unavailable", "database": "unreachable"}))
+            .json(json!({"status": "unavailable", "database": "unreachable", "gateway": gateway}))
     }
 }
 

@@ -122,6 +122,11 @@ impl Payments {
         &self.0.engine
     }
 
+    /// False while the gateway is down, and calls are not even tried.
+    pub fn gateway_is_available(&self) -> bool {
+        self.0.gateway.is_available()
+    }
+
     pub(super) fn gateway(&self) -> &dyn Gateway {
         &*self.0.gateway
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use payonce::gateway::{Gateway, StripeGateway};
+use payonce::gateway::{Circuit, Gateway, StripeGateway};
 use payonce::recovery::Recovery;
 use secrecy::SecretString;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::support::service::{Service, Setup};
 async fn on_stripe(db: &PgConnectOptions, gateway: &TestGateway, time: Duration) -> Service {
     let key = SecretString::from(SECRET_KEY);
     let stripe = StripeGateway::new(&gateway.url(), key, time.mul_f64(0.9)).expect("a client");
-    let stripe: Arc<dyn Gateway> = Arc::new(stripe);
+    let stripe: Arc<dyn Gateway> = Arc::new(Circuit::new(Arc::new(stripe)));
     Service::start_on(db, Setup::default(), stripe, time).await
 }
 
@@ -190,5 +190,30 @@ async fn past_twenty_hours_the_gateway_is_asked_and_never_called(
     let answer = acme.pay("10").key("never").send().await;
     answer.assert_problem(402, "payment-declined", "new-key");
     assert_eq!(answer.text("declineCode"), "never_reached_gateway");
+    assert_eq!(gateway.ledger().charges.len(), 1);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_gateway_that_is_down_is_not_hammered(_: PgPoolOptions, db: PgConnectOptions) {
+    let gateway = TestGateway::start();
+    let service = on_stripe(&db, &gateway, Duration::from_secs(3)).await;
+    let acme = service.merchant("acme").await;
+    gateway.refuse();
+    for _ in 0..5 {
+        acme.pay("10")
+            .key("k")
+            .send()
+            .await
+            .assert_problem(503, "gateway-unavailable", "same-key");
+    }
+    let ready = acme.get("/readyz").await;
+    assert_eq!(
+        (ready.status.as_u16(), ready.text("gateway")),
+        (200, "circuit-open".to_owned())
+    );
+    gateway.accept();
+    // The first that is let through closes the circuit.
+    while acme.pay("10").key("k").send().await.status != 201 {}
+    assert_eq!(acme.get("/readyz").await.text("gateway"), "ok");
     assert_eq!(gateway.ledger().charges.len(), 1);
 }

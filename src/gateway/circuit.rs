@@ -1,0 +1,219 @@
+//! A circuit stops hammering a gateway that is down.
+//!
+//! After several calls in a row of which nothing reached the gateway, it opens: calls are answered "nothing happened" at
+//! once. After a pause one call is let through to probe; its success closes the circuit, its failure makes the pause longer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{
+    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
+};
+use crate::cards::{Card, CardSummary};
+
+/// So many failures in a row open it: one refused connection may be a restart.
+const FAILURES_TO_OPEN: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A gateway behind a circuit.
+pub struct Circuit {
+    gateway: Arc<dyn Gateway>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    failures: u32,
+    pause: Duration,
+    /// When the next call may probe; `None` while the circuit is closed.
+    probe_at: Option<Instant>,
+}
+
+impl State {
+    const CLOSED: Self = Self {
+        failures: 0,
+        pause: FIRST_PAUSE,
+        probe_at: None,
+    };
+
+    /// False: the circuit is open. A probe pushes the next one back, so that there is one at a time.
+    fn admits(&mut self, now: Instant) -> bool {
+        match self.probe_at {
+            Some(probe_at) if now < probe_at => false,
+            Some(_) => {
+                self.probe_at = Some(now + self.pause);
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn note(&mut self, nothing_happened: bool, now: Instant) {
+        if !nothing_happened {
+            *self = Self::CLOSED;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES_TO_OPEN {
+            if self.probe_at.is_some() {
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            }
+            self.probe_at = Some(now + self.pause);
+        }
+    }
+}
+
+impl Circuit {
+    /// Puts a closed circuit before a gateway.
+    pub fn new(gateway: Arc<dyn Gateway>) -> Self {
+        Self {
+            gateway,
+            state: Mutex::new(State::CLOSED),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn guard<T>(
+        &self,
+        call: BoxFuture<'_, Result<T, GatewayError>>,
+    ) -> Result<T, GatewayError> {
+        if !self.state().admits(Instant::now()) {
+            return Err(GatewayError::NothingHappened {
+                reason: "its circuit is open".to_owned(),
+            });
+        }
+        let answer = call.await;
+        let nothing_happened = matches!(answer, Err(GatewayError::NothingHappened { .. }));
+        let mut state = self.state();
+        let was_open = state.probe_at.is_some();
+        state.note(nothing_happened, Instant::now());
+        let is_open = state.probe_at.is_some();
+        drop(state);
+        if was_open != is_open {
+            tracing::warn!(
+                gateway = self.kind(),
+                is_open,
+                "the gateway's circuit changed"
+            );
+        }
+        metrics::gauge!("payonce_gateway_circuit_open", "gateway" => self.kind())
+            .set(u8::from(is_open));
+        answer
+    }
+}
+
+impl Gateway for Circuit {
+    fn kind(&self) -> &'static str {
+        self.gateway.kind()
+    }
+
+    fn is_available(&self) -> bool {
+        self.state().probe_at.is_none()
+    }
+
+    fn tokenizes_remotely(&self) -> bool {
+        self.gateway.tokenizes_remotely()
+    }
+
+    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        Box::pin(self.guard(self.gateway.tokenize(card)))
+    }
+
+    fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
+        self.gateway.describe_token(token)
+    }
+
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
+        Box::pin(self.guard(self.gateway.charge(charge)))
+    }
+
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
+        Box::pin(self.guard(self.gateway.capture(capture)))
+    }
+
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
+        Box::pin(self.guard(self.gateway.cancel(cancel)))
+    }
+
+    fn refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
+        Box::pin(self.guard(self.gateway.refund(refund)))
+    }
+
+    // Questions are few, and recovery's pauses grow by themselves: the circuit does not count them.
+
+    fn find_charge<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
+        self.gateway.find_charge(charge)
+    }
+
+    fn find_capture<'a>(
+        &'a self,
+        capture: &'a Capture,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.gateway.find_capture(capture)
+    }
+
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.gateway.find_cancel(cancel)
+    }
+
+    fn find_refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
+        self.gateway.find_refund(refund)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_probes_after_growing_pauses() {
+        let start = Instant::now();
+        let mut state = State::CLOSED;
+        for _ in 1..FAILURES_TO_OPEN {
+            assert!(state.admits(start));
+            state.note(true, start);
+        }
+        assert!(state.admits(start), "one failure less leaves it closed");
+        state.note(true, start);
+        let mut now = start;
+        for pause in [1, 2, 4, 8, 16, 30, 30] {
+            let pause = Duration::from_secs(pause);
+            assert!(
+                !state.admits(now + pause - Duration::from_millis(1)),
+                "{pause:?}"
+            );
+            now += pause;
+            assert!(state.admits(now), "{pause:?}");
+            assert!(!state.admits(now), "one probe at a time");
+            state.note(true, now);
+        }
+        now += LONGEST_PAUSE;
+        assert!(state.admits(now));
+        state.note(false, now);
+        assert!(
+            state.probe_at.is_none() && state.admits(now),
+            "a success closes it"
+        );
+        state.note(true, now);
+        assert!(state.admits(now), "and the count begins anew");
+    }
+}
