@@ -189,14 +189,9 @@ async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
     let mut connection = pool.acquire().await?;
     // Its settings are its own: it never goes back to the pool.
     connection.close_on_drop();
-    sqlx::raw_sql(
-        // A generic plan that was made while a table was empty would scan a merchant's rows for each group. With the other
-        // joins out of the way, the plan is the one that is right for tables of any size: a look-up by primary key for each row.
-        "set plan_cache_mode = force_generic_plan; \
-         set enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off; set enable_material = off; \
-         set jit = off",
-    )
-    .execute(&mut *connection)
-    .await?;
+    // A generic plan that was made while a table was empty would scan a merchant's rows for each group.
+    sqlx::raw_sql("set plan_cache_mode = force_custom_plan; set jit = off")
+        .execute(&mut *connection)
+        .await?;
     Ok(connection)
 }

@@ -379,6 +379,8 @@ pub(super) async fn settle_payments(
     let failure_codes = failure(|decline| &decline.code);
     let failure_messages = failure(|decline| &decline.message);
     let updated_ats: Vec<DateTime<Utc>> = settles.iter().map(|s| s.payment.updated_at).collect();
+    // A column like the others: a constant would let the planner walk the whole index for it.
+    let operations: Vec<&str> = settles.iter().map(|_| operation).collect();
     sqlx::query_as!(
         SettledKey,
         r#"
@@ -402,7 +404,8 @@ pub(super) async fn settle_payments(
                 $15::smallint[],
                 $16::text[],
                 $17::text[],
-                $18::timestamptz[]
+                $18::timestamptz[],
+                $19::text[]
             ) as i (
                 merchant_id,
                 key,
@@ -421,7 +424,8 @@ pub(super) async fn settle_payments(
                 card_expiry_year,
                 failure_code,
                 failure_message,
-                updated_at
+                updated_at,
+                operation
             )
         ),
         settled as (
@@ -434,7 +438,7 @@ pub(super) async fn settle_payments(
                 response_body = i.response_body
             from input i
             where k.merchant_id = i.merchant_id
-                and k.operation = $19
+                and k.operation = i.operation
                 and k.key = i.key
                 and k.owner = $20
                 and k.attempt = i.attempt
@@ -469,6 +473,7 @@ pub(super) async fn settle_payments(
                 and i.key = s.key
             where p.merchant_id = i.merchant_id
                 and p.payment_id = i.payment_id
+                and p.idempotency_key = i.key
         )
         select
             merchant_id,
@@ -493,7 +498,7 @@ pub(super) async fn settle_payments(
         &failure_codes as _,
         &failure_messages as _,
         &updated_ats,
-        operation,
+        &operations as _,
         owner,
     )
     .fetch_all(connection)
