@@ -314,7 +314,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
 }
 
 /// Polls a future `polls` times, letting others run in between, and drops it there. True: it had ended.
-async fn drop_after<F: Future>(future: F, polls: usize) -> bool {
+pub async fn drop_after<F: Future>(future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     for _ in 0..polls {
         if future

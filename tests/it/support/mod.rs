@@ -2,4 +2,6 @@
 
 pub mod gateway;
 pub mod process;
+pub mod proxy;
+pub mod scripted;
 pub mod service;

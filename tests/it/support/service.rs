@@ -106,6 +106,7 @@ pub struct Setup {
     pub latency: Duration,
     pub secrets: FingerprintSecrets,
     pub connections: u32,
+    pub recovery_interval: Duration,
 }
 
 impl Default for Setup {
@@ -115,6 +116,7 @@ impl Default for Setup {
             latency: Duration::ZERO,
             secrets: FingerprintSecrets::new("a secret of the tests"),
             connections: 20,
+            recovery_interval: Duration::from_secs(1),
         }
     }
 }
@@ -194,7 +196,7 @@ impl Service {
                 latency: setup.latency,
             },
             gateway_timeout,
-            recovery_interval: Duration::from_secs(1),
+            recovery_interval: setup.recovery_interval,
         };
         let application =
             Application::build_with(pool.clone(), gateway, settings).expect("the service starts");

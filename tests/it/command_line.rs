@@ -1,0 +1,291 @@
+//! What the programs print and end with, as scripts rely on it.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::process::{error_line, json as stdout, program, run};
+use crate::support::service::Service;
+
+fn payonce(db: &PgConnectOptions, arguments: &[&str]) -> Output {
+    run(program("payonce", db).args(arguments))
+}
+
+/// Ends with 0 and one line of JSON.
+#[track_caller]
+fn printed(output: &Output) -> Value {
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    stdout(output)
+}
+
+fn names(value: &Value) -> Vec<&str> {
+    let fields = value.as_object().expect("an object");
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn merchants_and_keys_are_made_listed_and_revoked(_: PgPoolOptions, db: PgConnectOptions) {
+    let made = printed(&payonce(
+        &db,
+        &["merchants", "create", "acme", "--name", "Acme Ltd"],
+    ));
+    assert_eq!(names(&made), ["apiKey", "merchantId"]);
+    let first = made["apiKey"].as_str().expect("a key").to_owned();
+    let listed = printed(&payonce(&db, &["merchants", "list", "--json"]));
+    assert_eq!(
+        (&listed[0]["merchantId"], &listed[0]["name"]),
+        (&json!("acme"), &json!("Acme Ltd"))
+    );
+
+    let second = printed(&payonce(&db, &["api-keys", "create", "acme"]));
+    assert_eq!(names(&second), ["apiKey", "apiKeyId", "merchantId"]);
+    let id = second["apiKeyId"].as_str().expect("an id");
+    let listed = payonce(&db, &["api-keys", "list", "acme", "--json"]);
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(!text.contains(&first) && !text.contains(second["apiKey"].as_str().expect("a key")));
+    let listed = printed(&listed);
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    assert!(
+        listed
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(|key| key["revokedAt"].is_null())
+    );
+
+    for _ in 0..2 {
+        let revoked = payonce(&db, &["api-keys", "revoke", id]);
+        assert_eq!(revoked.status.code(), Some(0), "also a second time");
+    }
+    let listed = printed(&payonce(&db, &["api-keys", "list", "acme", "--json"]));
+    let keys = listed.as_array().expect("a list");
+    let revoked = keys.iter().filter(|key| key["revokedAt"].is_string());
+    assert_eq!(
+        revoked
+            .map(|key| key["apiKeyId"].clone())
+            .collect::<Vec<_>>(),
+        [json!(id)]
+    );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn records_are_shown_and_listed(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let paid = acme.pay("10").key("good").send().await;
+    acme.pay("10")
+        .key("bad")
+        .card("4000000000000002")
+        .send()
+        .await;
+    let shown = printed(&payonce(
+        &db,
+        &[
+            "idempotency-keys",
+            "show",
+            "acme",
+            "create_payment",
+            "good",
+            "--json",
+        ],
+    ));
+    let record = acme
+        .get("/v1/idempotency-keys/create_payment/good")
+        .await
+        .json();
+    for name in names(&record) {
+        // For people: times in milliseconds.
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .map(|text| text.chars().take(23).collect::<String>())
+        };
+        match text(&record[name]).filter(|_| name.ends_with("At")) {
+            Some(time) => assert_eq!(text(&shown[name]), Some(time), "{name}"),
+            None => assert_eq!(shown[name], record[name], "{name}"),
+        }
+    }
+    assert_eq!(
+        (&shown["merchantId"], &shown["resourceId"]),
+        (&json!("acme"), &paid.json()["id"])
+    );
+    for (filter, keys) in [
+        (&["--state", "COMPLETED"][..], &["good"][..]),
+        (&["--state", "failed"], &["bad"]),
+        (&["--state", "PROCESSING"], &[]),
+        (&["--stuck"], &[]),
+        (&["--limit", "1"], &["bad"]),
+        (&[], &["bad", "good"]),
+    ] {
+        let arguments = [&["idempotency-keys", "list", "--json"], filter].concat();
+        let listed = printed(&payonce(&db, &arguments));
+        let listed: Vec<&str> = listed
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|record| record["key"].as_str().expect("a key"))
+            .collect();
+        assert_eq!(listed, keys, "{filter:?}");
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn what_cannot_be_done_ends_with_1_and_bad_usage_with_2(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    assert_eq!(
+        payonce(&db, &["merchants", "create", "acme"]).status.code(),
+        Some(0)
+    );
+    for (status, arguments, named) in [
+        (1, &["merchants", "create", "acme"][..], "acme"),
+        (1, &["api-keys", "create", "nobody"], "nobody"),
+        (1, &["api-keys", "list", "nobody"], "nobody"),
+        (1, &["api-keys", "revoke", "key_nobody"], "key_nobody"),
+        (
+            1,
+            &["idempotency-keys", "show", "acme", "create_payment", "k"],
+            "acme:create_payment:k",
+        ),
+        (2, &["merchants", "create", "a b"], "merchant's ID"),
+        (2, &["merchants", "create", "b", "--name", ""], "name"),
+        (2, &["merchants", "create"], "ID"),
+        (
+            2,
+            &["idempotency-keys", "show", "acme", "create_payment", "a b"],
+            "KEY",
+        ),
+        (
+            2,
+            &["idempotency-keys", "list", "--state", "DONE"],
+            "--state",
+        ),
+        (
+            2,
+            &["idempotency-keys", "list", "--state", "FAILED", "--stuck"],
+            "--stuck",
+        ),
+        (2, &["idempotency-keys", "list", "--limit", "0"], "--limit"),
+        (2, &["pay"], "pay"),
+        (
+            2,
+            &[
+                "merchants",
+                "list",
+                "--database-url",
+                "postgres://u:hunter2@h:port/d",
+            ],
+            "--database-url",
+        ),
+        (2, &[], "--help"),
+    ] {
+        let output = payonce(&db, arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let line = error_line(&output);
+        assert!(
+            line.starts_with("payonce: ") && line.contains(named),
+            "{arguments:?}: {line}"
+        );
+        assert!(!line.contains("hunter2"), "{line}");
+        assert!(output.stdout.is_empty());
+    }
+    for (flag, value) in [
+        ("--batch-size", "0"),
+        ("--batch-size", "many"),
+        ("--max-duration", "0s"),
+        ("--max-duration", "5"),
+    ] {
+        let output = run(program("payonce-cleanup", &db).args([flag, value]));
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}");
+        assert!(error_line(&output).contains(flag));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("nowhere/file.prom");
+    let output = run(program("payonce-cleanup", &db)
+        .arg("--metrics-file")
+        .arg(&nowhere));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_line(&output).contains("--metrics-file"));
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_older_schema_is_refused_until_it_is_migrated(_: PgPoolOptions, db: PgConnectOptions) {
+    let serve = run(program("payonce", &db)
+        .args(["serve", "--no-migrate"])
+        .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+    assert_eq!(serve.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&serve.stderr).into_owned();
+    assert!(log.contains("payonce migrate"), "{log}");
+    for output in [
+        payonce(&db, &["merchants", "create", "acme"]),
+        run(&mut program("payonce-cleanup", &db)),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        error_line(&output);
+    }
+    for _ in 0..2 {
+        assert_eq!(
+            payonce(&db, &["migrate"]).status.code(),
+            Some(0),
+            "also a second time"
+        );
+    }
+    printed(&payonce(&db, &["merchants", "create", "acme"]));
+    printed(&run(&mut program("payonce-cleanup", &db)));
+}
+
+#[test]
+fn the_help_shows_each_setting_with_its_variable_and_default() {
+    let output =
+        run(program("payonce", &PgConnectOptions::new_without_pgpass()).args(["serve", "--help"]));
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (variable, default) in [
+        ("DATABASE_URL", None),
+        ("PAYONCE_LISTEN", Some("127.0.0.1:8080")),
+        ("PAYONCE_FINGERPRINT_SECRET", None),
+        ("PAYONCE_KEY_TTL", Some("24h")),
+        ("PAYONCE_LOCK_TIMEOUT", Some("5s")),
+        ("PAYONCE_RETRY_INTERVAL", Some("50ms")),
+        ("PAYONCE_MAX_RETRIES", Some("100")),
+        ("PAYONCE_GATEWAY", Some("simulated")),
+        ("PAYONCE_GATEWAY_TIMEOUT", Some("10s")),
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", Some("100ms")),
+        ("PAYONCE_STRIPE_API_BASE", Some("https://api.stripe.com")),
+        ("PAYONCE_STRIPE_SECRET_KEY", None),
+        ("PAYONCE_RECOVERY_INTERVAL", Some("1s")),
+        ("PAYONCE_DATABASE_MAX_CONNECTIONS", Some("20")),
+        ("PAYONCE_LOG", Some("info")),
+        ("PAYONCE_LOG_FORMAT", None),
+    ] {
+        // A secret's value is not shown, not even that there is none.
+        let after = ["=", "]"]
+            .iter()
+            .find_map(|end| help.split_once(&format!("[env: {variable}{end}")));
+        let (_, after) = after.unwrap_or_else(|| panic!("no {variable} in {help}"));
+        if let Some(default) = default {
+            let setting = after.split("[env: ").next().unwrap_or_default();
+            assert!(
+                setting.contains(&format!("[default: {default}]")),
+                "{variable}: {setting}"
+            );
+        }
+    }
+}

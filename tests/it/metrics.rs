@@ -1,0 +1,147 @@
+//! What `/metrics` counts, in a process of its own: the recorder is one a process.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::process::{Server, json as stdout, program, run};
+use crate::support::service::{Merchant, Service, Setup, client};
+
+/// The value of the one sample of this name with all of these labels.
+fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let mut found = text.lines().filter(|line| {
+        let rest = line.strip_prefix(name).unwrap_or_default();
+        (rest.starts_with('{') || rest.starts_with(' '))
+            && labels
+                .iter()
+                .all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+    });
+    let line = found.next()?;
+    assert!(
+        found.next().is_none(),
+        "more than one {name} with {labels:?}"
+    );
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOptions) {
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "400ms"),
+            ("PAYONCE_RECOVERY_INTERVAL", "1h"),
+        ],
+    );
+    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
+    let acme = Merchant {
+        url: server.url.clone(),
+        api_key: stdout(&created)["apiKey"]
+            .as_str()
+            .expect("a key")
+            .to_owned(),
+        client: client(),
+    };
+    let pay = |key: &str| acme.pay("10").key(key);
+    let metrics = async || String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
+
+    // A node that seems dead leaves a claim to be taken over.
+    let setup = Setup {
+        latency: Duration::from_secs(10),
+        recovery_interval: Duration::from_secs(3600),
+        ..Setup::default()
+    };
+    let dead = Service::start_with(&db, setup).await;
+    let left = acme.at(&dead).pay("10").key("left");
+    let left = tokio::spawn(async move { left.try_send().await.is_ok() });
+    while dead.count("unsettled_keys").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let text = metrics().await;
+    assert_eq!(sample(&text, "payonce_keys_processing", &[]), Some(1.0));
+    assert!(sample(&text, "payonce_keys_oldest_processing_seconds", &[]) > Some(0.0));
+    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
+        .execute(&dead.pool)
+        .await
+        .expect("the row's time is moved");
+    assert_eq!(pay("left").send().await.status, 201);
+
+    let (requests, busy) = ((pay("k"), pay("k")), pay("k").header("prefer", "wait=0"));
+    let busy = async {
+        while dead.count("unsettled_keys").await == 0 {
+            tokio::task::yield_now().await;
+        }
+        busy.send().await
+    };
+    let (first, second, busy) = tokio::join!(requests.0.send(), requests.1.send(), busy);
+    assert_eq!(
+        (
+            first.status.as_u16(),
+            second.status.as_u16(),
+            busy.status.as_u16()
+        ),
+        (201, 201, 409)
+    );
+    assert!(pay("k").send().await.replayed());
+    assert_eq!(acme.pay("11").key("k").send().await.status, 422);
+    pay("declined").card("4000000000000002").send().await;
+    let id = first.text("id");
+    acme.post(&format!("/v1/payments/{id}/refunds"), json!({}))
+        .key("r")
+        .send()
+        .await;
+
+    let text = metrics().await;
+    for (result, count) in [
+        ("miss", 2.0),
+        ("hit", 1.0),
+        ("waited", 1.0),
+        ("mismatch", 1.0),
+        ("in_use", 1.0),
+        ("takeover", 1.0),
+    ] {
+        let labels = [("operation", "create_payment"), ("result", result)];
+        assert_eq!(
+            sample(&text, "payonce_idempotency_checks_total", &labels),
+            Some(count),
+            "{result}"
+        );
+    }
+    let gateway = |operation, outcome| {
+        let labels = [
+            ("gateway", "SIMULATED"),
+            ("operation", operation),
+            ("outcome", outcome),
+        ];
+        sample(&text, "payonce_gateway_requests_total", &labels)
+    };
+    assert_eq!(gateway("charge", "success"), Some(2.0));
+    assert_eq!(gateway("charge", "declined"), Some(1.0));
+    assert_eq!(gateway("refund", "success"), Some(1.0));
+    let payments = |state| sample(&text, "payonce_payments_total", &[("state", state)]);
+    assert_eq!(
+        (payments("SUCCESS"), payments("FAILED")),
+        (Some(2.0), Some(1.0))
+    );
+    let charged = [("gateway", "SIMULATED"), ("operation", "charge")];
+    assert_eq!(
+        sample(&text, "payonce_gateway_request_seconds_count", &charged),
+        Some(3.0)
+    );
+    assert!(sample(&text, "payonce_gateway_request_seconds_sum", &charged) >= Some(1.2));
+    assert!(sample(&text, "payonce_idempotency_wait_seconds_count", &[]) >= Some(1.0));
+    assert_eq!(sample(&text, "payonce_keys_processing", &[]), Some(0.0));
+    let route = [
+        ("method", "POST"),
+        ("route", "/v1/payments/{id}/refunds"),
+        ("status", "201"),
+    ];
+    assert_eq!(
+        sample(&text, "payonce_http_requests_total", &route),
+        Some(1.0)
+    );
+    assert!(!text.contains(&id), "no ids in labels");
+    assert!(text.contains("payonce_batch_size_bucket{lane="));
+    left.abort();
+}

@@ -1,0 +1,190 @@
+//! A wire to the database that can be cut at a chosen moment.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+
+/// Where the wire breaks, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// The request does not arrive.
+    Request,
+    /// The request is carried out, and its answer does not arrive.
+    Answer,
+}
+
+/// Breaks on the request that holds `needle`, after `skip` others that held it.
+struct Trap {
+    needle: &'static str,
+    skip: usize,
+    breaks: Break,
+    /// The database cannot be reached afterwards either.
+    stays_down: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    trap: Mutex<Option<Trap>>,
+    sprung: Mutex<usize>,
+}
+
+/// It runs on a thread of its own: a service that ends waits for the database on the test's.
+pub struct Proxy {
+    address: SocketAddr,
+    upstream: PgConnectOptions,
+    shared: Arc<Shared>,
+    up: watch::Sender<bool>,
+    /// Dropped at the end, which ends the thread and all that it carries.
+    _running: oneshot::Sender<()>,
+}
+
+impl Proxy {
+    pub fn start(database: &PgConnectOptions) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("not blocking");
+        let address = listener.local_addr().expect("an address");
+        let target = (database.get_host().to_owned(), database.get_port());
+        let shared = Arc::new(Shared::default());
+        let up = watch::Sender::new(true);
+        let (running, ended) = oneshot::channel::<()>();
+        let accepting = accept(listener, target, Arc::clone(&shared), up.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accepting => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self {
+            address,
+            upstream: database.clone(),
+            shared,
+            up,
+            _running: running,
+        }
+    }
+
+    /// The database, at the other end of the wire.
+    pub fn options(&self) -> PgConnectOptions {
+        let host = self.address.ip().to_string();
+        self.upstream.clone().host(&host).port(self.address.port())
+    }
+
+    pub fn break_at(&self, needle: &'static str, skip: usize, breaks: Break) {
+        self.set(needle, skip, breaks, false);
+    }
+
+    /// As [`Proxy::break_at`], and then the database stays away until [`Proxy::mend`].
+    pub fn break_for_good_at(&self, needle: &'static str, skip: usize, breaks: Break) {
+        self.set(needle, skip, breaks, true);
+    }
+
+    fn set(&self, needle: &'static str, skip: usize, breaks: Break, stays_down: bool) {
+        *self.shared.trap.lock().expect("the trap") = Some(Trap {
+            needle,
+            skip,
+            breaks,
+            stays_down,
+        });
+    }
+
+    pub fn mend(&self) {
+        self.up.send_replace(true);
+    }
+
+    /// How often it broke.
+    pub fn broke(&self) -> usize {
+        *self.shared.sprung.lock().expect("the count")
+    }
+}
+
+async fn accept(
+    listener: std::net::TcpListener,
+    target: (String, u16),
+    shared: Arc<Shared>,
+    up: watch::Sender<bool>,
+) {
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    while let Ok((client, _)) = listener.accept().await {
+        let (target, shared, up) = (target.clone(), Arc::clone(&shared), up.clone());
+        tokio::spawn(async move {
+            let mut is_up = up.subscribe();
+            if !*is_up.borrow() {
+                return;
+            }
+            let Ok(server) = TcpStream::connect(target).await else {
+                return;
+            };
+            tokio::select! {
+                () = carry(client, server, &shared, &up) => {}
+                _ = is_up.wait_for(|up| !up) => {}
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// The trap, where this request springs it.
+    fn spring(&self, request: &[u8]) -> Option<Trap> {
+        let mut set = self.trap.lock().expect("the trap");
+        let trap = set.as_mut()?;
+        let needle = trap.needle.as_bytes();
+        if !request.windows(needle.len()).any(|part| part == needle) {
+            return None;
+        }
+        if trap.skip > 0 {
+            trap.skip -= 1;
+            return None;
+        }
+        *self.sprung.lock().expect("the count") += 1;
+        set.take()
+    }
+}
+
+/// Carries bytes both ways until one side ends or the wire breaks.
+async fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    shared: &Shared,
+    up: &watch::Sender<bool>,
+) {
+    let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut request) => {
+                let Ok(length @ 1..) = read else { return };
+                let request = &request[..length];
+                let sprung = shared.spring(request);
+                if sprung.as_ref().is_none_or(|trap| trap.breaks == Break::Answer)
+                    && server.write_all(request).await.is_err()
+                {
+                    return;
+                }
+                if let Some(trap) = sprung {
+                    if trap.breaks == Break::Answer {
+                        drop(server.read(&mut answer).await);
+                    }
+                    if trap.stays_down {
+                        up.send_replace(false);
+                    }
+                    return;
+                }
+            }
+            read = server.read(&mut answer) => {
+                let Ok(length @ 1..) = read else { return };
+                if client.write_all(&answer[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

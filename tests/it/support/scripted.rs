@@ -1,0 +1,140 @@
+//! A gateway that answers as it is told, and remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use payonce::cards::{Card, CardSummary};
+use payonce::gateway::{
+    Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund, GatewayToken,
+    Refunded, SimulatedGateway,
+};
+
+/// What the gateway does when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// As the simulated gateway does.
+    Answer,
+    Decline,
+    /// Nothing reached it.
+    Nothing,
+    /// It may have been done.
+    Unknown,
+    /// No answer at all.
+    Silence,
+    /// Asked what became of it: it never came.
+    Never,
+}
+
+/// Takes its turns in order; after the last it answers.
+pub struct ScriptedGateway {
+    inner: SimulatedGateway,
+    turns: Mutex<VecDeque<Turn>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl ScriptedGateway {
+    pub fn new(turns: &[Turn]) -> Arc<Self> {
+        Arc::new(Self {
+            inner: SimulatedGateway::new(Duration::ZERO),
+            turns: Mutex::new(turns.iter().copied().collect()),
+            asked: Mutex::default(),
+        })
+    }
+
+    pub fn then(&self, turns: &[Turn]) {
+        self.turns.lock().expect("the turns").extend(turns);
+    }
+
+    /// The calls so far, in order, by their names.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("the calls").clone()
+    }
+
+    /// Counted when it is polled: the service makes a future for the call and one for the question, and polls one of them.
+    fn turn<'a, T: Send + 'a>(
+        &'a self,
+        call: String,
+        answer: BoxFuture<'a, Result<T, GatewayError>>,
+        never: Option<T>,
+    ) -> BoxFuture<'a, Result<T, GatewayError>> {
+        async move {
+            self.asked.lock().expect("the calls").push(call);
+            let turn = self.turns.lock().expect("the turns").pop_front();
+            let reason = "the test's script".to_owned();
+            match turn.unwrap_or(Turn::Answer) {
+                Turn::Answer => answer.await,
+                Turn::Silence => std::future::pending().await,
+                Turn::Decline => Err(GatewayError::Declined(Decline {
+                    code: "scripted".to_owned(),
+                    message: "Scripted".to_owned(),
+                })),
+                Turn::Nothing => Err(GatewayError::NothingHappened { reason }),
+                Turn::Unknown => Err(GatewayError::Unknown { reason }),
+                Turn::Never => Ok(never.expect("only a question is answered by never")),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Gateway for ScriptedGateway {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn tokenizes_remotely(&self) -> bool {
+        false
+    }
+    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        self.inner.tokenize(card)
+    }
+    fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
+        self.inner.describe_token(token)
+    }
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
+        let call = format!("charge {}", charge.payment_id);
+        self.turn(call, self.inner.charge(charge), None)
+    }
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
+        let call = format!("capture {}", capture.payment_id);
+        self.turn(call, self.inner.capture(capture), None)
+    }
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
+        let call = format!("cancel {}", cancel.payment_id);
+        self.turn(call, self.inner.cancel(cancel), None)
+    }
+    fn refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
+        let call = format!("refund {}", refund.refund_id);
+        self.turn(call, self.inner.refund(refund), None)
+    }
+    fn find_charge<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
+        let call = format!("find_charge {}", charge.payment_id);
+        self.turn(call, self.inner.find_charge(charge), Some(None))
+    }
+    fn find_capture<'a>(
+        &'a self,
+        capture: &'a Capture,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.inner.find_capture(capture)
+    }
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.inner.find_cancel(cancel)
+    }
+    fn find_refund<'a>(
+        &'a self,
+        refund: &'a GatewayRefund,
+    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
+        self.inner.find_refund(refund)
+    }
+}
