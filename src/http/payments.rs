@@ -1,10 +1,10 @@
 //! `/v1/payments`
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Data, Query};
 use serde::{Deserialize, Serialize};
 
-use super::request::{Caller, Keyed};
+use super::request::{Caller, Keyed, PathId};
 use super::{Services, reply};
 use crate::input::FieldError;
 use crate::payments::{
@@ -37,7 +37,7 @@ pub(super) async fn create(
 
 pub(super) async fn capture(
     services: Data<Services>,
-    payment_id: Path<String>,
+    PathId(payment_id): PathId,
     request: Keyed,
 ) -> Result<HttpResponse, Problem> {
     let Keyed {
@@ -58,7 +58,7 @@ pub(super) async fn capture(
 
 pub(super) async fn cancel(
     services: Data<Services>,
-    payment_id: Path<String>,
+    PathId(payment_id): PathId,
     request: Keyed,
 ) -> Result<HttpResponse, Problem> {
     let Keyed {
@@ -79,7 +79,7 @@ pub(super) async fn cancel(
 
 pub(super) async fn get(
     services: Data<Services>,
-    payment_id: Path<String>,
+    PathId(payment_id): PathId,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();

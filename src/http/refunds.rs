@@ -1,16 +1,16 @@
 //! `/v1/payments/{id}/refunds` and `/v1/refunds`
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 
-use super::request::{Caller, Keyed};
+use super::request::{Caller, Keyed, PathId};
 use super::{Services, reply};
 use crate::payments::RefundRequest;
 use crate::problem::Problem;
 
 pub(super) async fn create(
     services: Data<Services>,
-    payment_id: Path<String>,
+    PathId(payment_id): PathId,
     request: Keyed,
 ) -> Result<HttpResponse, Problem> {
     let Keyed {
@@ -31,7 +31,7 @@ pub(super) async fn create(
 
 pub(super) async fn get(
     services: Data<Services>,
-    refund_id: Path<String>,
+    PathId(refund_id): PathId,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();
@@ -42,7 +42,7 @@ pub(super) async fn get(
 
 pub(super) async fn list(
     services: Data<Services>,
-    payment_id: Path<String>,
+    PathId(payment_id): PathId,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();

@@ -1,11 +1,12 @@
 //! What is asked of every request before its handler sees it, always in the same order: who calls, whether it can read our
 //! answers, its key, its body.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::web::{Bytes, BytesMut, Data, Path, Payload};
 use actix_web::{FromRequest, HttpRequest, dev};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -51,6 +52,22 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     tracing::Span::current().record("merchant_id", &*merchant_id);
     check_accept(request.headers())?;
     Ok(Caller { merchant_id })
+}
+
+/// The id in the path. PostgreSQL's texts hold no NUL, so an id with one is nobody's.
+pub(super) struct PathId(pub(super) String);
+
+impl FromRequest for PathId {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let id = Path::<String>::from_request(request, payload).into_inner();
+        ready(match id {
+            Ok(id) if !id.contains('\0') => Ok(Self(id.into_inner())),
+            _ => Err(Problem::new(Code::NotFound, Code::NotFound.title())),
+        })
+    }
 }
 
 fn services(request: &HttpRequest) -> Result<&Data<Services>, Problem> {

@@ -1,7 +1,8 @@
 //! Every route in one list.
 
+use actix_web::error::QueryPayloadError;
 use actix_web::http::header;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::{self, QueryConfig, ServiceConfig};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
 use super::{keys, operations, payments, refunds};
@@ -10,6 +11,7 @@ use crate::problem::{Code, Problem};
 /// Adds the service's routes.
 pub fn routes(config: &mut ServiceConfig) {
     config
+        .app_data(QueryConfig::default().error_handler(|error, _| unreadable_query(&error).into()))
         .service(
             at("/v1/payments", "GET, POST")
                 .get(payments::list)
@@ -44,6 +46,13 @@ fn method_not_allowed(methods: &'static str) -> HttpResponse {
         .headers_mut()
         .insert(header::ALLOW, header::HeaderValue::from_static(methods));
     response
+}
+
+/// A parameter that came twice: one of a wrong value is told by its handler.
+fn unreadable_query(error: &QueryPayloadError) -> Problem {
+    let message = error.to_string();
+    let errors = serde_json::json!([{"field": "query", "message": message}]);
+    Problem::new(Code::ValidationFailed, message).with("errors", errors)
 }
 
 async fn not_found() -> HttpResponse {

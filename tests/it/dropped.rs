@@ -10,8 +10,12 @@ use payonce::idempotency::{
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
 use crate::engine::drop_after;
-use crate::support::service::{Service, Setup, count};
+use crate::support::service::{Service, Setup, count, payment};
 
 const CONNECTIONS: u32 = 3;
 
@@ -210,4 +214,42 @@ async fn clients_that_hang_up_at_any_moment_are_charged_once(
     }
     assert_eq!(service.count("payments").await, 300);
     assert_eq!(service.gateway.charges(), 300);
+}
+
+/// A reset, unlike an orderly close, makes the server drop the request's future at once.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_client_that_resets_its_connection_is_charged_once(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let setup = Setup {
+        latency: Duration::from_millis(300),
+        recovery_interval: Duration::from_secs(3600),
+        ..Setup::default()
+    };
+    let service = Service::start_with(&db, setup).await;
+    let acme = service.merchant("acme").await;
+    let address = acme.url["http://".len()..].to_owned();
+    let body = payment("10").to_string();
+    let request = format!(
+        "POST /v1/payments HTTP/1.1\r\nhost: payonce\r\nauthorization: Bearer {}\r\nidempotency-key: k\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        acme.api_key,
+        body.len()
+    );
+    let mut socket = TcpStream::connect(address).await.expect("connected");
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    while service.count("unsettled_keys").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    socket.set_zero_linger().expect("a reset at the end");
+    drop(socket);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while service.count("unsettled_keys").await > 0 {
+        assert!(Instant::now() < deadline, "it ended with its client");
+        tokio::task::yield_now().await;
+    }
+    let again = acme.pay("10").key("k").send().await;
+    assert_eq!((again.status.as_u16(), again.replayed()), (201, true));
+    assert_eq!(service.gateway.charges(), 1);
 }

@@ -9,6 +9,7 @@ use payonce::payments::{NewPayment, PaymentError};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::time::Instant;
 
 use crate::support::scripted::{ScriptedGateway, Turn};
 use crate::support::service::{Answer, Merchant, Service, Setup, payment};
@@ -304,7 +305,9 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     }
     // The first is with the lane; as many as the queue takes, and one more.
     tasks.extend((1..=4096 + 1).map(pay));
+    let deadline = Instant::now() + Duration::from_secs(20);
     while refused.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "the queue takes more");
         tokio::task::yield_now().await;
     }
     let told = acme.pay("1").key("one-more").send().await;

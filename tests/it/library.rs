@@ -327,38 +327,44 @@ async fn five_keys_past_their_time_are_cleaned_up_in_batches(
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn the_oldest_go_first_and_a_batch_is_the_bound(_: PgPoolOptions, db: PgConnectOptions) {
+async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgConnectOptions) {
     let shop = Shop::open(&db).await;
     for i in 0..6 {
-        shop.order(&scope("acme", "order", &format!("k{i}")), 1)
-            .await
-            .expect("an answer");
+        let key = scope("acme", "order", &format!("k{i}"));
+        shop.order(&key, 1).await.expect("an answer");
     }
-    // k5 is past its time the longest; k0 is not past it.
-    shop.execute("update idempotency_keys set expires_at = now() - make_interval(hours => substr(key, 2)::int) + interval '1 minute'").await;
-    let mut blocked = shop.pool.begin().await.expect("a transaction");
+    // k5 is past its time the longest; k0 is not past it. A trigger keeps what was deleted in which transaction.
+    shop.execute(
+        "update idempotency_keys
+        set expires_at = now() - make_interval(hours => substr(key, 2)::int) + interval '1 minute';
+        create table deleted (batch xid8, key text);
+        create function note() returns trigger language plpgsql as
+            'begin insert into deleted values (pg_current_xact_id(), old.key); return null; end';
+        create trigger note after delete on idempotency_keys for each row execute function note()",
+    )
+    .await;
+    let mut holding = shop.pool.begin().await.expect("a transaction");
     sqlx::query("select 1 from idempotency_keys where key = 'k5' for update")
-        .execute(&mut *blocked)
+        .execute(&mut *holding)
         .await
         .expect("a lock");
     let limits = CleanupLimits {
-        batch_size: 3,
+        batch_size: 2,
         ..Default::default()
     };
     let report = shop.engine.cleanup_within(limits).await.expect("a report");
-    assert_eq!(
-        (report.deleted, report.remaining),
-        (4, 1),
-        "k1 to k4; k5 is held"
-    );
-    blocked.rollback().await.expect("an end");
+    assert_eq!((report.deleted, report.remaining), (4, 1), "k5 is held");
+    holding.rollback().await.expect("an end");
     let report = shop.engine.cleanup_within(limits).await.expect("a report");
     assert_eq!((report.deleted, report.remaining), (1, 0));
-    let left: Vec<String> = sqlx::query_scalar("select key from idempotency_keys")
-        .fetch_all(&shop.pool)
-        .await
-        .expect("keys");
-    assert_eq!(left, ["k0"]);
+    let batches: Vec<String> = sqlx::query_scalar(
+        "select string_agg(key, ' ' order by key) from deleted group by batch order by batch",
+    )
+    .fetch_all(&shop.pool)
+    .await
+    .expect("what was deleted");
+    assert_eq!(batches, ["k3 k4", "k1 k2", "k5"]);
+    assert_eq!(count(&shop.pool, "idempotency_keys").await, 1);
     shop.close().await;
 }
 
@@ -534,10 +540,7 @@ async fn work_that_keeps_the_transaction_is_not_committed(_: PgPoolOptions, db: 
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn a_duplicate_waits_as_long_as_configured_or_asked_and_holds_no_connection(
-    _: PgPoolOptions,
-    db: PgConnectOptions,
-) {
+async fn a_duplicate_waits_as_long_as_configured_or_asked(_: PgPoolOptions, db: PgConnectOptions) {
     let key = scope("acme", "send", "k");
     let config = IdempotencyConfig {
         retry_interval: Duration::from_millis(50),
@@ -560,23 +563,52 @@ async fn a_duplicate_waits_as_long_as_configured_or_asked_and_holds_no_connectio
             "asked for {asked} ms, waited {waited} ms"
         );
     }
-    // Thirty wait; ten connections are all there are, and one that waits needs none.
-    let waiting = async {
-        join_all((0..30).map(|_| other.claim_within(&key, Duration::from_secs(60)))).await
-    };
-    let held = async {
-        let mut all = Vec::new();
-        for _ in 0..9 {
-            all.push(other.pool.acquire().await.expect("a connection is free"));
-        }
-        all.len()
-    };
-    let (gates, held) = tokio::join!(waiting, held);
-    assert_eq!((gates.len(), held), (30, 9));
     assert!(matches!(
         owner.settle(permit, 200).await,
         Settled::Stored(_)
     ));
+    owner.close().await;
+    other.close().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn thirty_that_wait_for_thirty_keys_hold_no_connection(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let config = IdempotencyConfig {
+        // Longer than anybody waits for a connection.
+        retry_interval: Duration::from_millis(3500),
+        ..Default::default()
+    };
+    let owner = Shop::open(&db).await;
+    let other = Shop::open_with(&db, config).await;
+    let keys: Vec<ScopedKey> = (0..30)
+        .map(|i| scope("acme", "send", &format!("k{i}")))
+        .collect();
+    let mut permits = Vec::new();
+    for key in &keys {
+        permits.push(owner.claimed(key).await);
+    }
+    let patience = Duration::from_secs(40);
+    let waiting = join_all(keys.iter().map(|key| other.claim_within(key, patience)));
+    let settling = async {
+        // All ten, while thirty wait.
+        let mut all = Vec::new();
+        while all.len() < 10 {
+            let free = other.pool.acquire().await;
+            all.push(free.expect("a connection is free"));
+        }
+        drop(all);
+        for permit in permits {
+            assert!(matches!(
+                owner.settle(permit, 200).await,
+                Settled::Stored(_)
+            ));
+        }
+    };
+    let (gates, ()) = tokio::join!(waiting, settling);
+    assert!(gates.iter().all(|gate| matches!(gate, Gate::Replay(_))));
     owner.close().await;
     other.close().await;
 }

@@ -4,6 +4,7 @@ mod command_line;
 #[cfg(feature = "failpoints")]
 mod crash_sweep;
 mod dropped;
+mod durability;
 mod engine;
 mod fingerprints;
 mod gateway_faults;
@@ -12,6 +13,7 @@ mod guarantees;
 mod library;
 mod lost_answers;
 mod metrics;
+mod odd_requests;
 mod orders_example;
 mod payments;
 mod problems;

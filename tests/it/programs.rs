@@ -1,6 +1,6 @@
 //! The programs as their users meet them: what they print, what they end with, and what survives their end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use crate::support::cluster::{Cluster, postgres_program};
 use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
 use crate::support::service::{Merchant, Service, client, count, payment};
 
@@ -244,21 +245,6 @@ async fn no_card_or_key_is_written_anywhere(_: PgPoolOptions, db: PgConnectOptio
     }
 }
 
-fn postgres_program(name: &str) -> PathBuf {
-    let given = std::env::var_os("PAYONCE_POSTGRES_BIN").map(PathBuf::from);
-    let installed = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|version| version.path().join("bin"));
-    given
-        .into_iter()
-        .chain(installed)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| name.into())
-}
-
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_revoked_key_stops_within_five_seconds_for_replays_too(
     _: PgPoolOptions,
@@ -463,119 +449,6 @@ async fn two_clean_ups_beside_traffic_delete_each_key_once(_: PgPoolOptions, db:
         .sum();
     assert_eq!(deleted, 4000);
     assert_eq!(service.count("idempotency_keys").await, 50);
-}
-
-/// A PostgreSQL of the test's own, which can be stopped.
-struct Cluster {
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("payonce-it-")
-            .tempdir_in("/tmp")
-            .expect("a folder");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a port")
-            .port();
-        let cluster = Self { folder, port };
-        if nix::unistd::geteuid().is_root() {
-            // PostgreSQL refuses root.
-            assert!(
-                run(Command::new("chown")
-                    .arg("postgres")
-                    .arg(cluster.folder.path()))
-                .status
-                .success()
-            );
-        }
-        let data = cluster.data();
-        cluster.command(
-            "initdb",
-            &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
-        );
-        cluster.up();
-        cluster
-    }
-
-    fn data(&self) -> String {
-        self.folder
-            .path()
-            .join("data")
-            .to_string_lossy()
-            .into_owned()
-    }
-
-    fn command(&self, name: &str, arguments: &[&str]) {
-        let path = postgres_program(name);
-        let mut command = if nix::unistd::geteuid().is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-                .arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        let log = self.folder.path().join("output");
-        let log = std::fs::File::create(log).expect("a log");
-        let status = command
-            .args(arguments)
-            .current_dir("/tmp")
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "{name} {arguments:?}"
-        );
-    }
-
-    fn up(&self) {
-        let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
-            self.port
-        );
-        self.command(
-            "pg_ctl",
-            &[
-                "-D",
-                &self.data(),
-                "-w",
-                "-l",
-                &self.folder.path().join("data/log").to_string_lossy(),
-                "-o",
-                &options,
-                "start",
-            ],
-        );
-    }
-
-    fn down(&self) {
-        self.command(
-            "pg_ctl",
-            &["-D", &self.data(), "-w", "-m", "immediate", "stop"],
-        );
-    }
-
-    fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.port)
-            .username("postgres")
-            .database("postgres")
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
-            || self.down(),
-        )));
-    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use crate::support::cluster::postgres_program;
 use crate::support::process::{Server, json as stdout, plain_url, program, run};
 use crate::support::service::{Merchant, Service, client, payment};
 
@@ -157,20 +158,7 @@ async fn the_dump_and_the_log_of_a_run_hold_no_secret(_: PgPoolOptions, db: PgCo
 }
 
 fn dump(db: &PgConnectOptions) -> String {
-    let folder = std::env::var("PAYONCE_POSTGRES_BIN").ok().or_else(|| {
-        let versions = std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten();
-        versions
-            .map(|version| version.path().join("bin").to_string_lossy().into_owned())
-            .max()
-    });
-    let program = folder.map_or_else(
-        || "pg_dump".to_owned(),
-        |folder| format!("{folder}/pg_dump"),
-    );
-    let dumped = run(Command::new(program).arg(plain_url(db)));
+    let dumped = run(Command::new(postgres_program("pg_dump")).arg(plain_url(db)));
     assert!(
         dumped.status.success(),
         "{}",

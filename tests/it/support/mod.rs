@@ -1,5 +1,6 @@
 //! What the tests work with.
 
+pub mod cluster;
 pub mod gateway;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,39 @@
+//! A server that would lose what it confirmed is not worked with, unless that is asked for.
+
+use crate::support::cluster::Cluster;
+use crate::support::process::{error_line, program, run};
+
+#[test]
+fn a_server_that_does_not_write_through_is_refused_unless_allowed() {
+    let cluster = Cluster::start_with("-c fsync=off");
+    for setting in ["fsync", "full_page_writes"] {
+        let serve = run(program("payonce", &cluster.options())
+            .arg("serve")
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+        assert_eq!(serve.status.code(), Some(2), "{setting}");
+        let line = error_line(&serve);
+        assert!(
+            line.contains(&format!("{setting} is off")) && line.contains("--allow-unsafe-database"),
+            "{line}"
+        );
+        if setting == "fsync" {
+            cluster.down();
+            cluster.up_with("-c full_page_writes=off");
+        }
+    }
+    // An address that is not this machine's (RFC 5737): it gets that far, and no further.
+    let allowed = run(program("payonce", &cluster.options())
+        .args([
+            "serve",
+            "--allow-unsafe-database",
+            "--listen",
+            "192.0.2.1:80",
+        ])
+        .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+    let log = String::from_utf8_lossy(&allowed.stderr).into_owned();
+    assert!(
+        log.contains("WARN") && log.contains("full_page_writes"),
+        "{log}"
+    );
+    assert!(log.contains("PAYONCE_LISTEN"), "{log}");
+}

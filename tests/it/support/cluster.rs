@@ -1,0 +1,146 @@
+//! A PostgreSQL of a test's own, and PostgreSQL's programs.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::process::run;
+
+/// A PostgreSQL of the test's own, which can be stopped.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With further settings: `-c name=value …`.
+    pub fn start_with(settings: &str) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("payonce-it-")
+            .tempdir_in("/tmp")
+            .expect("a folder");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a port")
+            .port();
+        let cluster = Self { folder, port };
+        if nix::unistd::geteuid().is_root() {
+            // PostgreSQL refuses root.
+            assert!(
+                run(Command::new("chown")
+                    .arg("postgres")
+                    .arg(cluster.folder.path()))
+                .status
+                .success()
+            );
+        }
+        let data = cluster.data();
+        cluster.command(
+            "initdb",
+            &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
+        );
+        cluster.up_with(settings);
+        cluster
+    }
+
+    fn data(&self) -> String {
+        self.folder
+            .path()
+            .join("data")
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) {
+        let path = postgres_program(name);
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        let log = self.folder.path().join("output");
+        let log = std::fs::File::create(log).expect("a log");
+        let status = command
+            .args(arguments)
+            .current_dir("/tmp")
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{name} {arguments:?}"
+        );
+    }
+
+    pub fn up(&self) {
+        self.up_with("");
+    }
+
+    pub fn up_with(&self, settings: &str) {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {settings}",
+            self.port
+        );
+        self.command(
+            "pg_ctl",
+            &[
+                "-D",
+                &self.data(),
+                "-w",
+                "-l",
+                &self.folder.path().join("data/log").to_string_lossy(),
+                "-o",
+                &options,
+                "start",
+            ],
+        );
+    }
+
+    pub fn down(&self) {
+        self.command(
+            "pg_ctl",
+            &["-D", &self.data(), "-w", "-m", "immediate", "stop"],
+        );
+    }
+
+    pub fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .database("postgres")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+            || self.down(),
+        )));
+    }
+}
+
+/// One of PostgreSQL's programs, where Debian or with-postgres has it.
+pub fn postgres_program(name: &str) -> PathBuf {
+    let given = std::env::var_os("PAYONCE_POSTGRES_BIN").map(PathBuf::from);
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"));
+    given
+        .into_iter()
+        .chain(installed)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
+}
