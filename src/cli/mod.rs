@@ -88,7 +88,12 @@ impl Command {
 
 /// Opens a database for a command that works on the schema.
 async fn open(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
-    let pool = database::connect(&args.settings(MAX_CONNECTIONS)).await?;
+    open_with(args, MAX_CONNECTIONS).await
+}
+
+/// The same, for a command that works on more than one thing at once.
+async fn open_with(args: &DatabaseArgs, max_connections: u32) -> anyhow::Result<PgPool> {
+    let pool = database::connect(&args.settings(max_connections)).await?;
     database::check_durability(&pool, args.allow_unsafe_database).await?;
     database::schema_is_current(&pool).await?;
     Ok(pool)

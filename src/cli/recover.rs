@@ -7,7 +7,7 @@ use crate::config::{DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
 use crate::idempotency::Engine;
 use crate::payments::Payments;
 use crate::recovery::{Recovery, Summary};
-use crate::{database, startup};
+use crate::startup;
 
 /// As many as a pass works on at once, and one to read with.
 const MAX_CONNECTIONS: u32 = 9;
@@ -36,9 +36,7 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init();
     let gateway_timeout = args.gateway.gateway_timeout;
     let gateway = startup::gateway(&args.gateway.settings()?, gateway_timeout)?;
-    let pool = database::connect(&args.database.settings(MAX_CONNECTIONS)).await?;
-    database::check_durability(&pool, args.database.allow_unsafe_database).await?;
-    database::schema_is_current(&pool).await?;
+    let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
     let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
     let engine = Engine::new(pool, args.idempotency.config(), &secrets);
     let mut recovery = Recovery::new(Payments::new(engine, gateway, gateway_timeout));

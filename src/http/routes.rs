@@ -6,6 +6,7 @@ use actix_web::web::{self, QueryConfig, ServiceConfig};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
 use super::{keys, operations, payments, refunds};
+use crate::input::{FieldError, InputError};
 use crate::problem::{Code, Problem};
 
 /// Adds the service's routes.
@@ -50,9 +51,15 @@ fn method_not_allowed(methods: &'static str) -> HttpResponse {
 
 /// A parameter that came twice: one of a wrong value is told by its handler.
 fn unreadable_query(error: &QueryPayloadError) -> Problem {
-    let message = error.to_string();
-    let errors = serde_json::json!([{"field": "query", "message": message}]);
-    Problem::new(Code::ValidationFailed, message).with("errors", errors)
+    let detail = error.to_string();
+    let error = FieldError {
+        field: "query".to_owned(),
+        message: detail.clone(),
+    };
+    Problem {
+        detail,
+        ..InputError::Invalid(vec![error]).into()
+    }
 }
 
 async fn not_found() -> HttpResponse {

@@ -189,7 +189,8 @@ async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
     let mut connection = pool.acquire().await?;
     // Its settings are its own: it never goes back to the pool.
     connection.close_on_drop();
-    // A generic plan that was made while a table was empty would scan a merchant's rows for each group.
+    // A generic plan that was made while a table was empty would scan a merchant's rows for each group. The service's own
+    // pool asks for custom plans too, but an embedding service's need not.
     sqlx::raw_sql("set plan_cache_mode = force_custom_plan; set jit = off")
         .execute(&mut *connection)
         .await?;

@@ -124,7 +124,9 @@ impl Claimant<Payment> for CreateClaim<'_> {
     async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<Payment>, IdempotencyError> {
         let payment = match self.payment.take() {
             Some(payment) => payment,
-            None if self.is_worth_a_look() && self.is_known(&key).await? => {
+            None if self.is_worth_a_look()
+                && self.remembered(key.columns().scope).await?.is_some() =>
+            {
                 return Ok(Attempt::InUse);
             }
             None => self
@@ -168,14 +170,6 @@ impl CreateClaim<'_> {
     fn is_worth_a_look(&self) -> bool {
         self.payments.gateway().tokenizes_remotely()
             && matches!(self.request.instrument, Instrument::Card(_))
-    }
-
-    async fn is_known(&self, key: &NewKey) -> Result<bool, IdempotencyError> {
-        let scope = key.columns().scope;
-        let mut connection = self.payments.pool().acquire().await?;
-        let payment =
-            store::find_payment_of_key(&mut connection, &scope.merchant_id, scope.key.as_str());
-        Ok(payment.await?.is_some())
     }
 
     /// The payment to insert. A raw card becomes a token here, before anything is stored.
@@ -249,36 +243,33 @@ impl Payments {
         payment: Payment,
     ) -> Result<(Payment, Option<Inserted>), IdempotencyError> {
         let mut item = ClaimItem { key, payment };
-        for last_try in [false, true] {
+        let mut was_repeated = false;
+        let (mut payment, claimed) = loop {
             match self.claims().submit(item).await? {
-                Grouped::Written(ClaimItem { mut payment, .. }, claimed) => {
-                    if let Some(claimed) = &claimed {
-                        payment.created_at = claimed.created_at;
-                        payment.updated_at = claimed.created_at;
-                    }
-                    return Ok((payment, claimed));
-                }
+                Grouped::Written(written, claimed) => break (written.payment, claimed),
                 Grouped::Failed(failed, error) if may_have_committed(&error) => {
                     let claimed = self
                         .engine()
                         .claimed_after_all(&failed.key, &failed.payment.id)
                         .await?;
-                    if claimed.is_some() || last_try {
-                        let ClaimItem { mut payment, .. } = failed;
-                        let Some(claimed) = claimed else {
-                            return Err(IdempotencyError::Shared(error));
-                        };
-                        payment.created_at = claimed.created_at;
-                        payment.updated_at = claimed.created_at;
-                        return Ok((payment, Some(claimed)));
+                    if claimed.is_some() {
+                        break (failed.payment, claimed);
+                    }
+                    if was_repeated {
+                        return Err(IdempotencyError::Shared(error));
                     }
                     // It is certain that it was not: once more, on a new connection.
+                    was_repeated = true;
                     item = failed;
                 }
                 Grouped::Failed(_, error) => return Err(IdempotencyError::Shared(error)),
             }
+        };
+        if let Some(claimed) = &claimed {
+            payment.created_at = claimed.created_at;
+            payment.updated_at = claimed.created_at;
         }
-        Err(IdempotencyError::Overloaded)
+        Ok((payment, claimed))
     }
 }
 

@@ -239,9 +239,7 @@ async fn a_client_that_resets_its_connection_is_charged_once(
     );
     let mut socket = TcpStream::connect(address).await.expect("connected");
     socket.write_all(request.as_bytes()).await.expect("sent");
-    while service.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    service.until_unsettled(1).await;
     socket.set_zero_linger().expect("a reset at the end");
     drop(socket);
     let deadline = Instant::now() + Duration::from_secs(4);

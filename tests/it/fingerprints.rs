@@ -164,9 +164,7 @@ async fn what_differs_is_named_while_the_first_is_at_work_and_the_cvv_does_not_d
     let acme = here.merchant("acme").await;
     let request = acme.pay("10").key("k");
     let first = tokio::spawn(async move { request.send().await });
-    while here.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    here.until_unsettled(1).await;
     let mut changed: Value = payment("10");
     changed["customer"]["email"] = json!("b@example.com");
     changed["metadata"] = json!({"order": "1"});

@@ -82,9 +82,7 @@ async fn a_mismatch_is_told_while_the_first_is_still_at_work(
         let request = acme.pay("50").key("k1");
         async move { request.send().await }
     });
-    while service.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    service.until_unsettled(1).await;
     for node in [&service, &other] {
         let changed = acme.at(node).pay("51").key("k1").send().await;
         changed.assert_problem(422, "idempotency-key-reused", "new-key");
@@ -409,14 +407,10 @@ async fn a_client_that_hangs_up_changes_nothing(_: PgPoolOptions, db: PgConnectO
         let request = request.clone();
         async move { request.try_send().await.is_ok() }
     });
-    while service.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    service.until_unsettled(1).await;
     // Dropping the client's future closes its socket.
     hanging.abort();
-    while service.count("unsettled_keys").await == 1 {
-        tokio::task::yield_now().await;
-    }
+    service.until_unsettled(0).await;
     let again = request.send().await;
     assert_eq!(again.status, 201);
     assert!(again.replayed());
@@ -437,9 +431,7 @@ async fn a_dead_owners_claim_is_taken_over_and_its_late_settle_changes_nothing(
     let acme = owner.merchant("acme").await;
     let request = acme.pay("10").key("k");
     let first = tokio::spawn(async move { request.send().await });
-    while owner.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    owner.until_unsettled(1).await;
     // The owner seems dead: its lease is over.
     sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
         .execute(&owner.pool)

@@ -55,9 +55,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
     let dead = Service::start_with(&db, setup).await;
     let left = acme.at(&dead).pay("10").key("left");
     let left = tokio::spawn(async move { left.try_send().await.is_ok() });
-    while dead.count("unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    dead.until_unsettled(1).await;
     let text = metrics().await;
     assert_eq!(sample(&text, "payonce_keys_processing", &[]), Some(1.0));
     assert!(sample(&text, "payonce_keys_oldest_processing_seconds", &[]) > Some(0.0));
@@ -69,9 +67,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
 
     let (requests, busy) = ((pay("k"), pay("k")), pay("k").header("prefer", "wait=0"));
     let busy = async {
-        while dead.count("unsettled_keys").await == 0 {
-            tokio::task::yield_now().await;
-        }
+        dead.until_unsettled(1).await;
         busy.send().await
     };
     let (first, second, busy) = tokio::join!(requests.0.send(), requests.1.send(), busy);

@@ -172,13 +172,7 @@ async fn concurrent_captures_and_cancels_are_one(_: PgPoolOptions, db: PgConnect
     for refused in answers.iter().filter(|answer| answer.status != 200) {
         refused.assert_problem(409, "payment-state-conflict", "no");
     }
-    assert_eq!(
-        service
-            .gateway
-            .adjustments
-            .load(std::sync::atomic::Ordering::SeqCst),
-        1
-    );
+    assert_eq!(service.gateway.adjustments(), 1);
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::cluster::{Cluster, postgres_program};
 use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
-use crate::support::service::{Merchant, Service, client, count, payment};
+use crate::support::service::{Merchant, Service, client, count, payment, until_unsettled};
 
 async fn pool(db: &PgConnectOptions) -> PgPool {
     pool_options()
@@ -55,30 +55,32 @@ async fn a_killed_server_started_again_answers_from_the_database(
     assert_eq!(again.bytes, first.bytes);
 }
 
+/// A server is killed in the middle of acme's payment of 10 under `k`, whose client gets no answer.
+async fn leave_behind(db: &PgConnectOptions, pool: &PgPool, lock_timeout: &str) -> Merchant {
+    let settings = [
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
+        ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
+        ("PAYONCE_LOCK_TIMEOUT", lock_timeout),
+    ];
+    let mut dying = Server::start(db, &settings);
+    let acme = merchant(db, &dying, "acme");
+    let lost = tokio::spawn({
+        let request = acme.pay("10").key("k");
+        async move { request.try_send().await.is_err() }
+    });
+    until_unsettled(pool, 1).await;
+    dying.kill();
+    assert!(lost.await.expect("no panic"), "its client got no answer");
+    acme
+}
+
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn what_a_killed_server_left_behind_is_resolved_without_its_client(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
     let pool = pool(&db).await;
-    let mut dying = Server::start(
-        &db,
-        &[
-            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
-            ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
-            ("PAYONCE_LOCK_TIMEOUT", "1s"),
-        ],
-    );
-    let acme = merchant(&db, &dying, "acme");
-    let lost = tokio::spawn({
-        let request = acme.pay("10").key("k");
-        async move { request.try_send().await.is_err() }
-    });
-    while count(&pool, "unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
-    dying.kill();
-    assert!(lost.await.expect("no panic"), "its client got no answer");
+    let acme = leave_behind(&db, &pool, "1s").await;
     let killed = Instant::now();
     let server = Server::start(
         &db,
@@ -115,23 +117,7 @@ async fn what_a_killed_server_left_behind_is_resolved_without_its_client(
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectOptions) {
     let pool = pool(&db).await;
-    let mut dying = Server::start(
-        &db,
-        &[
-            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
-            ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
-        ],
-    );
-    let acme = merchant(&db, &dying, "acme");
-    let lost = tokio::spawn({
-        let request = acme.pay("10").key("k");
-        async move { request.try_send().await.is_err() }
-    });
-    while count(&pool, "unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
-    dying.kill();
-    assert!(lost.await.expect("no panic"));
+    leave_behind(&db, &pool, "5s").await;
     let recover = || {
         run(program("payonce", &db)
             .args(["recover", "--once"])
@@ -166,9 +152,7 @@ async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgC
     let acme = merchant(&db, &server, "acme");
     let request = acme.pay("10").key("k");
     let under_way = tokio::spawn(async move { request.send().await });
-    while count(&pool, "unsettled_keys").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    until_unsettled(&pool, 1).await;
     server.signal(Signal::SIGTERM);
     assert_eq!(under_way.await.expect("no panic").status, 201);
     assert_eq!(server.ended().await.code(), Some(0));

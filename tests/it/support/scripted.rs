@@ -37,8 +37,12 @@ pub struct ScriptedGateway {
 
 impl ScriptedGateway {
     pub fn new(turns: &[Turn]) -> Arc<Self> {
+        Self::with_latency(Duration::ZERO, turns)
+    }
+
+    pub fn with_latency(latency: Duration, turns: &[Turn]) -> Arc<Self> {
         Arc::new(Self {
-            inner: SimulatedGateway::new(Duration::ZERO),
+            inner: SimulatedGateway::new(latency),
             turns: Mutex::new(turns.iter().copied().collect()),
             asked: Mutex::default(),
         })
@@ -51,6 +55,26 @@ impl ScriptedGateway {
     /// The calls so far, in order, by their names.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("the calls").clone()
+    }
+
+    /// How often it was called to charge.
+    pub fn charges(&self) -> usize {
+        self.count(&["charge"])
+    }
+
+    /// How often it was called to capture, cancel or refund.
+    pub fn adjustments(&self) -> usize {
+        self.count(&["capture", "cancel", "refund"])
+    }
+
+    fn count(&self, names: &[&str]) -> usize {
+        let asked = self.asked();
+        let is_one = |call: &&String| {
+            call.split(' ')
+                .next()
+                .is_some_and(|name| names.contains(&name))
+        };
+        asked.iter().filter(is_one).count()
     }
 
     /// Counted when it is polled: the service makes a future for the call and one for the question, and polls one of them.

@@ -1,16 +1,10 @@
 //! A service under test: the production `Application` on a database of its own, and merchants that talk to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use payonce::cards::{Card, CardSummary};
 use payonce::database::{DatabaseSettings, pool_options};
-use payonce::gateway::{
-    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
-    SimulatedGateway,
-};
+use payonce::gateway::Gateway;
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
 use payonce::merchants::Merchants;
 use payonce::payments::Payments;
@@ -21,84 +15,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
-/// The simulated gateway, counting what it is asked for.
-pub struct CountingGateway {
-    inner: SimulatedGateway,
-    pub charges: AtomicUsize,
-    pub adjustments: AtomicUsize,
-}
-
-impl CountingGateway {
-    pub fn new(latency: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            inner: SimulatedGateway::new(latency),
-            charges: AtomicUsize::new(0),
-            adjustments: AtomicUsize::new(0),
-        })
-    }
-
-    pub fn charges(&self) -> usize {
-        self.charges.load(Ordering::SeqCst)
-    }
-}
-
-impl Gateway for CountingGateway {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-    fn tokenizes_remotely(&self) -> bool {
-        false
-    }
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        self.inner.tokenize(card)
-    }
-    fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
-        self.inner.describe_token(token)
-    }
-    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
-        self.charges.fetch_add(1, Ordering::SeqCst);
-        self.inner.charge(charge)
-    }
-    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.adjustments.fetch_add(1, Ordering::SeqCst);
-        self.inner.capture(capture)
-    }
-    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.adjustments.fetch_add(1, Ordering::SeqCst);
-        self.inner.cancel(cancel)
-    }
-    fn refund<'a>(
-        &'a self,
-        refund: &'a GatewayRefund,
-    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
-        self.adjustments.fetch_add(1, Ordering::SeqCst);
-        self.inner.refund(refund)
-    }
-    fn find_charge<'a>(
-        &'a self,
-        charge: &'a Charge,
-    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
-        self.inner.find_charge(charge)
-    }
-    fn find_capture<'a>(
-        &'a self,
-        capture: &'a Capture,
-    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.inner.find_capture(capture)
-    }
-    fn find_cancel<'a>(
-        &'a self,
-        cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.inner.find_cancel(cancel)
-    }
-    fn find_refund<'a>(
-        &'a self,
-        refund: &'a GatewayRefund,
-    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
-        self.inner.find_refund(refund)
-    }
-}
+use crate::support::scripted::ScriptedGateway;
 
 /// What a test may want otherwise.
 pub struct Setup {
@@ -125,7 +42,7 @@ impl Default for Setup {
 pub struct Service {
     pub url: String,
     pub pool: PgPool,
-    pub gateway: Arc<CountingGateway>,
+    pub gateway: Arc<ScriptedGateway>,
     pub payments: Payments,
     client: Client,
     database: PgConnectOptions,
@@ -161,7 +78,7 @@ impl Service {
     }
 
     pub async fn start_with(database: &PgConnectOptions, setup: Setup) -> Self {
-        let gateway = CountingGateway::new(setup.latency);
+        let gateway = ScriptedGateway::with_latency(setup.latency, &[]);
         let counted: Arc<dyn Gateway> = gateway.clone();
         let timeout = Duration::from_secs(10);
         let mut service = Self::start_on(database, setup, counted, timeout).await;
@@ -206,7 +123,7 @@ impl Service {
         Self {
             url,
             pool,
-            gateway: CountingGateway::new(Duration::ZERO),
+            gateway: ScriptedGateway::new(&[]),
             payments,
             client: client(),
             database: database.clone(),
@@ -233,6 +150,11 @@ impl Service {
         count(&self.pool, table).await
     }
 
+    /// Waits until so many claims are not settled.
+    pub async fn until_unsettled(&self, claims: i64) {
+        until_unsettled(&self.pool, claims).await;
+    }
+
     /// Nothing of a request is left: no key, no payment, no unsettled work.
     pub async fn assert_no_rows(&self, context: &str) {
         for table in ["idempotency_keys", "payments", "refunds", "unsettled_keys"] {
@@ -246,6 +168,18 @@ pub async fn count(pool: &PgPool, table: &str) -> i64 {
         .fetch_one(pool)
         .await
         .expect("a count")
+}
+
+/// Waits until so many claims are not settled.
+pub async fn until_unsettled(pool: &PgPool, claims: i64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while count(pool, "unsettled_keys").await != claims {
+        assert!(
+            Instant::now() < deadline,
+            "there are never {claims} unsettled claims"
+        );
+        tokio::task::yield_now().await;
+    }
 }
 
 /// reqwest is built without a provider of its own.
@@ -335,6 +269,7 @@ impl Request {
     }
 
     /// The same request, to another node.
+    #[cfg(feature = "failpoints")]
     pub fn at(mut self, url: &str) -> Self {
         self.merchant.url = url.to_owned();
         self
