@@ -11,7 +11,7 @@ run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept i
 	@scripts/with-postgres --keep scripts/run
 
 test: ## Run every test against a database that is thrown away
-	RUST_TEST_THREADS=4 scripts/with-postgres cargo test --locked --features failpoints
+	RUST_TEST_THREADS=6 scripts/with-postgres cargo test --locked --features failpoints
 
 demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
