@@ -233,7 +233,9 @@ impl Merchant {
             .client
             .get(format!("{}{path}", self.url))
             .bearer_auth(&self.api_key);
-        Answer::of(request.send().await.expect("an answer")).await
+        Answer::of(request.send().await.expect("an answer"))
+            .await
+            .expect("a whole answer")
     }
 }
 
@@ -269,7 +271,6 @@ impl Request {
     }
 
     /// The same request, to another node.
-    #[cfg(feature = "failpoints")]
     pub fn at(mut self, url: &str) -> Self {
         self.merchant.url = url.to_owned();
         self
@@ -300,7 +301,7 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        Ok(Answer::of(request.send().await?).await)
+        Answer::of(request.send().await?).await
     }
 }
 
@@ -313,14 +314,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response) -> Self {
+    /// An error where the server dies in the middle of it.
+    async fn of(response: Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.expect("a body").to_vec();
-        Self {
+        let bytes = response.bytes().await?.to_vec();
+        Ok(Self {
             status,
             headers,
             bytes,
-        }
+        })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
