@@ -3,7 +3,7 @@
 mod chaos;
 mod command_line;
 #[cfg(feature = "failpoints")]
-mod crash_sweep;
+mod crashes;
 mod dropped;
 mod durability;
 mod engine;

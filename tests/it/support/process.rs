@@ -124,6 +124,17 @@ impl Server {
         kill(Pid::from_raw(id), signal).expect("the signal is sent");
     }
 
+    /// Whether it stands still, as after SIGSTOP.
+    #[cfg(feature = "failpoints")]
+    pub fn is_stopped(&self) -> bool {
+        // "The state is the first word after the name, which stands in brackets" (proc(5)).
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
     pub fn kill(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
