@@ -40,10 +40,10 @@ struct Plan {
 impl Plan {
     fn from_environment() -> Self {
         let number = |name, default| match std::env::var(name) {
-            Ok(text) => text
+            Ok(text) if !text.is_empty() => text
                 .parse()
                 .unwrap_or_else(|_| panic!("{name} is a whole number, not {text:?}")),
-            Err(_) => default,
+            _ => default,
         };
         Self {
             seed: number("CHAOS_SEED", 20_261_124),

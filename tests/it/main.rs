@@ -1,5 +1,6 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
+mod backlog;
 mod chaos;
 mod command_line;
 #[cfg(feature = "failpoints")]
@@ -19,6 +20,7 @@ mod orders_example;
 mod payments;
 mod problems;
 mod programs;
+mod races;
 mod secrets;
 mod shapes;
 mod stripe_adapter;

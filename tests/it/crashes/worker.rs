@@ -7,8 +7,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::gateway::{Endpoint, SECRET_KEY, TestGateway};
-use crate::support::process::{Server, json as stdout, program, run};
-use crate::support::service::{Answer, Merchant, Request, client, payment};
+use crate::support::process::{Server, merchant};
+use crate::support::service::{Answer, Merchant, Request, payment};
 
 /// A server that died may be succeeded after this.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -53,15 +53,7 @@ impl Worker {
     pub fn start(database: &PgConnectOptions) -> Self {
         let gateway = TestGateway::start();
         let survivor = server(database, &gateway, "");
-        let created = run(program("payonce", database).args(["merchants", "create", "acme"]));
-        let merchant = Merchant {
-            url: survivor.url.clone(),
-            api_key: stdout(&created)["apiKey"]
-                .as_str()
-                .expect("a key")
-                .to_owned(),
-            client: client(),
-        };
+        let merchant = merchant(database, &survivor, "acme");
         Self {
             database: database.clone(),
             gateway,

@@ -11,6 +11,8 @@ use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use super::service::{Merchant, client};
+
 /// Long enough for a loaded machine; nothing waits for it where all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,6 +66,17 @@ pub fn error_line(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
     text
+}
+
+/// A new merchant, by the command line, that talks to a server.
+pub fn merchant(database: &PgConnectOptions, server: &Server, id: &str) -> Merchant {
+    let created = run(program("payonce", database).args(["merchants", "create", id]));
+    assert!(created.status.success(), "{created:?}");
+    Merchant {
+        url: server.url.clone(),
+        api_key: json(&created)["apiKey"].as_str().expect("a key").to_owned(),
+        client: client(),
+    }
 }
 
 /// A server process. It is killed when dropped.

@@ -1,6 +1,7 @@
 //! A service under test: the production `Application` on a database of its own, and merchants that talk to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use payonce::database::{DatabaseSettings, pool_options};
@@ -148,6 +149,40 @@ impl Service {
 
     pub async fn count(&self, table: &str) -> i64 {
         count(&self.pool, table).await
+    }
+
+    /// How many of the service's sessions have done anything since then, by the database's clock. The one that asks counts
+    /// as none.
+    pub async fn sessions_used_since(&self, then: chrono::DateTime<chrono::Utc>) -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from pg_stat_activity \
+             where application_name = $1 and query_start > $2 and pid <> pg_backend_pid()",
+        )
+        .bind(&self.name)
+        .bind(then)
+        .fetch_one(&self.pool)
+        .await
+        .expect("a count")
+    }
+
+    /// Notes the most of the service's sessions that are seen at work at once, for as long as it is polled.
+    pub fn watch_sessions(&self, most: Arc<AtomicI64>) -> impl Future<Output = ()> + Send + use<> {
+        let (database, name) = (self.database.clone(), self.name.clone());
+        async move {
+            let mut connection = PgConnection::connect_with(&database)
+                .await
+                .expect("a connection");
+            loop {
+                let at_work: i64 = sqlx::query_scalar(
+                    "select count(*) from pg_stat_activity where application_name = $1 and state <> 'idle'",
+                )
+                .bind(&name)
+                .fetch_one(&mut connection)
+                .await
+                .expect("a count");
+                most.fetch_max(at_work, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Waits until so many claims are not settled.
