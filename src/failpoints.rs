@@ -6,13 +6,11 @@ use nix::sys::signal::{Signal, raise};
 
 /// This step is reached.
 pub(crate) fn reach(step: &str) {
-    match fail::eval(step, |how| how) {
-        Some(Some(how)) if how == "stop" => {
-            if raise(Signal::SIGSTOP).is_err() {
-                std::process::abort();
-            }
-        }
-        Some(_) => std::process::abort(),
-        None => {}
+    let Some(how) = fail::eval(step, |how| how) else {
+        return;
+    };
+    let stood_still = how.is_some_and(|how| how == "stop") && raise(Signal::SIGSTOP).is_ok();
+    if !stood_still {
+        std::process::abort();
     }
 }

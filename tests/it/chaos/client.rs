@@ -154,7 +154,7 @@ impl Client {
     /// Sends the same request, to one node and the other, until the answer is final. A client with an impatient user sends
     /// it twice at once.
     async fn ask(&self, key: &str, request: &Request) -> Answer {
-        if self.number % 4 == 0 {
+        if self.number.is_multiple_of(4) {
             let (one, other) = tokio::join!(
                 self.until_final(key, request, 0),
                 self.until_final(key, request, 1)
