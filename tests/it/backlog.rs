@@ -9,9 +9,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
 use crate::support::process::{Server, merchant};
+use crate::support::rows::multiply;
 use crate::support::service::{Merchant, count, until_unsettled};
 
-const BACKLOG: i64 = 10_000;
+const BACKLOG: u32 = 10_000;
 
 /// So many clients pay one after the other, without a pause.
 const PAYERS: usize = 8;
@@ -87,24 +88,11 @@ async fn leave_backlog(db: &PgConnectOptions, pool: &PgPool) -> Merchant {
     until_unsettled(pool, 1).await;
     dying.kill();
     assert!(lost.await.expect("no panic"), "its client got no answer");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "create temporary table numbers as select n from generate_series(1, {BACKLOG} - 1) n;
-         create temporary table key as select * from idempotency_keys;
-         create temporary table payment as select * from payments;
-         alter table key add column n bigint;
-         alter table payment add column n bigint;
-         insert into idempotency_keys select (jsonb_populate_record(null::idempotency_keys, to_jsonb(k) || jsonb_build_object(
-             'key', 'left-' || numbers.n, 'resource_id', k.resource_id || numbers.n))).* from key k, numbers;
-         insert into payments select (jsonb_populate_record(null::payments, to_jsonb(p) || jsonb_build_object(
-             'idempotency_key', 'left-' || numbers.n, 'payment_id', p.payment_id || numbers.n))).* from payment p, numbers;
-         insert into unsettled_keys select u.merchant_id, u.operation, 'left-' || numbers.n, u.claimed_at
-             from unsettled_keys u, numbers;
-         update idempotency_keys set lease_expires_at = 'infinity';
-         drop table numbers, key, payment"
-    )))
-    .execute(pool)
-    .await
-    .expect("a backlog");
+    multiply(pool, BACKLOG - 1, "left-").await;
+    sqlx::query("update idempotency_keys set lease_expires_at = 'infinity'")
+        .execute(pool)
+        .await
+        .expect("the rows' time is moved");
     acme
 }
 
@@ -174,7 +162,7 @@ async fn ten_thousand_keys_left_behind_do_not_hold_up_fresh_payments(
     .fetch_one(&pool)
     .await
     .expect("a count");
-    assert_eq!(paid, BACKLOG);
+    assert_eq!(paid, i64::from(BACKLOG));
     pool.close().await;
 }
 

@@ -12,6 +12,7 @@ mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
 mod guarantees;
+mod hot_path;
 mod library;
 mod lost_answers;
 mod metrics;

@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod gateway;
 pub mod process;
 pub mod proxy;
+pub mod rows;
 pub mod scripted;
 pub mod service;
