@@ -157,7 +157,7 @@ pub struct GatewayArgs {
         value_name = "KEY",
         hide_env_values = true
     )]
-    #[arg(value_parser = secret)]
+    #[arg(value_parser = header_secret)]
     pub stripe_secret_key: Option<SecretString>,
 }
 
@@ -350,6 +350,15 @@ fn secret(text: &str) -> Result<SecretString, Refused> {
         refuse("it is empty")
     } else {
         Ok(text.into())
+    }
+}
+
+/// A secret that is sent in a header.
+fn header_secret(text: &str) -> Result<SecretString, Refused> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        secret(text)
+    } else {
+        refuse("only visible ASCII characters, without spaces")
     }
 }
 

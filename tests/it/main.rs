@@ -19,6 +19,7 @@ mod payments;
 mod problems;
 mod programs;
 mod secrets;
+mod settings;
 mod shapes;
 mod stripe_adapter;
 mod support;
