@@ -73,7 +73,7 @@ impl Command {
             Self::IdempotencyKeys(command) => command.run().await?,
             Self::Recover(args) => recover::run(&args).await?,
             Self::Demo(args) => {
-                let all_hold = demo::run(args.database_url).await?;
+                let all_hold = demo::run(args).await?;
                 // It has said itself what does not hold.
                 return Ok(if all_hold {
                     ExitCode::SUCCESS
