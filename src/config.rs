@@ -22,6 +22,9 @@ use crate::telemetry::LogFormat;
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
 const SHORTEST_SAFE_SECRET: usize = 16;
 
+/// How the secrets begin that stand in `scripts/run`, `docker-compose.yml` and `.env.example`.
+const PUBLIC_SECRETS: [&str; 2] = ["development-only-", "change-me"];
+
 /// Longer than anyone means. The database's time stamps would end long after.
 const LONGEST_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -301,9 +304,19 @@ impl SecretRotation {
         }
     }
 
-    fn has_short_secret(&self) -> bool {
+    /// True where one of them can be guessed for being short.
+    pub(crate) fn has_short_secret(&self) -> bool {
         let is_short = |secret: &SecretString| secret.expose_secret().len() < SHORTEST_SAFE_SECRET;
         is_short(&self.signing) || self.older.as_ref().is_some_and(is_short)
+    }
+
+    /// True where one of them is one of ours, for a try: everybody knows it.
+    pub(crate) fn is_public(&self) -> bool {
+        let is_public = |secret: &SecretString| {
+            let secret = secret.expose_secret();
+            PUBLIC_SECRETS.iter().any(|start| secret.starts_with(start))
+        };
+        is_public(&self.signing) || self.older.as_ref().is_some_and(is_public)
     }
 }
 

@@ -11,7 +11,7 @@
 //! * [`recovery`]: goes on with what a dead process left behind, by the same code.
 //!
 //! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
-//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`].
+//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`], [`doctor`].
 
 /// A place where a test can make the process die or pause, by the environment's `FAILPOINTS`. Without
 /// the feature it is nothing.
@@ -29,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod demo;
+pub mod doctor;
 pub mod gateway;
 pub mod http;
 pub mod idempotency;

@@ -22,7 +22,7 @@ use crate::recovery::Recovery;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An idle connection is kept for this long: longer than a proxy's pool usually does.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);

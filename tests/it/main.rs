@@ -3,6 +3,7 @@
 mod command_line;
 #[cfg(feature = "failpoints")]
 mod crash_sweep;
+mod doctor;
 mod dropped;
 mod durability;
 mod engine;
