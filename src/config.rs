@@ -4,6 +4,7 @@
 //! A flag wins over its variable; a variable that is empty counts as unset (see [`crate::cli`]).
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::database::DatabaseSettings;
+use crate::http::Limits;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
 use crate::telemetry::LogFormat;
 
@@ -37,6 +40,11 @@ pub enum ConfigError {
          --gateway (PAYONCE_GATEWAY) stripe"
     )]
     NoStripeSecretKey,
+    /// A burst of what is not limited.
+    #[error(
+        "--rate-limit-burst (PAYONCE_RATE_LIMIT_BURST) needs --rate-limit (PAYONCE_RATE_LIMIT)"
+    )]
+    BurstWithoutLimit,
 }
 
 /// The database, which every program asks for.
@@ -191,6 +199,34 @@ pub enum GatewayKind {
     Stripe,
 }
 
+/// How often each merchant may call.
+#[derive(Clone, Debug, Args)]
+pub struct RateLimitArgs {
+    /// How many requests a second each merchant may send to this node; more are answered 429. Not
+    /// set: as many as it likes.
+    #[arg(long, env = "PAYONCE_RATE_LIMIT", value_name = "COUNT")]
+    #[arg(value_parser = count)]
+    pub rate_limit: Option<NonZeroU32>,
+    /// How many of them it may send at once, after a pause. Not set: as many as in a second.
+    #[arg(long, env = "PAYONCE_RATE_LIMIT_BURST", value_name = "COUNT")]
+    #[arg(value_parser = count)]
+    pub rate_limit_burst: Option<NonZeroU32>,
+}
+
+impl RateLimitArgs {
+    /// The limit, where there is one.
+    pub fn limit(&self) -> Result<Option<RateLimit>, ConfigError> {
+        match (self.rate_limit, self.rate_limit_burst) {
+            (None, Some(_)) => Err(ConfigError::BurstWithoutLimit),
+            (None, None) => Ok(None),
+            (Some(per_second), burst) => Ok(Some(RateLimit {
+                per_second,
+                burst: burst.unwrap_or(per_second),
+            })),
+        }
+    }
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
@@ -239,6 +275,8 @@ pub struct ServeArgs {
     )]
     #[arg(value_parser = positive_duration)]
     pub recovery_interval: Duration,
+    #[command(flatten)]
+    pub rate_limit: RateLimitArgs,
     /// The most connections to the database.
     #[arg(long, env = "PAYONCE_DATABASE_MAX_CONNECTIONS", value_name = "COUNT")]
     #[arg(default_value_t = 20)]
@@ -273,6 +311,8 @@ impl ServeArgs {
             gateway: self.gateway.settings()?,
             gateway_timeout: self.gateway.gateway_timeout,
             recovery_interval: self.recovery_interval,
+            rate_limit: self.rate_limit.limit()?,
+            limits: Limits::default(),
         })
     }
 }
@@ -363,6 +403,18 @@ fn secret(text: &str) -> Result<SecretString, Refused> {
         refuse("it is empty")
     } else {
         Ok(text.into())
+    }
+}
+
+/// The largest count of anything a second.
+const MAX_COUNT: u32 = 1_000_000;
+
+fn count(text: &str) -> Result<NonZeroU32, Refused> {
+    match text.parse() {
+        Ok(count) if count <= MAX_COUNT => {
+            NonZeroU32::new(count).ok_or_else(|| Refused("it must be more than zero".to_owned()))
+        }
+        _ => refuse(format!("a whole number from 1 to {MAX_COUNT} is needed")),
     }
 }
 

@@ -12,6 +12,7 @@ mod gateway_faults;
 mod gateway_trouble;
 mod guarantees;
 mod library;
+mod limits;
 mod lost_answers;
 mod metrics;
 mod odd_requests;
