@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
-use crate::support::service::{Answer, Service, Setup, payment};
+use crate::support::service::{Answer, Service, Setup};
 
 /// Far longer than any limit that is set here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -294,14 +294,4 @@ async fn answered(stream: &mut TcpStream) {
         said.extend_from_slice(&part[..length]);
     }
     assert!(said.starts_with(b"HTTP/1.1 200 "));
-}
-
-#[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn a_body_as_large_as_it_may_be_is_read(_: PgPoolOptions, db: PgConnectOptions) {
-    let service = Service::start(&db).await;
-    let acme = service.merchant("acme").await;
-    let body = payment("10").to_string();
-    let padding = " ".repeat(64 * 1024 - body.len());
-    let largest = acme.pay("10").key("k").body(body + &padding);
-    assert_eq!(largest.send().await.status, 201);
 }
