@@ -11,7 +11,7 @@
 //! * [`recovery`]: goes on with what a dead process left behind, by the same code.
 //!
 //! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
-//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`].
+//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`], [`doctor`].
 
 /// A step at which a test makes the process die or stand still. Without the feature it is nothing.
 macro_rules! failpoint {
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod demo;
+pub mod doctor;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 pub mod gateway;

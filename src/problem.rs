@@ -90,6 +90,8 @@ problems! {
         "The Allow header names the methods. Nothing was stored or charged.";
     NotAcceptable: 406, "not-acceptable", FixRequest, "The service answers in JSON",
         "Accept application/json and application/problem+json, or leave the Accept header out. Nothing was stored or charged.";
+    RequestTimeout: 408, "request-timeout", SameKey, "The body did not come in time",
+        "The request's body was not there in time, and the connection is closed. Nothing was stored or charged. Send the same request with the same key.";
     IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
         "Another request with this key is being executed. Whether it charges is not known yet. Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
     IdempotencyKeyExpired: 409, "idempotency-key-expired", NewKey, "The key has expired, and was used",

@@ -9,6 +9,7 @@
 
 mod key_header;
 mod keys;
+mod limits;
 mod observe;
 mod operations;
 mod payments;
@@ -18,15 +19,19 @@ mod reply;
 mod request;
 mod routes;
 mod stored;
+mod unread;
+
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 
 pub use self::key_header::{KEY_HEADER, KeyHeader};
+pub use self::limits::Limits;
 pub use self::observe::{InFlight, observe};
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
-use crate::merchants::Authenticator;
+use crate::merchants::{Authenticator, RateLimiter};
 use crate::payments::Payments;
 
 /// What the handlers work with.
@@ -35,6 +40,10 @@ pub struct Services {
     pub payments: Payments,
     /// Who calls.
     pub authenticator: Authenticator,
+    /// How often each may call; `None`: as often as it likes.
+    pub rate_limiter: Option<RateLimiter>,
+    /// How long a body may take.
+    pub body_timeout: Duration,
     /// The database, for `/readyz` and the pool's metrics.
     pub pool: PgPool,
     /// What `/metrics` shows.

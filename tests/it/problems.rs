@@ -304,6 +304,7 @@ fn the_table_of_problems_is_pinned() {
 404 not-found fix-request
 405 method-not-allowed fix-request
 406 not-acceptable fix-request
+408 request-timeout same-key
 409 idempotency-key-in-use same-key
 409 idempotency-key-expired new-key
 409 payment-state-conflict no

@@ -105,6 +105,11 @@ impl Cluster {
         );
     }
 
+    /// From its next start on it is a standby of nobody's, which takes no writes.
+    pub fn make_standby(&self) {
+        std::fs::write(self.folder.path().join("data/standby.signal"), "").expect("a file");
+    }
+
     pub fn down(&self) {
         self.command(
             "pg_ctl",

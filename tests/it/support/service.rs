@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
+use payonce::http::Limits;
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
-use payonce::merchants::Merchants;
+use payonce::merchants::{Merchants, RateLimit};
 use payonce::payments::Payments;
 use payonce::startup::{Application, GatewaySettings, Settings};
 use reqwest::{Client, Response, StatusCode};
@@ -25,6 +26,8 @@ pub struct Setup {
     pub secrets: FingerprintSecrets,
     pub connections: u32,
     pub recovery_interval: Duration,
+    pub rate_limit: Option<RateLimit>,
+    pub limits: Limits,
 }
 
 impl Default for Setup {
@@ -35,6 +38,8 @@ impl Default for Setup {
             secrets: FingerprintSecrets::new("a secret of the tests"),
             connections: 20,
             recovery_interval: Duration::from_secs(1),
+            rate_limit: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -115,6 +120,8 @@ impl Service {
             },
             gateway_timeout,
             recovery_interval: setup.recovery_interval,
+            rate_limit: setup.rate_limit,
+            limits: setup.limits,
         };
         let application =
             Application::build_with(pool.clone(), gateway, settings).expect("the service starts");
