@@ -659,7 +659,8 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
     }
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
+/// A row is held by somebody else, for longer than this session waits.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(|error| error.code())

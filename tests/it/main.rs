@@ -18,6 +18,7 @@ mod orders_example;
 mod payments;
 mod problems;
 mod programs;
+mod roles;
 mod secrets;
 mod shapes;
 mod stripe_adapter;
