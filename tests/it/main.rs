@@ -13,6 +13,7 @@ mod guarantees;
 mod library;
 mod lost_answers;
 mod metrics;
+mod observability;
 mod odd_requests;
 mod orders_example;
 mod payments;
