@@ -1,13 +1,14 @@
 //! The database, as every program of this crate opens it: each wait bounded, no connection lent
 //! inside a transaction, and refused where it would lose what it confirmed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 
 use crate::MIGRATOR;
@@ -188,6 +189,26 @@ pub fn pool_options() -> PgPoolOptions {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, _| is_outside_a_transaction(connection).boxed())
+}
+
+/// A connection of the pool. How long it took to get one is counted, also where none came.
+pub async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
+    let asked = Instant::now();
+    let lent = pool.acquire().await;
+    count_wait(asked);
+    lent
+}
+
+/// A transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included.
+pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let asked = Instant::now();
+    let begun = pool.begin().await;
+    count_wait(asked);
+    begun
+}
+
+fn count_wait(asked: Instant) {
+    metrics::histogram!("payonce_database_wait_seconds").record(asked.elapsed().as_secs_f64());
 }
 
 /// False: the connection is in a transaction, in a failed one or broken. The pool closes it and

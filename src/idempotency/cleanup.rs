@@ -1,7 +1,8 @@
 //! The clean-up forgets keys past their time.
 //!
-//! It deletes in short transactions, oldest first, and skips rows that somebody holds. It never
-//! deletes a key in `PROCESSING`: unfinished work does not expire. A key past its time counts as
+//! It deletes in short transactions, oldest first, and skips rows that somebody holds. It needs no
+//! right but to read what a key is and to delete it. It never deletes a key in `PROCESSING`:
+//! unfinished work does not expire. A key past its time counts as
 //! absent whether it was deleted or not, so nothing depends on when, or whether, this runs.
 
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
-use super::engine::Engine;
+use super::engine::{Engine, is_lock_timeout};
 use super::error::IdempotencyError;
-use super::store;
+use super::store::{self, ExpiredKey};
 
 /// How much a clean-up may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +50,6 @@ pub struct CleanupReport {
     pub another_at_work: bool,
 }
 
-/// What one batch found and did.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Batch {
-    pub(super) candidates: u64,
-    pub(super) deleted: u64,
-}
-
 /// Deletes keys past their time. It signs nothing, so unlike the engine it needs no secret.
 #[derive(Clone, Debug)]
 pub struct Cleaner {
@@ -78,7 +72,7 @@ impl Cleaner {
         // closed, and the lock goes with it.
         let mut connection = self.pool.acquire().await?;
         connection.close_on_drop();
-        store::allow_long_statements(&mut connection).await?;
+        store::set_cleanup_timeouts(&mut connection).await?;
         let mut report = CleanupReport::default();
         if store::try_cleanup_lock(&mut connection).await? {
             delete_in_batches(&mut connection, limits, started, &mut report).await?;
@@ -98,7 +92,7 @@ impl Cleaner {
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
         let mut connection = self.pool.acquire().await?;
         connection.close_on_drop();
-        store::allow_long_statements(&mut connection).await?;
+        store::set_cleanup_timeouts(&mut connection).await?;
         Ok(store::count_expired(&mut connection).await?)
     }
 }
@@ -110,14 +104,47 @@ async fn delete_in_batches(
     report: &mut CleanupReport,
 ) -> sqlx::Result<()> {
     let batch_size = limits.batch_size.max(1);
+    let mut last = None;
     while started.elapsed() < limits.max_duration {
-        let batch = store::delete_expired(connection, batch_size.into()).await?;
-        if batch.deleted > 0 {
-            report.deleted += batch.deleted;
-            report.batches += 1;
+        let mut keys = store::list_expired(connection, last.as_ref(), batch_size.into()).await?;
+        let is_full = keys.len() >= usize::try_from(batch_size).unwrap_or(usize::MAX);
+        if !keys.is_empty() {
+            delete_what_is_free(connection, &keys, limits, started, report).await?;
         }
-        if batch.candidates < u64::from(batch_size) {
+        if !is_full {
             break;
+        }
+        last = keys.pop();
+    }
+    Ok(())
+}
+
+/// Deletes keys in one transaction. Where somebody holds one of them, in halves, until only that is
+/// left: it is about to be used again.
+async fn delete_what_is_free(
+    connection: &mut PgConnection,
+    keys: &[ExpiredKey],
+    limits: CleanupLimits,
+    started: Instant,
+    report: &mut CleanupReport,
+) -> sqlx::Result<()> {
+    let mut parts = vec![keys];
+    while let Some(part) = parts.pop()
+        && started.elapsed() < limits.max_duration
+    {
+        match store::delete_expired(connection, part).await {
+            Ok(0) => {}
+            Ok(deleted) => {
+                report.deleted += deleted;
+                report.batches += 1;
+            }
+            Err(error) if is_lock_timeout(&error) => {
+                if part.len() > 1 {
+                    let (older, newer) = part.split_at(part.len() / 2);
+                    parts.extend([newer, older]);
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(())

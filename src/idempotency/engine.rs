@@ -20,6 +20,7 @@ use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, Inserted, NewKey, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
+use crate::database;
 
 /// When a duplicate that found the first still at work should come back: by then most gateways have answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -376,7 +377,7 @@ impl Engine {
     /// Meets the record that is in this request's way: replays it, refuses, takes over, or waits without a connection.
     async fn meet(&self, visit: &mut Visit<'_>) -> Result<Met, IdempotencyError> {
         loop {
-            let mut connection = self.0.pool.acquire().await?;
+            let mut connection = database::acquire(&self.0.pool).await?;
             let sent = Instant::now();
             let Some(seen) = store::see_key(&mut connection, visit.key).await? else {
                 return Ok(Met::Nobody);
@@ -434,7 +435,7 @@ impl Engine {
     /// Takes over a claim whose owner has been silent for its whole lease. `None`: it is somebody's, here or elsewhere, or
     /// it is final.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let Some(seen) = store::see_key(&mut connection, key).await? else {
             return Ok(None);
         };
@@ -458,13 +459,13 @@ impl Engine {
         after: Option<&Abandoned>,
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         Ok(store::list_abandoned(&mut connection, after, limit.into()).await?)
     }
 
     /// How many keys are in `PROCESSING`, and for how long the oldest has been.
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let (count, seconds) = store::count_unsettled(&mut connection).await?;
         Ok((
             count.unsigned_abs(),
@@ -537,7 +538,7 @@ impl Engine {
         if due.is_empty() {
             return Ok(0);
         }
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         store::renew_leases(
             &mut connection,
             self.0.owner,
@@ -583,7 +584,7 @@ impl Engine {
     }
 
     async fn read_locked(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let mut transaction = connection.begin().await?;
         let seen = store::lock_key(&mut transaction, key).await?;
         transaction.rollback().await?;
@@ -659,7 +660,8 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
     }
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
+/// A row is held by somebody else, for longer than this session waits.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(|error| error.code())
@@ -711,7 +713,7 @@ where
     F: FnOnce(Transaction) -> Fut,
     Fut: Future<Output = Result<Plan<T>, E>>,
 {
-    let mut transaction = engine.0.pool.begin().await?;
+    let mut transaction = database::begin(&engine.0.pool).await?;
     let Some(inserted) = store::insert_key(&mut transaction, &key).await? else {
         transaction.rollback().await?;
         return Ok((Attempt::InUse, Some(plan)));

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::engine::Engine;
 use super::error::{IdempotencyError, may_have_committed};
 use super::fair_queue::FairQueue;
+use crate::database;
 
 /// The most items in one group: its statement and its parameters stay in the processor's cache.
 const MAX_GROUP: usize = 256;
@@ -202,7 +203,7 @@ impl<W: GroupWriter> Lane<W> {
 
 /// A lane's own connection.
 async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = database::acquire(pool).await?;
     // Its settings are its own: it never goes back to the pool.
     connection.close_on_drop();
     // A generic plan that was made while a table was empty would scan a merchant's rows for each group. The service's own

@@ -7,6 +7,7 @@ use super::error::IdempotencyError;
 use super::key::ScopedKey;
 use super::record::{KeyRecord, KeyState};
 use super::store;
+use crate::database;
 
 /// Reads records. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ impl Inspector {
 
     /// One key's record.
     pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         Ok(store::find_record(&mut connection, key).await?)
     }
 
@@ -32,14 +33,14 @@ impl Inspector {
         state: Option<KeyState>,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         Ok(store::list_records(&mut connection, state, limit.into()).await?)
     }
 
     /// At most `limit` records in `PROCESSING` whose owner has been silent for its whole lease,
     /// oldest first.
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         Ok(store::list_stuck_records(&mut connection, limit.into()).await?)
     }
 }

@@ -12,6 +12,7 @@ use super::gate::{Claim, Permit, Released, Settled};
 use super::record::{Answer, Outcome};
 use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
+use crate::database;
 
 /// How long a settle is tried again while the database is lost. The gateway may have been called: it is worth more patience
 /// than a claim, but a client waits for it.
@@ -175,7 +176,7 @@ where
     F: Fn(Transaction) -> Fut,
     Fut: Future<Output = Result<Outcome, E>>,
 {
-    let mut transaction = engine.pool().begin().await?;
+    let mut transaction = database::begin(engine.pool()).await?;
     let held = store::lock_key(&mut transaction, &claim.scope)
         .await?
         .is_some_and(|seen| {
@@ -224,7 +225,7 @@ where
     F: Fn(Transaction) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    let mut transaction = engine.pool().begin().await?;
+    let mut transaction = database::begin(engine.pool()).await?;
     if !store::remove_key(&mut transaction, engine.owner(), claim).await? {
         // Gone is as good as removed: an earlier try had committed.
         let gone = store::lock_key(&mut transaction, &claim.scope)

@@ -9,7 +9,6 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-use super::cleanup::Batch;
 use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
 use super::gate::Claim;
 use super::key::{IdempotencyKey, ScopedKey};
@@ -712,46 +711,76 @@ pub(super) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Resu
     Ok((row.unsettled, row.oldest_seconds))
 }
 
-/// Deletes up to `limit` final keys past their time, oldest first. A row that somebody holds is skipped: it is about to be
-/// used again, or deleted by another clean-up.
-pub(super) async fn delete_expired(
+/// A final key past its time, where the clean-up found it.
+pub(super) struct ExpiredKey {
+    merchant_id: String,
+    operation: String,
+    key: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// Up to `limit` final keys past their time, oldest first, from behind `last`. It locks nothing.
+pub(super) async fn list_expired(
     connection: &mut PgConnection,
+    last: Option<&ExpiredKey>,
     limit: i64,
-) -> sqlx::Result<Batch> {
-    let row = sqlx::query!(
+) -> sqlx::Result<Vec<ExpiredKey>> {
+    sqlx::query_as!(
+        ExpiredKey,
         r#"
-        with candidates as materialized (
-            select
-                merchant_id,
-                operation,
-                key
-            from idempotency_keys
-            where expires_at < now()
-                and state <> 'PROCESSING'
-            order by expires_at
-            limit $1
-            for update skip locked
-        ),
-        deleted as (
-            delete from idempotency_keys k
-            using candidates c
-            where k.merchant_id = c.merchant_id
-                and k.operation = c.operation
-                and k.key = c.key
-            returning 1
-        )
         select
-            (select count(*) from candidates) as "candidates!",
-            (select count(*) from deleted) as "deleted!"
+            merchant_id,
+            operation,
+            key,
+            expires_at
+        from idempotency_keys
+        where expires_at < now()
+            and state <> 'PROCESSING'
+            and (
+                $1::timestamptz is null
+                or (expires_at, merchant_id, operation, key) > ($1, $2, $3, $4)
+            )
+        order by
+            expires_at,
+            merchant_id,
+            operation,
+            key
+        limit $5
         "#,
+        last.map(|last| last.expires_at),
+        last.map(|last| last.merchant_id.as_str()),
+        last.map(|last| last.operation.as_str()),
+        last.map(|last| last.key.as_str()),
         limit,
     )
-    .fetch_one(connection)
+    .fetch_all(connection)
+    .await
+}
+
+/// Deletes these keys, as far as they are still final and past their time; says how many it deleted. The delete itself is
+/// the lock: a clean-up that may do nothing else could not lock a row first, and Citus locks no rows of many merchants.
+pub(super) async fn delete_expired(
+    connection: &mut PgConnection,
+    keys: &[ExpiredKey],
+) -> sqlx::Result<u64> {
+    let column = |of: fn(&ExpiredKey) -> &String| keys.iter().map(of).cloned().collect::<Vec<_>>();
+    let deleted = sqlx::query!(
+        r#"
+        delete from idempotency_keys k
+        using unnest($1::text[], $2::text[], $3::text[]) as c (merchant_id, operation, key)
+        where k.merchant_id = c.merchant_id
+            and k.operation = c.operation
+            and k.key = c.key
+            and k.expires_at < now()
+            and k.state <> 'PROCESSING'
+        "#,
+        &column(|key| &key.merchant_id),
+        &column(|key| &key.operation),
+        &column(|key| &key.key),
+    )
+    .execute(connection)
     .await?;
-    Ok(Batch {
-        candidates: row.candidates.unsigned_abs(),
-        deleted: row.deleted.unsigned_abs(),
-    })
+    Ok(deleted.rows_affected())
 }
 
 /// How many keys a clean-up would delete now.
@@ -784,9 +813,10 @@ pub(super) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx:
         .map(drop)
 }
 
-/// Counting millions of rows may take longer than a request's statement ever should.
-pub(super) async fn allow_long_statements(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("set statement_timeout = '1min'")
+/// Counting millions of rows may take longer than a request's statement ever should. A lock is waited for less than a request
+/// would wait, and less than it takes PostgreSQL to look for a deadlock (1 s): of the two, the clean-up gives way.
+pub(super) async fn set_cleanup_timeouts(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("set statement_timeout = '1min'; set lock_timeout = '250ms'")
         .execute(connection)
         .await
         .map(drop)

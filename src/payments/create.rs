@@ -12,6 +12,7 @@ use super::{
     settlement, store,
 };
 use crate::cards::Card;
+use crate::database;
 use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
 use crate::idempotency::{
     Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, Inserted,
@@ -155,7 +156,7 @@ impl Claimant<Payment> for CreateClaim<'_> {
         &mut self,
         scope: &ScopedKey,
     ) -> Result<Option<Remembered>, IdempotencyError> {
-        let mut connection = self.payments.pool().acquire().await?;
+        let mut connection = database::acquire(self.payments.pool()).await?;
         let key = scope.key.as_str();
         let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;
         Ok(made.map(|made| Remembered {

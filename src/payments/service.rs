@@ -9,6 +9,7 @@ use sqlx::PgPool;
 
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
+use crate::database;
 use crate::gateway::Gateway;
 use crate::idempotency::{Answer, Engine, Gate, Permit, Settled, StoredResponse, Transaction};
 use crate::input::FieldError;
@@ -151,7 +152,7 @@ impl Payments {
     pub async fn resume(&self, permit: Permit) -> Result<Reply, PaymentError> {
         let claim = permit.claim().clone();
         let merchant_id = claim.scope.merchant_id.as_str();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = database::acquire(self.pool()).await?;
         match Operation::from_name(&claim.scope.operation) {
             Some(Operation::CreatePayment) => {
                 let payment = self
@@ -224,7 +225,7 @@ impl Payments {
 
     /// One of a merchant's payments.
     pub async fn find(&self, merchant_id: &str, payment_id: &str) -> Result<Payment, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = database::acquire(self.pool()).await?;
         self.load(&mut connection, merchant_id, payment_id).await
     }
 
@@ -235,7 +236,7 @@ impl Payments {
         filter: &PaymentFilter,
         limit: u16,
     ) -> Result<Page, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = database::acquire(self.pool()).await?;
         // One more than asked for tells whether there is a next page.
         let mut payments =
             store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
@@ -255,7 +256,7 @@ impl Payments {
         merchant_id: &str,
         refund_id: &str,
     ) -> Result<Refund, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = database::acquire(self.pool()).await?;
         store::find_refund(&mut connection, merchant_id, refund_id)
             .await?
             .ok_or(PaymentError::NotFound("refund"))
@@ -267,7 +268,7 @@ impl Payments {
         merchant_id: &str,
         payment_id: &str,
     ) -> Result<Vec<Refund>, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = database::acquire(self.pool()).await?;
         self.load(&mut connection, merchant_id, payment_id).await?;
         Ok(store::list_refunds(&mut connection, merchant_id, payment_id).await?)
     }

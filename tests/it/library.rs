@@ -363,7 +363,8 @@ async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgCo
     .fetch_all(&shop.pool)
     .await
     .expect("what was deleted");
-    assert_eq!(batches, ["k3 k4", "k1 k2", "k5"]);
+    // k5 falls out of its batch, and the other half goes alone.
+    assert_eq!(batches, ["k4", "k2 k3", "k1", "k5"]);
     assert_eq!(count(&shop.pool, "idempotency_keys").await, 1);
     shop.close().await;
 }

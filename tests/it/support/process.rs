@@ -88,9 +88,19 @@ pub struct Server {
 
 impl Server {
     pub fn start(database: &PgConnectOptions, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(database, settings, &[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(
+        database: &PgConnectOptions,
+        settings: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
         let mut command = program("payonce", database);
         command
             .arg("serve")
+            .args(arguments)
             .env("PAYONCE_LISTEN", "127.0.0.1:0")
             .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests")
             .env("PAYONCE_LOG_FORMAT", "json")

@@ -1,0 +1,275 @@
+//! The roles of `deploy/roles.sql`: each can do its work, and nothing else.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::support::cluster::{Cluster, postgres_program};
+use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
+use crate::support::service::{Merchant, client, count, payment, until_unsettled};
+
+/// A cluster on which an operator has run `deploy/roles.sql`, migrated as the owner, and run it again.
+struct Installation {
+    cluster: Cluster,
+    /// A superuser's.
+    pool: PgPool,
+}
+
+impl Installation {
+    async fn new() -> Self {
+        let cluster = Cluster::start();
+        let pool = PgPool::connect_with(cluster.options())
+            .await
+            .expect("a pool");
+        let installation = Self { cluster, pool };
+        installation.run_roles_sql();
+        let migrated = run(program("payonce", &installation.role("payonce_owner")).arg("migrate"));
+        assert!(migrated.status.success(), "{migrated:?}");
+        installation.run_roles_sql();
+        installation
+    }
+
+    fn run_roles_sql(&self) {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/roles.sql");
+        let psql = run(Command::new(postgres_program("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file])
+            .arg(plain_url(&self.cluster.options())));
+        assert!(psql.status.success(), "{psql:?}");
+    }
+
+    fn role(&self, name: &str) -> PgConnectOptions {
+        self.cluster.options().username(name)
+    }
+
+    /// As somebody with this role would: what PostgreSQL says, by its SQLSTATE.
+    async fn refusal(&self, role: &str, statement: &'static str) -> Option<String> {
+        let mut connection = PgConnection::connect_with(&self.role(role))
+            .await
+            .expect("a connection");
+        let refused = sqlx::raw_sql(statement).execute(&mut connection).await;
+        let code = refused
+            .err()
+            .and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
+        connection.close().await.expect("an end");
+        code
+    }
+
+    async fn assert_refused(&self, role: &str, statements: &[&'static str]) {
+        const INSUFFICIENT_PRIVILEGE: &str = "42501";
+        for statement in statements {
+            let code = self.refusal(role, statement).await;
+            assert_eq!(
+                code.as_deref(),
+                Some(INSUFFICIENT_PRIVILEGE),
+                "{role}: {statement}"
+            );
+        }
+    }
+
+    fn serve(&self, settings: &[(&str, &str)]) -> Server {
+        Server::start_with(&self.role("payonce_service"), settings, &["--no-migrate"])
+    }
+
+    fn merchant(&self, server: &Server) -> Merchant {
+        let created = run(program("payonce", &self.role("payonce_owner")).args([
+            "merchants",
+            "create",
+            "acme",
+        ]));
+        Merchant {
+            url: server.url.clone(),
+            api_key: stdout(&created)["apiKey"]
+                .as_str()
+                .expect("a key")
+                .to_owned(),
+            client: client(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_service_role_does_all_of_the_services_work() {
+    let installation = Installation::new().await;
+    let pool = &installation.pool;
+    let mut server = installation.serve(&[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "1ms")]);
+    let acme = installation.merchant(&server);
+
+    let paid = acme.pay("10").key("paid").send().await;
+    assert_eq!(paid.status, 201);
+    let refunds = format!("/v1/payments/{}/refunds", paid.text("id"));
+    let refund = acme.post(&refunds, json!({"amount": "4"})).key("refund");
+    assert_eq!(refund.send().await.status, 201);
+    let declined = acme.pay("10").key("declined").card("4000000000000002");
+    assert_eq!(declined.send().await.status, 402);
+    for (operation, amount) in [("capture", "20"), ("cancel", "30")] {
+        let mut held = payment(amount);
+        held["captureMethod"] = json!("MANUAL");
+        let held = acme.post("/v1/payments", held).key(amount).send().await;
+        let path = format!("/v1/payments/{}/{operation}", held.text("id"));
+        let done = acme.post(&path, json!({})).key(operation).send().await;
+        assert_eq!(done.status, 200, "{operation}");
+    }
+    assert_eq!(acme.get("/v1/payments").await.status, 200);
+    assert_eq!(acme.get(&refunds).await.status, 200);
+    let record = acme.get("/v1/idempotency-keys/create_payment/paid").await;
+    assert_eq!(record.json()["state"], "COMPLETED");
+    assert_eq!(acme.get("/readyz").await.status, 200);
+    let metrics = acme.get("/metrics").await;
+    assert!(String::from_utf8_lossy(&metrics.bytes).contains("\npayonce_keys_processing 0"));
+    server.signal(Signal::SIGTERM);
+    assert!(server.ended().await.success());
+
+    // Another process replays from the database and, killed in the middle of a charge, leaves work behind.
+    let slow = [
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
+        ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
+        ("PAYONCE_LOCK_TIMEOUT", "100ms"),
+    ];
+    let mut dying = installation.serve(&slow);
+    let acme = Merchant {
+        url: dying.url.clone(),
+        ..acme
+    };
+    assert!(acme.pay("10").key("paid").send().await.replayed());
+    let left = tokio::spawn({
+        let request = acme.pay("50").key("left");
+        async move { request.try_send().await.is_err() }
+    });
+    until_unsettled(pool, 1).await;
+    dying.kill();
+    assert!(left.await.expect("no panic"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while count(pool, "unsettled_keys").await > 0 {
+        assert!(Instant::now() < deadline, "it is never recovered");
+        let recovered = run(program("payonce", &installation.role("payonce_service"))
+            .args(["recover", "--once"])
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+        assert!(recovered.status.success(), "{recovered:?}");
+    }
+    assert_eq!(count(pool, "payments").await, 5);
+}
+
+#[tokio::test]
+async fn the_service_role_alters_neither_the_schema_nor_who_may_come_in() {
+    let installation = Installation::new().await;
+    let refused = [
+        "create table t ()",
+        "create temporary table t ()",
+        "create schema s",
+        "alter table payments add column c text",
+        "alter table payments drop constraint payments_idempotency_key",
+        "create index on payments (state)",
+        "drop table payments",
+        "truncate idempotency_keys",
+        "update unsettled_keys set claimed_at = now()",
+        "insert into merchants values ('evil', 'Evil')",
+        "insert into api_keys values ('acme', 'key', '')",
+        "update api_keys set revoked_at = null",
+        "delete from api_keys",
+        "delete from _sqlx_migrations",
+        "create role r",
+        "set role payonce_owner",
+    ];
+    installation
+        .assert_refused("payonce_service", &refused)
+        .await;
+    let migrating = run(program("payonce", &installation.role("payonce_service"))
+        .arg("serve")
+        .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests")
+        .env("PAYONCE_LOG", "error"));
+    assert_eq!(migrating.status.code(), Some(1));
+    assert!(error_line(&migrating).contains("permission denied"));
+}
+
+#[tokio::test]
+async fn the_clean_up_role_deletes_keys_and_can_do_nothing_else() {
+    let installation = Installation::new().await;
+    let server = installation.serve(&[]);
+    let acme = installation.merchant(&server);
+    for key in ["old-1", "old-2", "new"] {
+        assert_eq!(acme.pay("1").key(key).send().await.status, 201);
+    }
+    sqlx::query(
+        "update idempotency_keys set expires_at = now() - interval '1 hour' where key like 'old-%'",
+    )
+    .execute(&installation.pool)
+    .await
+    .expect("the rows' time is moved");
+    let cleanup = || {
+        run(&mut program(
+            "payonce-cleanup",
+            &installation.role("payonce_cleanup"),
+        ))
+    };
+    let report = cleanup();
+    assert!(report.status.success(), "{report:?}");
+    let report = stdout(&report);
+    assert_eq!(
+        (&report["deleted"], &report["remaining"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(count(&installation.pool, "idempotency_keys").await, 1);
+    assert_eq!(count(&installation.pool, "payments").await, 3);
+
+    installation
+        .assert_refused(
+            "payonce_cleanup",
+            &[
+                "insert into idempotency_keys (key) values ('k')",
+                "update idempotency_keys set expires_at = now()",
+                "select key from idempotency_keys for update",
+                "select response_body from idempotency_keys",
+                "select fingerprint from idempotency_keys",
+                "select * from idempotency_keys",
+                "truncate idempotency_keys",
+                "select from payments",
+                "delete from payments",
+                "select from refunds",
+                "delete from refunds",
+                "select from merchants",
+                "select from api_keys",
+                "select from unsettled_keys",
+                "delete from unsettled_keys",
+                "delete from _sqlx_migrations",
+                "create table t ()",
+                "create temporary table t ()",
+                "set role payonce_service",
+            ],
+        )
+        .await;
+}
+
+/// A migration that adds a table must say in `deploy/roles.sql` who may use it.
+#[tokio::test]
+async fn every_table_has_an_owner_and_its_rights() {
+    let installation = Installation::new().await;
+    let forgotten: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class
+        where relnamespace = 'public'::regnamespace
+            and relkind = 'r'
+            and (
+                pg_get_userbyid(relowner) <> 'payonce_owner'
+                or not has_table_privilege('payonce_service', oid, 'select')
+            )",
+    )
+    .fetch_all(&installation.pool)
+    .await
+    .expect("the catalogue");
+    assert!(forgotten.is_empty(), "{forgotten:?}");
+    // A table that somebody else made is taken over, with its rights.
+    sqlx::raw_sql("alter table payments owner to postgres")
+        .execute(&installation.pool)
+        .await
+        .expect("an owner");
+    installation.run_roles_sql();
+    let owner: String =
+        sqlx::query_scalar("select tableowner::text from pg_tables where tablename = 'payments'")
+            .fetch_one(&installation.pool)
+            .await
+            .expect("the catalogue");
+    assert_eq!(owner, "payonce_owner");
+}

@@ -1,0 +1,144 @@
+//! The schema can be distributed by merchant: the catalogue says so, and `deploy/citus/distribute.sql` knows each table.
+
+use sqlx::PgPool;
+
+use crate::statements::distribution::TABLES;
+use crate::support::deployed;
+
+/// sqlx's own table of the applied migrations: it stays on the coordinator.
+const OF_SQLX: &str = "_sqlx_migrations";
+
+/// Indexes that need not begin with the merchant, because they are not unique, each with what it is for.
+const INDEXES_OVER_ALL_MERCHANTS: [(&str, &str); 2] = [
+    (
+        "api_keys_secret_hash",
+        "a request brings the API key and names no merchant",
+    ),
+    (
+        "idempotency_keys_expires_at",
+        "the clean-up takes the oldest keys of all merchants",
+    ),
+];
+
+async fn names(pool: &PgPool, query: &'static str) -> Vec<String> {
+    sqlx::query_scalar(query)
+        .bind(OF_SQLX)
+        .fetch_all(pool)
+        .await
+        .expect("the catalogue")
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn each_key_and_each_foreign_key_begins_with_the_merchant(pool: PgPool) {
+    let constraints = names(
+        &pool,
+        "select conname::text
+        from pg_constraint
+        where connamespace = 'public'::regnamespace
+            and contype in ('p', 'u', 'f', 'x')
+            and conrelid <> to_regclass($1)",
+    )
+    .await;
+    assert!(constraints.len() >= 10, "{constraints:?}");
+    let broken = names(
+        &pool,
+        "select conname::text
+        from pg_constraint c
+        where connamespace = 'public'::regnamespace
+            and contype in ('p', 'u', 'f', 'x')
+            and conrelid <> to_regclass($1)
+            and (
+                not exists (
+                    select from pg_attribute
+                    where attrelid = conrelid and attnum = conkey[1] and attname = 'merchant_id'
+                )
+                or contype = 'f' and not exists (
+                    select from pg_attribute
+                    where attrelid = confrelid and attnum = confkey[1] and attname = 'merchant_id'
+                )
+            )",
+    )
+    .await;
+    assert!(broken.is_empty(), "{broken:?}");
+    let tables_without_a_key = names(
+        &pool,
+        "select relname::text
+        from pg_class t
+        where relnamespace = 'public'::regnamespace
+            and relkind = 'r'
+            and oid <> to_regclass($1)
+            and not exists (select from pg_constraint where conrelid = t.oid and contype = 'p')",
+    )
+    .await;
+    assert!(tables_without_a_key.is_empty(), "{tables_without_a_key:?}");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn an_index_that_does_not_begin_with_the_merchant_is_not_unique_and_has_a_reason(
+    pool: PgPool,
+) {
+    let others = names(
+        &pool,
+        "select i.indexrelid::regclass::text || case when i.indisunique then ' (unique)' else '' end
+        from pg_index i
+        join pg_class t on t.oid = i.indrelid
+        left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where t.relnamespace = 'public'::regnamespace
+            and t.oid <> to_regclass($1)
+            and a.attname is distinct from 'merchant_id'
+        order by 1",
+    )
+    .await;
+    assert_eq!(others, INDEXES_OVER_ALL_MERCHANTS.map(|(name, _)| name));
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn every_merchant_id_is_of_one_type_and_nothing_counts_for_all_merchants(pool: PgPool) {
+    let types = names(
+        &pool,
+        "select distinct format_type(atttypid, atttypmod) || ' ' || attcollation::regcollation || ' ' || attnotnull
+        from pg_attribute
+        join pg_class on pg_class.oid = attrelid
+        where relnamespace = 'public'::regnamespace
+            and relkind = 'r'
+            and attrelid <> to_regclass($1)
+            and attname = 'merchant_id'",
+    )
+    .await;
+    assert_eq!(types, ["text \"C\" true"]);
+    let counters = names(
+        &pool,
+        "select relname::text from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'S' and relname <> $1
+        union all
+        select tgname::text from pg_trigger
+        join pg_class on pg_class.oid = tgrelid
+        where relnamespace = 'public'::regnamespace and not tgisinternal",
+    )
+    .await;
+    assert!(counters.is_empty(), "sequences and triggers: {counters:?}");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn the_citus_script_knows_each_table(pool: PgPool) {
+    let script = deployed::read("citus/distribute.sql");
+    let tables = names(
+        &pool,
+        "select relname::text from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'r' and oid <> to_regclass($1)
+        order by relname",
+    )
+    .await;
+    let mut known = TABLES;
+    known.sort_unstable();
+    assert_eq!(tables, known);
+    for table in tables {
+        let colocated = format!("select create_distributed_table('{table}', 'merchant_id'");
+        let everywhere = format!("select create_reference_table('{table}')");
+        assert_eq!(
+            script.matches(&colocated).count() + script.matches(&everywhere).count(),
+            1,
+            "{table}"
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! None of the project's statements breaks the table of docs/DESIGN.md, "Past one machine": what a schema that is
+//! distributed by merchant can run.
+
+pub mod distribution;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use distribution::{Statement, breaches};
+
+/// Statements that ask every node. None of them is in the way of a payment.
+const OVER_ALL_MERCHANTS: [&str; 10] = [
+    // The clean-up: which keys are past their time, and how many.
+    "select merchant_id, operation, key, expires_at from idempotency_keys where expires_at < now()",
+    "select count(*) as \"count!\" from idempotency_keys where expires_at < now()",
+    // Recovery: what is left behind, and the two gauges.
+    "select u.merchant_id, u.operation, u.key, u.claimed_at from unsettled_keys u join",
+    "select count(*) as \"unsettled!\"",
+    // The command line's lists.
+    "select k.merchant_id, k.operation, k.key, k.fingerprint, k.state",
+    "select merchant_id, operation, key, fingerprint, state, attempt, lease_expires_at, resource_id, response_status, created_at, completed_at, expires_at from idempotency_keys where $1::text is null",
+    // Merchants and API keys are on every node (deploy/citus/distribute.sql).
+    "select merchant_id as id, name, created_at from merchants",
+    "select merchant_id from api_keys where secret_hash = $1",
+    "select exists ( select from api_keys where api_key_id = $1 )",
+    "update api_keys set revoked_at = now() where api_key_id = $1",
+];
+
+/// All that the macros compiled, white space as single spaces.
+fn statements() -> Vec<String> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json");
+    let data: Value =
+        serde_json::from_str(&std::fs::read_to_string(file).expect("a file")).expect("JSON");
+    let queries = data.as_object().expect("queries").values();
+    queries
+        .map(|query| one_line(query["query"].as_str().expect("SQL")))
+        .collect()
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn no_statement_asks_what_a_distributed_schema_cannot_do() {
+    let statements = statements();
+    assert!(statements.len() >= 40, "sqlx-data.json was read");
+    let broken: Vec<_> = statements
+        .iter()
+        .map(|sql| (sql, breaches(sql)))
+        .filter(|(_, breaches)| !breaches.is_empty())
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn only_those_statements_ask_every_node_that_have_a_reason() {
+    let statements = statements();
+    let everywhere: Vec<&String> = statements
+        .iter()
+        .filter(|sql| Statement::parse(sql).asks_every_node())
+        .collect();
+    let mut unused: BTreeSet<&str> = OVER_ALL_MERCHANTS.into();
+    for sql in everywhere {
+        let known = OVER_ALL_MERCHANTS
+            .into_iter()
+            .find(|beginning| sql.starts_with(beginning));
+        unused.remove(known.unwrap_or_else(|| panic!("no merchant is named: {sql}")));
+    }
+    assert!(unused.is_empty(), "these are no more: {unused:#?}");
+}
+
+/// The rules themselves: what Citus refuses is seen.
+#[test]
+fn what_a_distributed_schema_cannot_do_is_recognised() {
+    for (sql, breach) in [
+        (
+            "select key from idempotency_keys where expires_at < now() limit 5 for update skip locked",
+            "skip locked; locks rows of many merchants",
+        ),
+        (
+            "select key from idempotency_keys where merchant_id = $1 for update skip locked",
+            "skip locked",
+        ),
+        (
+            "with c as (select key from payments where state = $1 for update) select * from c",
+            "locks rows of many merchants",
+        ),
+        (
+            "insert into merchants as m (merchant_id, name) values ($1, $2) on conflict (merchant_id) do update set name = excluded.name where m.created_at < now()",
+            "on conflict … do update calls now",
+        ),
+        (
+            "insert into payments (payment_id) values ($1)",
+            "inserts without merchant_id",
+        ),
+        (
+            "update payments set merchant_id = $1 where merchant_id = $2",
+            "sets merchant_id",
+        ),
+        (
+            "delete from unsettled_keys u using idempotency_keys k where u.key = k.key",
+            "u is not joined by merchant_id; k is not joined by merchant_id",
+        ),
+        (
+            "select 1 from payments p join refunds r on r.payment_id = p.payment_id where p.merchant_id = $1",
+            "p is not joined by merchant_id; r is not joined by merchant_id",
+        ),
+    ] {
+        assert_eq!(breaches(sql).join("; "), breach, "{sql}");
+    }
+    for sql in [
+        "select key from idempotency_keys where merchant_id = $1 and key = $2 for update",
+        "select 1 from payments p join refunds r on r.merchant_id = p.merchant_id and r.payment_id = p.payment_id",
+        "select nextval('a_sequence_of_somebody_elses')",
+    ] {
+        assert_eq!(breaches(sql), [""; 0], "{sql}");
+    }
+}
+
+/// What is not compiled by the macros is not in sqlx-data.json: it touches no table of ours.
+#[test]
+fn no_table_is_asked_past_the_macros() {
+    let mut files = Vec::new();
+    rust_files(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+        &mut files,
+    );
+    assert!(files.len() > 50, "the sources were read");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source");
+        let program = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or("");
+        let code: Vec<&str> = program
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        let code = code.join("\n");
+        for call in ["sqlx::query(", "query_scalar(", "query_as(", "raw_sql("] {
+            for (at, _) in code.match_indices(call) {
+                let argument: String = code[at..].chars().take(400).collect();
+                let argument = argument.split(");").next().unwrap_or("");
+                for table in distribution::TABLES {
+                    assert!(!argument.contains(table), "{}: {argument}", file.display());
+                }
+            }
+        }
+    }
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
