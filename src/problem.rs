@@ -22,6 +22,9 @@ pub enum Retry {
 }
 
 impl Retry {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::SameKey, Self::FixRequest, Self::NewKey, Self::No];
+
     /// As problems spell it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 //! * [`routes`]: every route in one list.
 //! * `payments`, `refunds`, `keys`: handlers that extract, parse, make one call and respond.
 //! * `operations`: health, metrics, and the pages that explain problems.
+//! * [`openapi_json`]: the OpenAPI document, from the code.
 //! * [`KeyHeader`] and [`stored_response`]: what an embedding service needs to do the same.
 //! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
 //! * `observe`: request ids, one log line and the metrics of each request.
@@ -10,9 +11,11 @@
 mod key_header;
 mod keys;
 mod observe;
+mod openapi;
 mod operations;
 mod payments;
 mod problem;
+mod problem_example;
 mod refunds;
 mod reply;
 mod request;
@@ -24,6 +27,7 @@ use sqlx::PgPool;
 
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::observe::{InFlight, observe};
+pub use self::openapi::openapi_json;
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
 use crate::merchants::Authenticator;

@@ -31,6 +31,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/healthz", "GET").get(operations::healthz))
         .service(at("/readyz", "GET").get(operations::readyz))
         .service(at("/metrics", "GET").get(operations::metrics))
+        .service(at("/openapi.json", "GET").get(operations::openapi))
         .service(at("/problems/{slug}", "GET").get(operations::explain_problem))
         .default_service(web::to(not_found));
 }

@@ -14,6 +14,7 @@ mod library;
 mod lost_answers;
 mod metrics;
 mod odd_requests;
+mod openapi;
 mod orders_example;
 mod payments;
 mod problems;
