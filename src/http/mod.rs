@@ -2,17 +2,19 @@
 //!
 //! * [`routes`]: every route in one list.
 //! * `payments`, `refunds`, `keys`: handlers that extract, parse, make one call and respond.
-//! * `operations`: health, metrics, and the pages that explain problems.
+//! * `operations`: health, metrics, and what explains the service; `pages`: how that looks in a browser.
 //! * [`openapi_json`]: the OpenAPI document, from the code.
 //! * [`KeyHeader`] and [`stored_response`]: what an embedding service needs to do the same.
 //! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
 //! * `observe`: request ids, one log line and the metrics of each request.
 
+mod docs;
 mod key_header;
 mod keys;
 mod observe;
 mod openapi;
 mod operations;
+mod pages;
 mod payments;
 mod problem;
 mod problem_example;

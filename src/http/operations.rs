@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Services, openapi as document};
+use super::{Services, openapi as document, pages};
 use crate::problem::{Code, Problem};
 
 /// A probe waits at most this long for the database.
@@ -126,15 +125,14 @@ pub(super) async fn openapi() -> HttpResponse {
 pub(super) async fn explain_problem(slug: Path<String>) -> Result<HttpResponse, Problem> {
     let code = Code::from_slug(&slug)
         .ok_or_else(|| Problem::new(Code::NotFound, "there is no such problem"))?;
-    let (slug, title, status) = (code.slug(), code.title(), code.status());
-    let (advice, retry) = (code.advice(), code.retry().as_str());
-    Ok(HttpResponse::Ok()
-        .content_type(ContentType::html())
-        .insert_header(("content-security-policy", "default-src 'none'"))
-        .body(format!(
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{slug}</title>\n\
-         <h1>{title}</h1>\n<p><code>{slug}</code>, status {status}, \
-         <code>retry: {retry}</code></p>\n<p>{advice}</p>\n</html>\n"
-        )))
+    Ok(pages::problem(code))
+}
+
+/// List the problems
+#[utoipa::path(
+    get, path = "/problems", operation_id = "list_problems", tag = "service",
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html")),
+)]
+pub(super) async fn list_problems() -> HttpResponse {
+    pages::problems()
 }

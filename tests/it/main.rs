@@ -16,6 +16,7 @@ mod metrics;
 mod odd_requests;
 mod openapi;
 mod orders_example;
+mod pages;
 mod payments;
 mod problems;
 mod programs;

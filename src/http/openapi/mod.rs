@@ -25,7 +25,7 @@ use utoipa::openapi::{Components, Ref, RefOr, Schema};
 use utoipa::{IntoParams, Modify, OpenApi};
 
 use self::requests::{AnyHeaders, KeyedHeaders};
-use crate::http::{keys, operations, payments, refunds};
+use crate::http::{docs, keys, operations, payments, refunds};
 use crate::problem::Code;
 
 const ABOUT: &str = "Payments whose clients may repeat any request and are charged once.
@@ -47,7 +47,7 @@ The simulated gateway's cards: `4242424242424242` succeeds, `4000000000000002` i
         refunds::create, refunds::list, refunds::get,
         keys::get,
         operations::healthz, operations::readyz, operations::metrics, operations::openapi,
-        operations::explain_problem,
+        docs::asset, operations::list_problems, operations::explain_problem,
     ),
     components(schemas(problems::Problem)),
     tags(

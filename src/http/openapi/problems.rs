@@ -116,7 +116,12 @@ pub(super) fn examples() -> impl Iterator<Item = (String, RefOr<Example>)> {
     Code::ALL.iter().map(|code| {
         let example = ExampleBuilder::new()
             .summary(code.title())
-            .description(code.advice())
+            .description(format!(
+                "{} {} {}",
+                code.what_happened(),
+                code.what_was_charged(),
+                code.what_to_do()
+            ))
             .value(Some(samples::problem(*code)))
             .build();
         (code.slug().to_owned(), example.into())

@@ -45,7 +45,7 @@ pub(super) fn processing(operation: &str) -> Value {
 }
 
 /// The body of such a problem.
-pub(super) fn problem(code: Code) -> Value {
+pub(crate) fn problem(code: Code) -> Value {
     serde_json::from_slice(&problem_example::body(code)).unwrap_or_default()
 }
 
