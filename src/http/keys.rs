@@ -69,7 +69,7 @@ impl<'a> From<&'a KeyRecord> for RecordView<'a> {
 
 /// Read the record of a key of your own
 #[utoipa::path(
-    get, path = "/v1/idempotency-keys/{operation}/{key}", operation_id = "get_idempotency_key", tag = "idempotency keys",
+    get, path = "/v1/idempotency-keys/{operation}/{key}", operation_id = "get_idempotency_key", tag = "idempotency-keys",
     security(("apiKey" = [])),
     params(
         ("operation" = String, Path, example = "create_payment",

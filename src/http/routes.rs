@@ -32,6 +32,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/readyz", "GET").get(operations::readyz))
         .service(at("/metrics", "GET").get(operations::metrics))
         .service(at("/openapi.json", "GET").get(operations::openapi))
+        .service(at("/docs", "GET").get(docs::page))
         .service(at("/docs/{asset}", "GET").get(docs::asset))
         .service(at("/problems", "GET").get(operations::list_problems))
         .service(at("/problems/{slug}", "GET").get(operations::explain_problem))

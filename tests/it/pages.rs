@@ -1,5 +1,7 @@
 //! What a browser shows: pages that answer, and load nothing from another host.
 
+use std::io::Read;
+
 use payonce::problem::{Code, Retry};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -14,6 +16,13 @@ fn references(page: &str) -> Vec<String> {
         .filter_map(|rest| rest.split(['"', ')']).next())
         .map(str::to_owned)
         .collect()
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes);
+    decoder.read_to_string(&mut text).expect("gzip of a text");
+    text
 }
 
 fn text(answer: &Answer) -> String {
@@ -56,12 +65,12 @@ async fn assert_is_self_contained(reader: &Merchant, path: &str) -> String {
     }
     let references = references(&page);
     assert!(!references.is_empty(), "{path} has a style at least");
-    for reference in references {
+    for reference in &references {
         assert!(
             reference.starts_with('/') && !reference.starts_with("//"),
             "{path}: {reference}"
         );
-        let there = reader.get(&reference).await;
+        let there = reader.get(reference).await;
         assert_eq!(there.status, 200, "{path}: {reference}");
         assert!(!there.bytes.is_empty(), "{path}: {reference}");
     }
@@ -118,6 +127,37 @@ async fn the_list_leads_to_each_problem(_: PgPoolOptions, db: PgConnectOptions) 
     }
     let unknown = reader.get("/docs/nothing.js").await;
     unknown.assert_problem(404, "not-found", "fix-request");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn the_document_is_shown_without_another_host(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let mut nobody = service.merchant("acme").await;
+    nobody.api_key = "nothing".to_owned();
+    let page = assert_is_self_contained(&nobody, "/docs").await;
+    for (asset, content_type, contains) in [
+        ("swagger-ui-bundle.js", "text/javascript", "SwaggerUIBundle"),
+        ("swagger-ui.css", "text/css", ".swagger-ui"),
+        ("start.js", "text/javascript", "url: \"/openapi.json\""),
+    ] {
+        let path = format!("/docs/{asset}");
+        assert!(
+            page.contains(&format!("=\"{path}\"")),
+            "{asset} is in the page"
+        );
+        let answer = nobody.get(&path).await;
+        assert!(
+            answer
+                .header("content-type")
+                .is_some_and(|kind| kind.starts_with(content_type))
+        );
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        let gunzipped = match answer.header("content-encoding") {
+            Some("gzip") => gunzip(&answer.bytes),
+            _ => text(&answer),
+        };
+        assert!(gunzipped.contains(contains), "{asset}");
+    }
 }
 
 #[test]

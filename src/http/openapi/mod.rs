@@ -41,19 +41,19 @@ The simulated gateway's cards: `4242424242424242` succeeds, `4000000000000002` i
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "payonce", description = ABOUT),
+    info(title = "payonce", description = ABOUT, license(name = "MIT OR Apache-2.0")),
     paths(
         payments::create, payments::list, payments::get, payments::capture, payments::cancel,
         refunds::create, refunds::list, refunds::get,
         keys::get,
         operations::healthz, operations::readyz, operations::metrics, operations::openapi,
-        docs::asset, operations::list_problems, operations::explain_problem,
+        docs::page, docs::asset, operations::list_problems, operations::explain_problem,
     ),
     components(schemas(problems::Problem)),
     tags(
         (name = "payments", description = "Money that a merchant asks for once."),
         (name = "refunds", description = "Money that is given back once."),
-        (name = "idempotency keys", description = "What is remembered of a key."),
+        (name = "idempotency-keys", description = "What is remembered of a key."),
         (name = "service", description = "For those who run it, and this document. No API key is needed."),
     ),
     modifiers(&Shared, &Complete),

@@ -28,7 +28,7 @@ pub(super) fn response(page: Markup, security_policy: &'static str) -> HttpRespo
 }
 
 /// The head that every page has.
-pub(super) fn head(title: &str) -> Markup {
+pub(super) fn head(title: &str, more_styles: &[&str]) -> Markup {
     html! {
         head {
             meta charset="utf-8";
@@ -36,7 +36,19 @@ pub(super) fn head(title: &str) -> Markup {
             meta name="color-scheme" content="light dark";
             title { (title) " – payonce" }
             link rel="stylesheet" href="/docs/payonce.css";
+            @for style in more_styles { link rel="stylesheet" href=(style); }
             link rel="icon" type="image/svg+xml" href="/docs/payonce.svg";
+        }
+    }
+}
+
+/// Leads from page to page.
+pub(super) fn navigation() -> Markup {
+    html! {
+        header {
+            nav aria-label="payonce" {
+                a href="/docs" { "API" } " " a href="/problems" { "Problems" } " " a href="/openapi.json" { "openapi.json" }
+            }
         }
     }
 }
@@ -45,10 +57,10 @@ fn page(title: &str, content: &Markup) -> HttpResponse {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            (head(title))
+            (head(title, &[]))
             body {
-                header { nav aria-label="payonce" { a href="/openapi.json" { "OpenAPI" } " " a href="/problems" { "Problems" } } }
-                main { (content) }
+                (navigation())
+                main class="text" { (content) }
             }
         }
     };
