@@ -2,18 +2,23 @@
 //!
 //! * [`routes`]: every route in one list.
 //! * `payments`, `refunds`, `keys`: handlers that extract, parse, make one call and respond.
-//! * `operations`: health, metrics, and the pages that explain problems.
+//! * `operations`: health, metrics, and what explains the service; `pages`: how that looks in a browser.
+//! * [`openapi_json`]: the OpenAPI document, from the code.
 //! * [`KeyHeader`] and [`stored_response`]: what an embedding service needs to do the same.
 //! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
 //! * `observe`: request ids, one log line and the metrics of each request.
 
+mod docs;
 mod key_header;
 mod keys;
 mod limits;
 mod observe;
+mod openapi;
 mod operations;
+mod pages;
 mod payments;
 mod problem;
+mod problem_example;
 mod refunds;
 mod reply;
 mod request;
@@ -29,6 +34,7 @@ use sqlx::PgPool;
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
 pub use self::observe::{InFlight, observe};
+pub use self::openapi::openapi_json;
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
 use crate::merchants::{Authenticator, RateLimiter};
