@@ -24,6 +24,7 @@ pub struct Setup {
     pub secrets: FingerprintSecrets,
     pub connections: u32,
     pub recovery_interval: Duration,
+    pub console_token: Option<SecretString>,
 }
 
 impl Default for Setup {
@@ -34,6 +35,7 @@ impl Default for Setup {
             secrets: FingerprintSecrets::new("a secret of the tests"),
             connections: 20,
             recovery_interval: Duration::from_secs(1),
+            console_token: None,
         }
     }
 }
@@ -114,6 +116,7 @@ impl Service {
             },
             gateway_timeout,
             recovery_interval: setup.recovery_interval,
+            console_token: setup.console_token,
         };
         let application =
             Application::build_with(pool.clone(), gateway, settings).expect("the service starts");
