@@ -1,6 +1,7 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
 mod command_line;
+mod console;
 #[cfg(feature = "failpoints")]
 mod crash_sweep;
 mod dropped;
