@@ -282,6 +282,16 @@ pub struct ServeArgs {
     #[arg(default_value_t = 20)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
     pub database_max_connections: u32,
+    /// Turns the operator's console at /console on, and is what operators sign in with; at least 16
+    /// characters.
+    #[arg(
+        long,
+        env = "PAYONCE_CONSOLE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = console_token)]
+    pub console_token: Option<SecretString>,
     #[command(flatten)]
     pub log: LogArgs,
     /// Leave the schema as it is, and refuse to start on one that is older than this program.
@@ -313,6 +323,7 @@ impl ServeArgs {
             recovery_interval: self.recovery_interval,
             rate_limit: self.rate_limit.limit()?,
             limits: Limits::default(),
+            console_token: self.console_token.clone(),
         })
     }
 }
@@ -427,6 +438,17 @@ fn header_secret(text: &str) -> Result<SecretString, Refused> {
     }
 }
 
+/// Who has it sees every payment, so one that can be guessed is none.
+fn console_token(text: &str) -> Result<SecretString, Refused> {
+    if text.chars().count() < SHORTEST_SAFE_SECRET {
+        refuse(format!(
+            "at least {SHORTEST_SAFE_SECRET} characters are needed"
+        ))
+    } else {
+        Ok(text.into())
+    }
+}
+
 /// A time with a unit: `24h`, `1m 30s`, `50ms`.
 fn duration(text: &str) -> Result<Duration, Refused> {
     match humantime::parse_duration(text) {
@@ -522,6 +544,16 @@ mod tests {
             let rotation: SecretRotation = text.parse().expect(text);
             assert_eq!(rotation.has_short_secret(), short, "{text}");
         }
+    }
+
+    #[test]
+    fn a_console_token_has_sixteen_characters() {
+        assert!(console_token("123456789012345").is_err());
+        assert!(
+            console_token("üüüüüüüüüüüüüüü").is_err(),
+            "bytes do not count"
+        );
+        assert!(console_token("1234567890123456").is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Limits, Services};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// What a connection may ask for.
     pub limits: Limits,
+    /// What operators sign in to the console with; without it there is no console.
+    pub console_token: Option<SecretString>,
 }
 
 /// Who moves the money.
@@ -98,6 +101,7 @@ pub struct Application {
     in_flight: InFlight,
     payments: Payments,
     recovery_interval: Duration,
+    console: Option<Console>,
 }
 
 impl Application {
@@ -127,6 +131,10 @@ impl Application {
         );
         let payments = Payments::new(engine, gateway, settings.gateway_timeout);
         let in_flight = InFlight::default();
+        let console = settings
+            .console_token
+            .as_ref()
+            .map(|token| Console::start(payments.clone(), token));
         let services = Data::new(Services {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
@@ -142,11 +150,18 @@ impl Application {
         let listener = TcpListener::bind(&settings.listen).map_err(listen_error)?;
         let address = listener.local_addr()?;
         let counted = Data::new(in_flight.clone());
+        let served_console = console.clone();
         let server = HttpServer::new(move || {
+            let console = served_console.as_ref();
             App::new()
                 .app_data(services.clone())
                 .app_data(counted.clone())
+                .wrap(middleware::Condition::new(
+                    console.is_some(),
+                    middleware::from_fn(console::count_traffic),
+                ))
                 .wrap(middleware::from_fn(http::observe))
+                .configure(|config| console::routes(config, console))
                 .configure(http::routes)
         })
         .keep_alive(settings.limits.keep_alive)
@@ -162,6 +177,7 @@ impl Application {
             in_flight,
             payments,
             recovery_interval: settings.recovery_interval,
+            console,
         })
     }
 
@@ -192,6 +208,8 @@ impl Application {
         let handle = self.server.handle();
         let recovery = Recovery::new(self.payments.clone()).run(self.recovery_interval);
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
+        let console = self.console.clone();
+        let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
         let serving = tokio::spawn(self.server);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -208,6 +226,9 @@ impl Application {
             .await
             .is_ok();
         stopping.abort();
+        if let Some(console) = &self.console {
+            console.finish().await;
+        }
         if drained && finished {
             tracing::info!("stopped");
         } else {

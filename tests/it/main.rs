@@ -3,6 +3,7 @@
 mod backlog;
 mod chaos;
 mod command_line;
+mod console;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod doctor;
