@@ -14,6 +14,7 @@ mod observe;
 mod operations;
 mod payments;
 mod problem;
+mod reads;
 mod refunds;
 mod reply;
 mod request;
@@ -29,6 +30,7 @@ use sqlx::PgPool;
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
 pub use self::observe::{InFlight, observe};
+pub use self::reads::Reads;
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
 use crate::merchants::{Authenticator, RateLimiter};
@@ -42,6 +44,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// How often each may call; `None`: as often as it likes.
     pub rate_limiter: Option<RateLimiter>,
+    /// Whose turn it is to read.
+    pub reads: Reads,
     /// How long a body may take.
     pub body_timeout: Duration,
     /// The database, for `/readyz` and the pool's metrics.
