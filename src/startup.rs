@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
-use crate::http::{self, InFlight, Limits, Services};
+use crate::http::{self, InFlight, Limits, Reads, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
@@ -139,6 +139,7 @@ impl Application {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
             rate_limiter: settings.rate_limit.map(RateLimiter::new),
+            reads: Reads::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             pool,
             metrics: metrics()?,

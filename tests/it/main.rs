@@ -10,6 +10,7 @@ mod doctor;
 mod dropped;
 mod durability;
 mod engine;
+mod fairness;
 mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
