@@ -12,11 +12,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::config::LARGEST_GROUP;
 use super::engine::Engine;
 use super::error::{IdempotencyError, may_have_committed};
-
-/// The most items in one group: its statement and its parameters stay in the processor's cache.
-const MAX_GROUP: usize = 256;
 
 /// The most items that wait. At a few thousand a second this is about a second's work: a client that waits longer is better
 /// told so.
@@ -81,6 +79,8 @@ impl<W: GroupWriter> GroupCommit<W> {
                 writer: Arc::clone(&writer),
                 waiting: Arc::clone(&waiting),
                 connection: None,
+                // The settings' range is checked where they are read; a library user's 0 would wait for ever.
+                group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
             };
             engine.spawn_background(lane.run());
         }
@@ -109,17 +109,18 @@ struct Lane<W: GroupWriter> {
     waiting: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>,
     /// Kept from group to group: borrowing one would cost a round trip each time.
     connection: Option<PoolConnection<Postgres>>,
+    group_size: usize,
 }
 
 impl<W: GroupWriter> Lane<W> {
     async fn run(mut self) {
-        let mut group = Vec::with_capacity(MAX_GROUP);
+        let mut group = Vec::with_capacity(self.group_size);
         loop {
             let received = self
                 .waiting
                 .lock()
                 .await
-                .recv_many(&mut group, MAX_GROUP)
+                .recv_many(&mut group, self.group_size)
                 .await;
             if received == 0 {
                 return;

@@ -265,6 +265,7 @@ fn the_help_shows_each_setting_with_its_variable_and_default() {
         ("PAYONCE_LOCK_TIMEOUT", Some("5s")),
         ("PAYONCE_RETRY_INTERVAL", Some("50ms")),
         ("PAYONCE_MAX_RETRIES", Some("100")),
+        ("PAYONCE_GROUP_SIZE", Some("256")),
         ("PAYONCE_GATEWAY", Some("simulated")),
         ("PAYONCE_GATEWAY_TIMEOUT", Some("10s")),
         ("PAYONCE_SIMULATED_GATEWAY_LATENCY", Some("100ms")),
