@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::database::DatabaseSettings;
 use crate::http::Limits;
-use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
 use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
 use crate::telemetry::LogFormat;
@@ -120,6 +120,15 @@ pub struct IdempotencyArgs {
         default_value_t = 100
     )]
     pub max_retries: u32,
+    /// The most payments that one group commit claims or settles; 1: each commits alone.
+    #[arg(
+        long,
+        env = "PAYONCE_GROUP_SIZE",
+        value_name = "COUNT",
+        default_value_t = LARGEST_GROUP
+    )]
+    #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(LARGEST_GROUP)))]
+    pub group_size: u16,
 }
 
 impl IdempotencyArgs {
@@ -130,6 +139,7 @@ impl IdempotencyArgs {
             lock_timeout: self.lock_timeout,
             retry_interval: self.retry_interval,
             max_retries: self.max_retries,
+            group_size: self.group_size,
         }
     }
 }

@@ -51,7 +51,7 @@ mod store;
 mod transaction;
 
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
-pub use self::config::IdempotencyConfig;
+pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
 pub use self::engine::{Attempt, Claimant, Engine, Remembered, Wait};
 pub use self::error::IdempotencyError;
 pub use self::error::{is_transient, may_have_committed};

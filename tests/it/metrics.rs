@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::process::{Server, json as stdout, program, run};
-use crate::support::service::{Merchant, Service, Setup, client};
+use crate::support::process::{Server, merchant};
+use crate::support::service::{Service, Setup};
 
 /// The value of the one sample of this name with all of these labels.
 fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
@@ -26,6 +26,31 @@ fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn groups_stay_within_their_size(_: PgPoolOptions, db: PgConnectOptions) {
+    let settings = [
+        ("PAYONCE_GROUP_SIZE", "1"),
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
+    ];
+    let server = Server::start(&db, &settings);
+    let acme = merchant(&db, &server, "acme");
+    let payments = (0..50).map(|i| {
+        let request = acme.pay("10").key(&format!("k{i}"));
+        async move { request.send().await }
+    });
+    for paid in futures_util::future::join_all(payments).await {
+        assert_eq!(paid.status, 201);
+    }
+    let text = String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
+    for lane in ["claim", "settle"] {
+        let groups = |bound| {
+            let labels = [("lane", lane), ("le", bound)];
+            sample(&text, "payonce_batch_size_bucket", &labels)
+        };
+        assert_eq!((groups("1"), groups("+Inf")), (Some(50.0), Some(50.0)));
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOptions) {
     let server = Server::start(
         &db,
@@ -34,15 +59,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
             ("PAYONCE_RECOVERY_INTERVAL", "1h"),
         ],
     );
-    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: server.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    };
+    let acme = merchant(&db, &server, "acme");
     let pay = |key: &str| acme.pay("10").key(key);
     let metrics = async || String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
 
