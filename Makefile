@@ -1,7 +1,7 @@
 # DATABASE_URL, if set, is used as it is; otherwise scripts/with-postgres starts a PostgreSQL for the time of the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo prepare check-prepared fmt lint
+.PHONY: help run test demo prepare check-prepared fmt lint screenshots
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ test: ## Run every test against a database that is thrown away
 demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
 	@scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce demo
+
+screenshots: ## Take the documentation's pictures of the console anew; needs chromium and chromedriver
+	PAYONCE_SCREENSHOTS="$(CURDIR)/docs/images" scripts/with-postgres cargo test --locked --features failpoints --test it -- \
+		console::browser::every_page_is_readable_by_everybody
 
 prepare: ## Renew sqlx-data.json after a change of a query or a migration
 	scripts/prepare

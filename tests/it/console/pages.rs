@@ -361,14 +361,9 @@ async fn no_page_asks_another_host_or_shows_a_secret(_: PgPoolOptions, db: PgCon
                 address == "#main" || address == "/console" || address.starts_with("/console/");
             assert!(stays, "{path}: {address}");
         }
-        for attribute in page
-            .text
-            .split(" style=")
-            .skip(1)
-            .chain(page.text.split("<style").skip(1))
-        {
-            panic!("{path}: a style that the policy refuses: {attribute}");
-        }
+        // The policy would refuse them, and the page would look otherwise than it was meant to.
+        page.hides(" style=");
+        page.hides("<style");
         page.hides("<script");
         for secret in [TOKEN, &acme.api_key, &token, "4242424242424242", "737"] {
             page.hides(secret);
