@@ -1,4 +1,4 @@
--- The operator's console: who did what, what was refused, and how much there was to do. Nothing that a payment does writes
+-- The operator's console: who did what, what was refused, and how much there was to do. No claim and no settle writes
 -- here; docs/DESIGN.md, "Why does the console have tables of its own?".
 
 create table operator_actions (

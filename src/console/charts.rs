@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::traffic::MINUTES;
 
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 150.0;
 /// Where the drawing begins, right of the scale and above the hours.
 const LEFT: f64 = 44.0;
@@ -166,11 +166,11 @@ mod tests {
         };
         let drawn = chart.stacked(["a", "b"], &series).into_string();
         assert!(
-            drawn.contains(r#"y="69.0" width="6.3" height="59.0""#),
+            drawn.contains(r#"y="69.0" width="4.3" height="59.0""#),
             "{drawn}"
         );
         assert!(
-            drawn.contains(r#"y="10.0" width="6.3" height="59.0""#),
+            drawn.contains(r#"y="10.0" width="4.3" height="59.0""#),
             "{drawn}"
         );
         assert_eq!(

@@ -5,9 +5,9 @@
 //!
 //! * `routes`: every route in one list. `shield`: the headers of every reply.
 //! * `sign_in`, `session`, `csrf`: who is let in, for how long, and that a form came from our own page.
-//! * [`audit`]: who did what, and when. What cannot be written there is not done.
-//! * [`overview`], [`payments`], [`keys`], [`audit`]: the pages. `layout`, `charts`: what they are made of.
-//! * [`traffic`]: what the overview's charts show.
+//! * `audit`: who did what, and when. What cannot be written there is not done.
+//! * `overview`, `payments`, `keys`, `audit`: the pages. `layout`, `charts`: what they are made of.
+//! * `traffic`: what the overview's charts show.
 
 mod audit;
 mod charts;

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::super::Console;
 use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, or_dash, time, time_or_dash};
+use super::super::layout::{self, Tab, or_dash, time};
 use super::super::session::Operator;
 use super::resolve::button;
 use super::{KeyView, key_href, store};
@@ -57,7 +57,6 @@ fn keys_table(caption: &str, keys: &[KeyView], act: impl Fn(&KeyView) -> Markup)
                 td { (key.operation) }
                 td { (time(key.created_at)) }
                 td .number { (key.attempt) }
-                td { (time_or_dash(key.lease_expires_at)) }
                 td { code { (or_dash(key.resource_id.as_ref())) } }
             }
         }
@@ -69,7 +68,6 @@ fn keys_table(caption: &str, keys: &[KeyView], act: impl Fn(&KeyView) -> Markup)
         "Operation",
         "Since",
         "Attempts",
-        "Lease until",
         "Makes or changes",
     ];
     layout::table(caption, &titles, rows)

@@ -361,7 +361,7 @@ async fn no_page_asks_another_host_or_shows_a_secret(_: PgPoolOptions, db: PgCon
                 address == "#main" || address == "/console" || address.starts_with("/console/");
             assert!(stays, "{path}: {address}");
         }
-        // Styles that the policy refuses.
+        // The policy would refuse them, and the page would look otherwise than it was meant to.
         page.hides(" style=");
         page.hides("<style");
         page.hides("<script");

@@ -84,6 +84,8 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
     browser.see_page("Payments").await;
     browser.fill("#id", &paid).await;
     browser.press(".search button").await;
+    // The list before the search had the payment, too.
+    browser.see(&format!("#id[value='{paid}']")).await;
     browser.follow(&paid).await;
     browser.see_page(&format!("Payment {paid}")).await;
     let life = browser
