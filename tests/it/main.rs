@@ -19,6 +19,7 @@ mod orders_example;
 mod payments;
 mod problems;
 mod programs;
+mod proxied;
 mod roles;
 mod schema;
 mod secrets;
