@@ -11,7 +11,8 @@
 //! * [`recovery`]: goes on with what a dead process left behind, by the same code.
 //!
 //! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
-//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`].
+//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`],
+//! [`cli`].
 
 /// A place where a test can make the process die or pause, by the environment's `FAILPOINTS`. Without
 /// the feature it is nothing.
@@ -40,6 +41,7 @@ pub mod problem;
 pub mod recovery;
 pub mod startup;
 pub mod telemetry;
+pub mod tls;
 
 /// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs the tables of
 /// `0002_idempotency.sql`; the others stand beside them, empty.

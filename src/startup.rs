@@ -19,6 +19,7 @@ use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::Authenticator;
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::tls::Certificate;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
@@ -35,6 +36,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Address and port; port 0 picks one.
     pub listen: String,
+    /// What HTTPS is spoken with; without it, plain HTTP.
+    pub certificate: Option<Arc<Certificate>>,
     /// The database.
     pub database: DatabaseSettings,
     /// Apply pending migrations first; otherwise an older schema is refused.
@@ -85,6 +88,9 @@ pub enum StartupError {
     /// The server or its signals failed.
     #[error("the server failed")]
     Server(#[from] std::io::Error),
+    /// This build offers no TLS.
+    #[error("TLS cannot be offered")]
+    Tls(#[from] rustls::Error),
     /// The metrics cannot be recorded.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] BuildError),
@@ -100,6 +106,7 @@ pub struct Application {
     in_flight: InFlight,
     payments: Payments,
     recovery_interval: Duration,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Application {
@@ -152,8 +159,11 @@ impl Application {
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .shutdown_timeout(STOP_PATIENCE.as_secs())
-        .disable_signals()
-        .listen(listener)?
+        .disable_signals();
+        let server = match &settings.certificate {
+            Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config()?),
+            None => server.listen(listener),
+        }?
         .run();
         Ok(Self {
             server,
@@ -161,6 +171,7 @@ impl Application {
             in_flight,
             payments,
             recovery_interval: settings.recovery_interval,
+            certificate: settings.certificate,
         })
     }
 
@@ -191,6 +202,7 @@ impl Application {
         let handle = self.server.handle();
         let recovery = Recovery::new(self.payments.clone()).run(self.recovery_interval);
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
+        let _renewal = self.certificate.map(renew_on_hangup).transpose()?;
         let serving = tokio::spawn(self.server);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -216,6 +228,19 @@ impl Application {
         }
         Ok(())
     }
+}
+
+/// SIGHUP: the certificate was renewed. Without one, SIGHUP ends the process, as it does by default.
+fn renew_on_hangup(certificate: Arc<Certificate>) -> std::io::Result<AbortOnDrop> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(AbortOnDrop(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("new connections get the certificate as it is now"),
+                Err(error) => tracing::error!(%error, "the old certificate stays"),
+            }
+        }
+    })))
 }
 
 /// A task that ends with its owner.

@@ -27,3 +27,4 @@ mod shapes;
 mod statements;
 mod stripe_adapter;
 mod support;
+mod tls;
