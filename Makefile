@@ -1,7 +1,7 @@
 # DATABASE_URL, if set, is used as it is; otherwise scripts/with-postgres starts a PostgreSQL for the time of the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo prepare check-prepared fmt lint
+.PHONY: help run test chaos demo openapi prepare check-prepared fmt lint
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,9 +13,15 @@ run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept i
 test: ## Run every test against a database that is thrown away
 	RUST_TEST_THREADS=6 scripts/with-postgres cargo test --locked --features failpoints
 
+chaos: ## Two nodes, every fault, kills and database stops: make chaos SEED=7 SECONDS=600
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --test it -- --nocapture chaos::
+
 demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
 	@scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce demo
+
+openapi: ## Write openapi.json anew, after a change of the API
+	@cargo run --quiet --locked --example openapi > openapi.json.new && mv openapi.json.new openapi.json
 
 prepare: ## Renew sqlx-data.json after a change of a query or a migration
 	scripts/prepare

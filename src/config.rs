@@ -4,6 +4,7 @@
 //! A flag wins over its variable; a variable that is empty counts as unset (see [`crate::cli`]).
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,13 +18,18 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::database::DatabaseSettings;
+use crate::http::Limits;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
 use crate::telemetry::LogFormat;
 use crate::tls::{Certificate, TlsError, TlsFiles};
 
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
 const SHORTEST_SAFE_SECRET: usize = 16;
+
+/// How the secrets begin that stand in `scripts/run`, `docker-compose.yml` and `.env.example`.
+const PUBLIC_SECRETS: [&str; 2] = ["development-only-", "change-me"];
 
 /// Longer than anyone means. The database's time stamps would end long after.
 const LONGEST_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -48,6 +54,11 @@ pub enum ConfigError {
     /// Certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A burst of what is not limited.
+    #[error(
+        "--rate-limit-burst (PAYONCE_RATE_LIMIT_BURST) needs --rate-limit (PAYONCE_RATE_LIMIT)"
+    )]
+    BurstWithoutLimit,
 }
 
 /// The database, which every program asks for.
@@ -171,7 +182,7 @@ pub struct GatewayArgs {
         value_name = "KEY",
         hide_env_values = true
     )]
-    #[arg(value_parser = secret)]
+    #[arg(value_parser = header_secret)]
     pub stripe_secret_key: Option<SecretString>,
 }
 
@@ -200,6 +211,34 @@ pub enum GatewayKind {
     Simulated,
     /// Stripe.
     Stripe,
+}
+
+/// How often each merchant may call.
+#[derive(Clone, Debug, Args)]
+pub struct RateLimitArgs {
+    /// How many requests a second each merchant may send to this node; more are answered 429. Not
+    /// set: as many as it likes.
+    #[arg(long, env = "PAYONCE_RATE_LIMIT", value_name = "COUNT")]
+    #[arg(value_parser = count)]
+    pub rate_limit: Option<NonZeroU32>,
+    /// How many of them it may send at once, after a pause. Not set: as many as in a second.
+    #[arg(long, env = "PAYONCE_RATE_LIMIT_BURST", value_name = "COUNT")]
+    #[arg(value_parser = count)]
+    pub rate_limit_burst: Option<NonZeroU32>,
+}
+
+impl RateLimitArgs {
+    /// The limit, where there is one.
+    pub fn limit(&self) -> Result<Option<RateLimit>, ConfigError> {
+        match (self.rate_limit, self.rate_limit_burst) {
+            (None, Some(_)) => Err(ConfigError::BurstWithoutLimit),
+            (None, None) => Ok(None),
+            (Some(per_second), burst) => Ok(Some(RateLimit {
+                per_second,
+                burst: burst.unwrap_or(per_second),
+            })),
+        }
+    }
 }
 
 /// What is logged, and how.
@@ -281,6 +320,8 @@ pub struct ServeArgs {
     )]
     #[arg(value_parser = positive_duration)]
     pub recovery_interval: Duration,
+    #[command(flatten)]
+    pub rate_limit: RateLimitArgs,
     /// The most connections to the database.
     #[arg(long, env = "PAYONCE_DATABASE_MAX_CONNECTIONS", value_name = "COUNT")]
     #[arg(default_value_t = 20)]
@@ -316,6 +357,8 @@ impl ServeArgs {
             gateway: self.gateway.settings()?,
             gateway_timeout: self.gateway.gateway_timeout,
             recovery_interval: self.recovery_interval,
+            rate_limit: self.rate_limit.limit()?,
+            limits: Limits::default(),
         })
     }
 }
@@ -347,9 +390,19 @@ impl SecretRotation {
         }
     }
 
-    fn has_short_secret(&self) -> bool {
+    /// True where one of them can be guessed for being short.
+    pub(crate) fn has_short_secret(&self) -> bool {
         let is_short = |secret: &SecretString| secret.expose_secret().len() < SHORTEST_SAFE_SECRET;
         is_short(&self.signing) || self.older.as_ref().is_some_and(is_short)
+    }
+
+    /// True where one of them is one of ours, for a try: everybody knows it.
+    pub(crate) fn is_public(&self) -> bool {
+        let is_public = |secret: &SecretString| {
+            let secret = secret.expose_secret();
+            PUBLIC_SECRETS.iter().any(|start| secret.starts_with(start))
+        };
+        is_public(&self.signing) || self.older.as_ref().is_some_and(is_public)
     }
 }
 
@@ -396,6 +449,27 @@ fn secret(text: &str) -> Result<SecretString, Refused> {
         refuse("it is empty")
     } else {
         Ok(text.into())
+    }
+}
+
+/// The largest count of anything a second.
+const MAX_COUNT: u32 = 1_000_000;
+
+fn count(text: &str) -> Result<NonZeroU32, Refused> {
+    match text.parse() {
+        Ok(count) if count <= MAX_COUNT => {
+            NonZeroU32::new(count).ok_or_else(|| Refused("it must be more than zero".to_owned()))
+        }
+        _ => refuse(format!("a whole number from 1 to {MAX_COUNT} is needed")),
+    }
+}
+
+/// A secret that is sent in a header.
+fn header_secret(text: &str) -> Result<SecretString, Refused> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        secret(text)
+    } else {
+        refuse("only visible ASCII characters, without spaces")
     }
 }
 

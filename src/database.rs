@@ -14,14 +14,14 @@ use tokio::time::timeout;
 use crate::MIGRATOR;
 
 /// The oldest major version that this crate is tested with.
-const OLDEST_VERSION: u32 = 14;
+pub(crate) const OLDEST_VERSION: u32 = 14;
 
 /// How long a request waits for a connection, and a program for its first: short enough that a
 /// client learns within its own time-out that the database is gone.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Set on every connection, over what the role or the URL says.
-const SESSION_SETTINGS: [(&str, &str); 4] = [
+pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
     // Every statement is one of milliseconds; one that takes this long is lost.
     ("statement_timeout", "5s"),
     // Holders of row locks do nothing but talk to the database, so a lock is free long before.
@@ -95,16 +95,9 @@ pub enum DatabaseError {
 /// The pool alone would try again in silence until its time is over, and not say why.
 pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseError> {
     let options = connect_options(&settings.url)?;
-    let unreachable = |source| DatabaseError::Unreachable {
-        address: describe(&options),
-        source,
-    };
-    let connection = timeout(ACQUIRE_TIMEOUT, options.connect())
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        .map_err(unreachable)?;
+    let connection = reach(&options).await?;
     let version = connection.server_version_num();
-    connection.close().await.map_err(unreachable)?;
+    connection.close().await.map_err(unreachable(&options))?;
     // Engines that speak PostgreSQL's protocol may not say; they are not kept out for it.
     if let Some(version) = version.map(|number| number / 10_000)
         && version < OLDEST_VERSION
@@ -114,6 +107,31 @@ pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseErro
     Ok(pool_options()
         .max_connections(settings.max_connections)
         .connect_lazy_with(options))
+}
+
+/// One connection as the pool's are, whatever [`connect`] would say of its database.
+pub(crate) async fn connect_once(url: &SecretString) -> Result<PgConnection, DatabaseError> {
+    reach(&connect_options(url)?).await
+}
+
+async fn reach(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
+    timeout(ACQUIRE_TIMEOUT, options.connect())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(unreachable(options))
+}
+
+fn unreachable(options: &PgConnectOptions) -> impl Fn(sqlx::Error) -> DatabaseError + use<> {
+    let address = describe(options);
+    move |source| DatabaseError::Unreachable {
+        address: address.clone(),
+        source,
+    }
+}
+
+/// Where a URL leads, without its password; nothing, where it is none.
+pub(crate) fn address(url: &SecretString) -> String {
+    connect_options(url).map_or_else(|_| String::new(), |options| describe(&options))
 }
 
 /// Reads a URL and adds what every connection is set to: its time-outs and, unless the URL

@@ -12,16 +12,13 @@
 //!
 //! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
 //! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`],
-//! [`cli`].
+//! [`cli`], [`doctor`].
 
-/// A place where a test can make the process die or pause, by the environment's `FAILPOINTS`. Without
-/// the feature it is nothing.
+/// A step at which a test makes the process die or stand still. Without the feature it is nothing.
 macro_rules! failpoint {
     ($name:expr) => {
         #[cfg(feature = "failpoints")]
-        if fail::eval($name, |_| ()).is_some() {
-            std::process::abort();
-        }
+        $crate::failpoints::reach($name);
     };
 }
 
@@ -30,6 +27,9 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod demo;
+pub mod doctor;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 pub mod gateway;
 pub mod http;
 pub mod idempotency;

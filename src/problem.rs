@@ -22,6 +22,25 @@ pub enum Retry {
 }
 
 impl Retry {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::SameKey, Self::FixRequest, Self::NewKey, Self::No];
+
+    /// The rule in words.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::SameKey => {
+                "Send the same request with the same key again, after the seconds that Retry-After names."
+            }
+            Self::FixRequest => {
+                "Correct the request. The key was not used up: send the corrected request with it."
+            }
+            Self::NewKey => {
+                "The same key always gets this answer. A further attempt is a new request, with a new key."
+            }
+            Self::No => "Do not send it again: neither the same key nor a new one helps.",
+        }
+    }
+
     /// As problems spell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +53,8 @@ impl Retry {
 }
 
 macro_rules! problems {
-    ($($variant:ident: $status:literal, $slug:literal, $retry:ident, $title:literal, $advice:literal;)*) => {
+    ($($variant:ident: $status:literal, $slug:literal, $retry:ident, $title:literal,
+        $happened:literal, $charged:literal, $next:literal;)*) => {
         /// Which refusal it is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
@@ -65,9 +85,19 @@ macro_rules! problems {
                 match self { $(Self::$variant => $title,)* }
             }
 
-            /// What happened, whether anything was charged, and what to do.
-            pub fn advice(self) -> &'static str {
-                match self { $(Self::$variant => $advice,)* }
+            /// What happened, in sentences.
+            pub fn what_happened(self) -> &'static str {
+                match self { $(Self::$variant => $happened,)* }
+            }
+
+            /// Whether anything was stored or charged, in sentences.
+            pub fn what_was_charged(self) -> &'static str {
+                match self { $(Self::$variant => $charged,)* }
+            }
+
+            /// What to do, in sentences.
+            pub fn what_to_do(self) -> &'static str {
+                match self { $(Self::$variant => $next,)* }
             }
         }
     };
@@ -75,49 +105,97 @@ macro_rules! problems {
 
 problems! {
     IdempotencyKeyMissing: 400, "idempotency-key-missing", FixRequest, "The Idempotency-Key header is missing",
-        "Every POST needs an Idempotency-Key, so that it can be repeated safely. Nothing was stored or charged. Make up a key for this one payment (a UUID, or your order's number), keep it with the order, and send the request with it.";
+        "Every POST needs an Idempotency-Key, so that it can be repeated safely. This one had none.",
+        "Nothing was stored or charged.",
+        "Make up a key for this one payment (a UUID, or your order's number), keep it with the order, and send the request with it.";
     IdempotencyKeyInvalid: 400, "idempotency-key-invalid", FixRequest, "The Idempotency-Key header is not valid",
-        "A key is 1 to 255 visible ASCII characters, bare or as a quoted string, in one header. Nothing was stored or charged. Send the request with such a key.";
+        "A key is 1 to 255 visible ASCII characters, bare or as a quoted string, in one header. What came was something else.",
+        "Nothing was stored or charged.",
+        "Send the request with such a key, in one header.";
     MalformedJson: 400, "malformed-json", FixRequest, "The body is not a JSON object",
-        "The body could not be read as JSON in UTF-8. Nothing was stored or charged. Correct the body; the key is still good.";
+        "The body could not be read as a JSON object in UTF-8.",
+        "Nothing was stored or charged.",
+        "Correct the body; the key is still good.";
     Unauthorized: 401, "unauthorized", FixRequest, "The API key is missing or not valid",
-        "Send Authorization: Bearer with an API key that has not been revoked. Nothing was stored or charged.";
+        "The request named no API key, or one that is wrong or has been revoked. Which of these it was is not shown.",
+        "Nothing was stored or charged.",
+        "Send Authorization: Bearer with an API key that has not been revoked.";
     PaymentDeclined: 402, "payment-declined", NewKey, "The gateway declined",
-        "The gateway said no for good, and the same key will always get this answer. Nothing was charged. Ask the customer for another card, and send it as a new payment with a new key.";
+        "The gateway said no for good, and the same key will always get this answer. declineCode says why.",
+        "Nothing was charged, captured or refunded by this request. That it was declined is stored.",
+        "Ask the customer for another card, and send it as a new payment with a new key.";
     NotFound: 404, "not-found", FixRequest, "There is no such thing",
-        "Neither this path nor this id is known to this merchant. Nothing was stored or charged.";
+        "Neither this path nor this id is known to this merchant. Another merchant's payment looks the same.",
+        "Nothing was stored or charged.",
+        "Check the path and the id, and whether the API key is that of the right merchant.";
     MethodNotAllowed: 405, "method-not-allowed", FixRequest, "The path does not know this method",
-        "The Allow header names the methods. Nothing was stored or charged.";
+        "The path is known, and this method is not one of its own.",
+        "Nothing was stored or charged.",
+        "Use one of the methods that the Allow header names.";
     NotAcceptable: 406, "not-acceptable", FixRequest, "The service answers in JSON",
-        "Accept application/json and application/problem+json, or leave the Accept header out. Nothing was stored or charged.";
+        "The Accept header leaves out JSON, and the service has no other form of its answers.",
+        "Nothing was stored or charged.",
+        "Accept application/json and application/problem+json, or leave the Accept header out.";
+    RequestTimeout: 408, "request-timeout", SameKey, "The body did not come in time",
+        "The request's body was not there in time, and the connection is closed.",
+        "Nothing was stored or charged.",
+        "Send the same request with the same key.";
     IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
-        "Another request with this key is being executed. Whether it charges is not known yet. Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
+        "Another request with this key is being executed, and did not end while this one waited.",
+        "This request charged nothing. Whether the first one charges is not known yet.",
+        "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
     IdempotencyKeyExpired: 409, "idempotency-key-expired", NewKey, "The key has expired, and was used",
-        "The key's record is past its time, but what it made is known: resourceId names it. Nothing further was charged. Look the resource up; if another payment is really wanted, use a new key.";
+        "The key's record is past its time, but what it made is known: resourceId names it.",
+        "Nothing further was charged. What the key made long ago stays as it is.",
+        "Look the resource up; if another payment is really wanted, use a new key.";
     PaymentStateConflict: 409, "payment-state-conflict", No, "The payment's state does not allow this",
-        "What was asked does not fit the payment as it is. Nothing was charged, captured or refunded by this request. Read the payment and decide from its state.";
+        "What was asked does not fit the payment as it is: state says where it stands.",
+        "Nothing was charged, captured or refunded by this request. That it was refused is stored.",
+        "Read the payment and decide from its state.";
     PayloadTooLarge: 413, "payload-too-large", FixRequest, "The body is too large",
-        "A body has at most 64 KiB. Nothing was stored or charged.";
+        "A body has at most 64 KiB.",
+        "Nothing was stored or charged.",
+        "Send a smaller body.";
     UnsupportedMediaType: 415, "unsupported-media-type", FixRequest, "The body must be application/json",
-        "Send Content-Type: application/json. Nothing was stored or charged.";
+        "The Content-Type is missing, or says something other than JSON.",
+        "Nothing was stored or charged.",
+        "Send Content-Type: application/json.";
     AmountTooLarge: 422, "amount-too-large", NewKey, "The amount is more than what is left",
-        "remaining says how much can still be captured or refunded. Nothing was captured or refunded by this request, and its key will always get this answer. Send a smaller amount with a new key.";
+        "remaining says how much can still be captured or refunded. The key will always get this answer.",
+        "Nothing was captured or refunded by this request. That it was refused is stored.",
+        "Send a smaller amount with a new key.";
     IdempotencyKeyReused: 422, "idempotency-key-reused", NewKey, "The key was used with another request",
-        "changed names the fields that differ from the first request with this key, whose outcome stays as it is. Nothing was charged by this request. If it is meant to be a payment of its own, send it with a new key.";
+        "changed names the fields that differ from the first request with this key.",
+        "Nothing was charged by this request. The first outcome stays as it is.",
+        "If it is meant to be a payment of its own, send it with a new key. If not, send exactly what was sent first.";
     ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
-        "errors names every field that is wrong. Nothing was stored or charged. Correct the request; the key is still good.";
+        "errors names every field that is wrong, all at once.",
+        "Nothing was stored or charged.",
+        "Correct the request; the key is still good.";
     RateLimited: 429, "rate-limited", SameKey, "Too many requests",
-        "Nothing was stored or charged. Wait for Retry-After and send the same request with the same key.";
+        "This merchant sends more requests than it may.",
+        "Nothing was stored or charged.",
+        "Wait for Retry-After and send the same request with the same key.";
     DatabaseUnavailable: 503, "database-unavailable", SameKey, "The database cannot be reached",
-        "Nothing was charged. Wait for Retry-After and send the same request with the same key.";
+        "The service could not ask its database.",
+        "Nothing was charged.",
+        "Wait for Retry-After and send the same request with the same key.";
     GatewayUnavailable: 503, "gateway-unavailable", SameKey, "The gateway cannot be reached",
-        "Nothing was charged and nothing was stored. Wait for Retry-After and send the same request with the same key.";
+        "The gateway that moves the money could not be asked, and it is certain that nothing reached it.",
+        "Nothing was charged and nothing was stored.",
+        "Wait for Retry-After and send the same request with the same key.";
     OutcomeUnknown: 503, "outcome-unknown", SameKey, "The outcome is not known yet",
-        "The database was lost when the gateway may already have been called. The charge may have been made, and will not be made twice. Wait for Retry-After and send the same request with the same key: it finds the outcome.";
+        "The database was lost when the gateway may already have been called.",
+        "The charge may have been made. It will not be made twice.",
+        "Wait for Retry-After and send the same request with the same key: it finds the outcome.";
     Overloaded: 503, "overloaded", SameKey, "The service has too much to do",
-        "Nothing was charged. Wait for Retry-After and send the same request with the same key.";
+        "The service has as many requests waiting as it takes.",
+        "Nothing was charged.",
+        "Wait for Retry-After and send the same request with the same key.";
     Internal: 500, "internal-error", SameKey, "Something went wrong inside",
-        "The cause is in the service's log, by X-Request-Id. Send the same request with the same key: if anything was charged it is found, and not charged twice.";
+        "The cause is in the service's log, by X-Request-Id.",
+        "If anything was charged it is found, and not charged twice.",
+        "Send the same request with the same key. Should it go on, tell the operator the X-Request-Id.";
 }
 
 impl Code {

@@ -14,22 +14,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
-use crate::http::{self, InFlight, Services};
+use crate::http::{self, InFlight, Limits, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
-use crate::merchants::Authenticator;
+use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
 use crate::tls::Certificate;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
-
-/// An idle connection is kept for this long: longer than a proxy's pool usually does.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// A client has this long to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -52,6 +46,10 @@ pub struct Settings {
     pub gateway_timeout: Duration,
     /// How often a node looks for work left behind.
     pub recovery_interval: Duration,
+    /// How often a merchant may call; `None`: as often as it likes.
+    pub rate_limit: Option<RateLimit>,
+    /// What a connection may ask for.
+    pub limits: Limits,
 }
 
 /// Who moves the money.
@@ -139,6 +137,8 @@ impl Application {
         let services = Data::new(Services {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
+            rate_limiter: settings.rate_limit.map(RateLimiter::new),
+            body_timeout: settings.limits.body_timeout,
             pool,
             metrics: metrics()?,
         });
@@ -156,8 +156,9 @@ impl Application {
                 .wrap(middleware::from_fn(http::observe))
                 .configure(http::routes)
         })
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
+        .keep_alive(settings.limits.keep_alive)
+        .client_request_timeout(settings.limits.head_timeout)
+        .max_connections(settings.limits.max_connections)
         .shutdown_timeout(STOP_PATIENCE.as_secs())
         .disable_signals();
         let server = match &settings.certificate {

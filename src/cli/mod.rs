@@ -6,6 +6,7 @@
 
 mod api_keys;
 pub mod cleanup;
+mod doctor;
 mod exit;
 mod idempotency_keys;
 mod merchants;
@@ -51,6 +52,8 @@ enum Command {
     IdempotencyKeys(idempotency_keys::Command),
     /// Run the recovery pass by hand: go on with what dead processes left behind
     Recover(Box<recover::RecoverArgs>),
+    /// Check the database, the gateway and the settings, and say what to do about each finding
+    Doctor(Box<doctor::DoctorArgs>),
     /// Run the eight demonstrations against a real server and a real database
     Demo(DatabaseArgs),
 }
@@ -72,8 +75,9 @@ impl Command {
             Self::ApiKeys(command) => command.run().await?,
             Self::IdempotencyKeys(command) => command.run().await?,
             Self::Recover(args) => recover::run(&args).await?,
+            Self::Doctor(args) => return doctor::run(&args).await,
             Self::Demo(args) => {
-                let all_hold = demo::run(args.database_url).await?;
+                let all_hold = demo::run(args).await?;
                 // It has said itself what does not hold.
                 return Ok(if all_hold {
                     ExitCode::SUCCESS

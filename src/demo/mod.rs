@@ -17,7 +17,6 @@ mod stage;
 mod summary;
 
 use anyhow::bail;
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::{Page, Scene};
@@ -25,24 +24,25 @@ use self::scenarios::{at_once, crash, decline, double_click, expiry, retry, reus
 use self::server::{Server, Terms};
 use self::stage::Stage;
 use self::summary::Summary;
+use crate::config::DatabaseArgs;
 
 /// Runs all eight against a database, prints them, and tells whether everything held.
 ///
 /// An error is one that none of them can do anything about, such as a database that is gone. A server that crashes, or does
 /// not answer, is a demonstration that does not hold.
-pub async fn run(database_url: SecretString) -> anyhow::Result<bool> {
+pub async fn run(database: DatabaseArgs) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Dropped midway, it takes its server process with it.
     tokio::select! {
-        all_hold = run_all(database_url) => all_hold,
+        all_hold = run_all(database) => all_hold,
         _ = terminate.recv() => bail!("stopped by SIGTERM"),
         _ = interrupt.recv() => bail!("stopped by SIGINT"),
     }
 }
 
-async fn run_all(database_url: SecretString) -> anyhow::Result<bool> {
-    let stage = Stage::build(database_url).await?;
+async fn run_all(database: DatabaseArgs) -> anyhow::Result<bool> {
+    let stage = Stage::build(database).await?;
     let mut page = Page::stdout();
     let mut summary = Summary::default();
     // Not a loop over a list: each is a future of a type of its own.
@@ -79,7 +79,7 @@ async fn demonstrate(
     play: impl AsyncFnOnce(&Stage, &mut Server, &mut Scene<'_>) -> anyhow::Result<()>,
 ) -> report::Verdict {
     let mut scene = page.open(title);
-    match Server::start(stage.database_url(), terms).await {
+    match Server::start(stage.database(), terms).await {
         Ok(mut server) => {
             if let Err(error) = play(stage, &mut server, &mut scene).await {
                 scene.broke(&error);

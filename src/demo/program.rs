@@ -6,8 +6,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::process::Command;
+
+use crate::config::DatabaseArgs;
 
 /// So much of what a program said is kept: enough for an error with its causes, and little enough to read.
 const KEPT_LINES: usize = 8;
@@ -15,27 +17,29 @@ const KEPT_LINES: usize = 8;
 /// Longer lines are cut, in characters.
 const LONGEST_LINE: usize = 400;
 
-/// The program that runs, for its `serve`.
-pub(super) fn payonce(database_url: &SecretString) -> anyhow::Result<Command> {
-    Ok(command(path_of_this()?, database_url))
+/// The program that runs, as a `payonce serve`.
+pub(super) fn serve(database: &DatabaseArgs) -> anyhow::Result<Command> {
+    let mut serve = command(path_of_this()?);
+    serve.arg("serve");
+    Ok(on(database, serve))
 }
 
 /// A program that was built and installed beside this one.
-pub(super) fn sibling(name: &str, database_url: &SecretString) -> anyhow::Result<Command> {
+pub(super) fn sibling(name: &str, database: &DatabaseArgs) -> anyhow::Result<Command> {
     let path = path_of_this()?.with_file_name(name);
     ensure!(
         path.is_file(),
         "there is no {}: build it by `cargo build --bins`, with --release if this program was",
         path.display()
     );
-    Ok(command(path, database_url))
+    Ok(on(database, command(path)))
 }
 
 fn path_of_this() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot tell where this program is")
 }
 
-fn command(path: PathBuf, database_url: &SecretString) -> Command {
+fn command(path: PathBuf) -> Command {
     let mut command = Command::new(path);
     // Whatever the shell has set, above all a gateway that moves real money, is not for a demonstration.
     for (name, _) in std::env::vars_os() {
@@ -43,12 +47,20 @@ fn command(path: PathBuf, database_url: &SecretString) -> Command {
             command.env_remove(name);
         }
     }
-    // The URL holds a password, and arguments can be seen by everybody.
-    command.env("DATABASE_URL", database_url.expose_secret());
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);
+    command
+}
+
+/// With the database that this program was given, and what it may do with it.
+fn on(database: &DatabaseArgs, mut command: Command) -> Command {
+    // The URL holds a password, and arguments can be seen by everybody.
+    command.env("DATABASE_URL", database.database_url.expose_secret());
+    if database.allow_unsafe_database {
+        command.arg("--allow-unsafe-database");
+    }
     command
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::program::{self, LastLines};
+use crate::config::DatabaseArgs;
 
 /// A server connects, migrates and listens in a fraction of this.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +46,7 @@ impl Terms {
 
 /// A running server. Dropping it kills the process.
 pub(super) struct Server {
-    database_url: SecretString,
+    database: DatabaseArgs,
     terms: Terms,
     /// One for all its lives, or a retry after a restart would be another request.
     fingerprint_secret: SecretString,
@@ -60,12 +61,12 @@ struct Process {
 
 impl Server {
     /// Starts one, and waits until it listens.
-    pub(super) async fn start(database_url: &SecretString, terms: Terms) -> anyhow::Result<Self> {
+    pub(super) async fn start(database: &DatabaseArgs, terms: Terms) -> anyhow::Result<Self> {
         let fingerprint_secret = SecretString::from(Uuid::new_v4().to_string());
         let said = LastLines::default();
-        let process = spawn(database_url, terms, &fingerprint_secret, &said).await?;
+        let process = spawn(database, terms, &fingerprint_secret, &said).await?;
         Ok(Self {
-            database_url: database_url.clone(),
+            database: database.clone(),
             terms,
             fingerprint_secret,
             said,
@@ -103,7 +104,7 @@ impl Server {
     /// Starts a killed one again: the same settings, a new process.
     pub(super) async fn start_again(&mut self) -> anyhow::Result<()> {
         self.process = spawn(
-            &self.database_url,
+            &self.database,
             self.terms,
             &self.fingerprint_secret,
             &self.said,
@@ -114,13 +115,13 @@ impl Server {
 }
 
 async fn spawn(
-    database_url: &SecretString,
+    database: &DatabaseArgs,
     terms: Terms,
     fingerprint_secret: &SecretString,
     said: &LastLines,
 ) -> anyhow::Result<Process> {
-    let mut child = program::payonce(database_url)?
-        .args(["serve", "--listen=127.0.0.1:0", "--gateway=simulated"])
+    let mut child = program::serve(database)?
+        .args(["--listen=127.0.0.1:0", "--gateway=simulated"])
         .args(["--log=info", "--log-format=json"])
         .arg(format!("--key-ttl={}", terms.key_ttl))
         .arg(format!(

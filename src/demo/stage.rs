@@ -2,13 +2,13 @@
 
 use anyhow::Context;
 use chrono::{Datelike, Utc};
-use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::server::Server;
-use crate::database::{self, DatabaseSettings};
+use crate::config::DatabaseArgs;
+use crate::database;
 use crate::merchants::Merchants;
 
 /// For merchants alone; the servers have pools of their own.
@@ -22,7 +22,7 @@ pub(super) const EMPTY_CARD: &str = "4000000000009995";
 
 /// What all demonstrations share.
 pub(super) struct Stage {
-    database_url: SecretString,
+    database: DatabaseArgs,
     merchants: Merchants,
     /// `demo-` and eight digits.
     run: String,
@@ -30,25 +30,21 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Opens the database and brings its schema up to date, as a server would.
-    pub(super) async fn build(database_url: SecretString) -> anyhow::Result<Self> {
-        let settings = DatabaseSettings {
-            url: database_url.clone(),
-            max_connections: MAX_CONNECTIONS,
-            allow_unsafe: false,
-        };
+    pub(super) async fn build(database: DatabaseArgs) -> anyhow::Result<Self> {
+        let settings = database.settings(MAX_CONNECTIONS);
         let pool = database::connect(&settings).await?;
         database::check_durability(&pool, settings.allow_unsafe).await?;
         database::migrate(&pool).await?;
         let digits = Uuid::new_v4().simple().to_string();
         Ok(Self {
-            database_url,
+            database,
             merchants: Merchants::new(pool),
             run: format!("demo-{}", digits.get(..8).unwrap_or(&digits)),
         })
     }
 
-    pub(super) fn database_url(&self) -> &SecretString {
-        &self.database_url
+    pub(super) fn database(&self) -> &DatabaseArgs {
+        &self.database
     }
 
     /// Makes a merchant, and gives its client. `name` is used once a run.

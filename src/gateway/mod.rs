@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::circuit::Circuit;
 pub use self::simulated::SimulatedGateway;
-pub use self::stripe::{StripeGateway, StripeSetupError};
+pub use self::stripe::{StripeGateway, StripeProbe, StripeSetupError};
 use crate::cards::{Card, CardSummary};
 use crate::money::Amount;
 use crate::payments::CaptureMethod;

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Services;
 use super::problem::SHOWN_DIGITS;
@@ -12,18 +13,40 @@ use crate::idempotency::{IdempotencyKey, Inspector, KeyRecord, ScopedKey};
 use crate::payments::{Operation, PaymentError};
 use crate::problem::Problem;
 
-#[derive(Serialize)]
+/// What is remembered of a key.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct RecordView<'a> {
+#[schema(as = IdempotencyKey)]
+pub(super) struct RecordView<'a> {
+    /// What it was used for.
+    #[schema(examples("create_payment"))]
     operation: &'a str,
+    /// The bare key.
+    #[schema(examples("order-1001"))]
     key: &'a str,
+    /// `PROCESSING`: somebody is at work on it. `COMPLETED` and `FAILED` are final.
+    #[schema(pattern = "^(PROCESSING|COMPLETED|FAILED)$", examples("COMPLETED"))]
     state: &'static str,
+    /// The first 16 hexadecimal digits of the fingerprint of the request that used it first.
+    #[schema(pattern = "^[0-9a-f]{16}$", examples("9f2c1b6d0e8a4753"))]
     fingerprint: &'a str,
+    /// How often its work was begun: more than once after a crash, or when the gateway's answer came late.
+    #[schema(minimum = 1, examples(1))]
     attempts: i32,
+    /// The stored answer's HTTP status, once final.
+    #[schema(required = true, examples(201))]
     response_status: Option<u16>,
+    /// What it made.
+    #[schema(required = true, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
     resource_id: Option<&'a str>,
+    /// Its first use, RFC 3339 in UTC.
+    #[schema(examples("2026-03-01T12:00:00.123456Z"))]
     created_at: DateTime<Utc>,
+    /// When it became final, RFC 3339 in UTC.
+    #[schema(required = true, examples("2026-03-01T12:00:01.123456Z"))]
     completed_at: Option<DateTime<Utc>>,
+    /// When it is forgotten, RFC 3339 in UTC.
+    #[schema(examples("2026-03-02T12:00:00.123456Z"))]
     expires_at: DateTime<Utc>,
 }
 
@@ -44,6 +67,17 @@ impl<'a> From<&'a KeyRecord> for RecordView<'a> {
     }
 }
 
+/// Read the record of a key of your own
+#[utoipa::path(
+    get, path = "/v1/idempotency-keys/{operation}/{key}", operation_id = "get_idempotency_key", tag = "idempotency-keys",
+    security(("apiKey" = [])),
+    params(
+        ("operation" = String, Path, example = "create_payment",
+            description = "`create_payment`, `capture_payment`, `cancel_payment` or `refund_payment`"),
+        ("key" = String, Path, example = "order-1001", description = "The bare key, percent-encoded"),
+    ),
+    responses((status = 200, description = "What is remembered of it", body = RecordView<'_>)),
+)]
 pub(super) async fn get(
     services: Data<Services>,
     path: Path<(String, String)>,

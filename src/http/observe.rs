@@ -14,6 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::KEY_HEADER;
+use super::unread::LentBody;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -75,7 +76,10 @@ pub async fn observe(
         request_id = request_id.to_str().unwrap_or_default(),
         merchant_id = tracing::field::Empty,
     );
-    let mut response = next.call(request).instrument(span.clone()).await?;
+    let mut request = request;
+    let body = LentBody::of(&mut request);
+    let response = next.call(request).instrument(span.clone()).await?;
+    let mut response = body.keep_with(response);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
     // Twice the same header can't be echoed: its reply says so.

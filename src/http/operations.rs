@@ -3,20 +3,56 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Path};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Services;
+use super::{Services, openapi as document, pages};
 use crate::problem::{Code, Problem};
 
 /// A probe waits at most this long for the database.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "ok"}))
+/// That the process is alive.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// Always `ok`.
+    #[schema(examples("ok"))]
+    status: &'static str,
 }
 
+/// Is the process alive?
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "service",
+    responses((status = 200, description = "Yes", body = Health)),
+)]
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok" })
+}
+
+/// Whether the service can work.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// `ok`, or `unavailable`.
+    #[schema(pattern = "^(ok|unavailable)$", examples("ok"))]
+    status: &'static str,
+    /// `ok`, or `unreachable`.
+    #[schema(pattern = "^(ok|unreachable)$", examples("ok"))]
+    database: &'static str,
+    /// `ok`, or `circuit-open` while the gateway is left alone after many refusals in a row. It does not count: without
+    /// the gateway, replays are still answered.
+    #[schema(pattern = "^(ok|circuit-open)$", examples("ok"))]
+    gateway: &'static str,
+}
+
+/// Can the service work?
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "service",
+    responses(
+        (status = 200, description = "Yes", body = Readiness),
+        (status = 503, description = "No: its database cannot be reached", body = Readiness),
+    ),
+)]
 pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     let pool = services.pool.clone();
     let probe = services.payments.engine().run(async move {
@@ -29,14 +65,27 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     let is_available = services.payments.gateway_is_available();
     let gateway = if is_available { "ok" } else { "circuit-open" };
     if probe.await.unwrap_or(false) {
-        HttpResponse::Ok().json(json!({"status": "ok", "database": "ok", "gateway": gateway}))
+        HttpResponse::Ok().json(Readiness {
+            status: "ok",
+            database: "ok",
+            gateway,
+        })
     } else {
         HttpResponse::ServiceUnavailable()
             .insert_header(("retry-after", 1))
-            .json(json!({"status": "unavailable", "database": "unreachable", "gateway": gateway}))
+            .json(Readiness {
+                status: "unavailable",
+                database: "unreachable",
+                gateway,
+            })
     }
 }
 
+/// What it counts, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "service",
+    responses((status = 200, description = "Prometheus's text format", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
     let pool = &services.pool;
     let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
@@ -58,17 +107,32 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
         .body(services.metrics.render())
 }
 
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = "service",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")),
+)]
+pub(super) async fn openapi() -> HttpResponse {
+    document::response()
+}
+
+/// Explain a problem
+#[utoipa::path(
+    get, path = "/problems/{slug}", operation_id = "explain_problem", tag = "service",
+    params(("slug" = String, Path, example = "payment-declined", description = "The problem's `code`")),
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html")),
+)]
 pub(super) async fn explain_problem(slug: Path<String>) -> Result<HttpResponse, Problem> {
     let code = Code::from_slug(&slug)
         .ok_or_else(|| Problem::new(Code::NotFound, "there is no such problem"))?;
-    let (slug, title, status) = (code.slug(), code.title(), code.status());
-    let (advice, retry) = (code.advice(), code.retry().as_str());
-    Ok(HttpResponse::Ok()
-        .content_type(ContentType::html())
-        .body(format!(
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{slug}</title>\n\
-         <h1>{title}</h1>\n<p><code>{slug}</code>, status {status}, \
-         <code>retry: {retry}</code></p>\n<p>{advice}</p>\n</html>\n"
-        )))
+    Ok(pages::problem(code))
+}
+
+/// List the problems
+#[utoipa::path(
+    get, path = "/problems", operation_id = "list_problems", tag = "service",
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html")),
+)]
+pub(super) async fn list_problems() -> HttpResponse {
+    pages::problems()
 }

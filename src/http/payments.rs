@@ -2,8 +2,11 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
+use super::openapi::requests;
+use super::reply::PageView;
 use super::request::{Caller, Keyed, PathId};
 use super::{Services, reply};
 use crate::input::FieldError;
@@ -11,8 +14,17 @@ use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
     PaymentState,
 };
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
+/// Charge a card once, or hold its money
+#[utoipa::path(
+    post, path = "/v1/payments", operation_id = "create_payment", tag = "payments", security(("apiKey" = [])),
+    request_body(content = requests::NewPayment, description = "At most 64 KiB. A field that is not known is an error"),
+    responses(
+        (status = 201, description = "Charged, or held with `captureMethod` `MANUAL`", body = Payment),
+        (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
+    ),
+)]
 pub(super) async fn create(
     services: Data<Services>,
     request: Keyed,
@@ -24,6 +36,12 @@ pub(super) async fn create(
         body,
     } = request;
     let payment = NewPayment::parse(&body)?;
+    if payment.number_is_in(key.as_str()) {
+        return Err(Problem::new(
+            Code::IdempotencyKeyInvalid,
+            "the Idempotency-Key must not contain the card's number",
+        ));
+    }
     if let Some(reply) = services
         .payments
         .recall_created(&merchant_id, &key, &payment)?
@@ -35,6 +53,19 @@ pub(super) async fn create(
     reply::keyed(services.payments.engine().run(create).await?)
 }
 
+/// Take what is held, or a part of it
+///
+/// What is not taken is let go.
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/capture", operation_id = "capture_payment", tag = "payments",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
+    request_body(content = Option<requests::CapturePayment>, description = "How much; all that is held where absent"),
+    responses(
+        (status = 200, description = "Captured", body = Payment),
+        (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
+    ),
+)]
 pub(super) async fn capture(
     services: Data<Services>,
     PathId(payment_id): PathId,
@@ -56,6 +87,17 @@ pub(super) async fn capture(
     reply::keyed(services.payments.engine().run(capture).await?)
 }
 
+/// Let go of what is held
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/cancel", operation_id = "cancel_payment", tag = "payments",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
+    request_body(content = Option<requests::CancelPayment>, description = "Nothing, or `{}`"),
+    responses(
+        (status = 200, description = "Canceled", body = Payment),
+        (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
+    ),
+)]
 pub(super) async fn cancel(
     services: Data<Services>,
     PathId(payment_id): PathId,
@@ -77,6 +119,12 @@ pub(super) async fn cancel(
     reply::keyed(services.payments.engine().run(cancel).await?)
 }
 
+/// Read a payment
+#[utoipa::path(
+    get, path = "/v1/payments/{id}", operation_id = "get_payment", tag = "payments", security(("apiKey" = [])),
+    params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
+    responses((status = 200, description = "As it is now", body = Payment)),
+)]
 pub(super) async fn get(
     services: Data<Services>,
     PathId(payment_id): PathId,
@@ -89,12 +137,26 @@ pub(super) async fn get(
 }
 
 /// The query of a list, as text: every mistake in it is told by its name.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// How many payments a page has at most.
+    #[param(value_type = Option<u16>, nullable = false, minimum = 1, maximum = 100, default = 20, example = 20)]
     limit: Option<String>,
+    /// The `nextCursor` of an earlier page.
+    #[param(
+        nullable = false,
+        max_length = 64,
+        pattern = "^pay_[!-~]*$",
+        example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"
+    )]
     cursor: Option<String>,
+    /// Only payments in this state.
+    #[param(value_type = PaymentState, required = false, example = "SUCCESS")]
     state: Option<String>,
+    /// Only payments of this customer, by the client's own id.
+    #[param(nullable = false, example = "customer-7")]
     customer_id: Option<String>,
 }
 
@@ -158,13 +220,12 @@ impl ListQuery {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PageView {
-    data: Vec<Payment>,
-    next_cursor: Option<String>,
-}
-
+/// List payments, newest first
+#[utoipa::path(
+    get, path = "/v1/payments", operation_id = "list_payments", tag = "payments", security(("apiKey" = [])),
+    params(ListQuery),
+    responses((status = 200, description = "A page of them", body = PageView<Payment>)),
+)]
 pub(super) async fn list(
     services: Data<Services>,
     caller: Caller,

@@ -1,5 +1,7 @@
 //! Problems as responses, and errors as problems: where a cause from inside ends, in the log.
 
+use std::time::Duration;
+
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -31,7 +33,23 @@ impl ResponseError for Problem {
         if self.code == Code::Unauthorized {
             response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
+        if self.code == Code::RequestTimeout {
+            // RFC 9110, 15.5.9: the rest of the body is not waited for.
+            response.force_close();
+        }
         response.body(self.body())
+    }
+}
+
+/// One request too many; after `wait` it is not.
+pub(super) fn rate_limited(wait: Duration) -> Problem {
+    metrics::counter!("payonce_rate_limited_total").increment(1);
+    let problem = Problem::new(Code::RateLimited, Code::RateLimited.title());
+    // Rounded up: who comes back in time is let in.
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    Problem {
+        retry_after_seconds: u64::try_from(seconds).ok(),
+        ..problem
     }
 }
 

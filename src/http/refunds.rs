@@ -3,11 +3,26 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
+use super::openapi::requests::RefundPayment;
+use super::reply::PageView;
 use super::request::{Caller, Keyed, PathId};
 use super::{Services, reply};
-use crate::payments::RefundRequest;
+use crate::payments::{Refund, RefundRequest};
 use crate::problem::Problem;
 
+/// Give back all or some of what was taken
+///
+/// Refunds of one payment together never pass what was captured.
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/refunds", operation_id = "refund_payment", tag = "refunds",
+    security(("apiKey" = [])),
+    params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
+    request_body(content = Option<RefundPayment>, description = "How much, and why; all that is left where absent"),
+    responses(
+        (status = 201, description = "Given back", body = Refund),
+        (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Refund),
+    ),
+)]
 pub(super) async fn create(
     services: Data<Services>,
     PathId(payment_id): PathId,
@@ -29,6 +44,12 @@ pub(super) async fn create(
     reply::keyed(services.payments.engine().run(refund).await?)
 }
 
+/// Read a refund
+#[utoipa::path(
+    get, path = "/v1/refunds/{id}", operation_id = "get_refund", tag = "refunds", security(("apiKey" = [])),
+    params(("id" = String, Path, example = "ref_01936d32-11aa-7b0c-8e55-2d1f4c6b7a90", description = "The refund")),
+    responses((status = 200, description = "As it is now", body = Refund)),
+)]
 pub(super) async fn get(
     services: Data<Services>,
     PathId(refund_id): PathId,
@@ -40,6 +61,12 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().json(refund))
 }
 
+/// List a payment's refunds
+#[utoipa::path(
+    get, path = "/v1/payments/{id}/refunds", operation_id = "list_refunds", tag = "refunds", security(("apiKey" = [])),
+    params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
+    responses((status = 200, description = "All of them, oldest first", body = PageView<Refund>)),
+)]
 pub(super) async fn list(
     services: Data<Services>,
     PathId(payment_id): PathId,
@@ -53,5 +80,8 @@ pub(super) async fn list(
     };
     let refunds = services.payments.engine().run(list).await??;
     // One page: a payment has few refunds. The shape is the other list's.
-    Ok(HttpResponse::Ok().json(serde_json::json!({"data": refunds, "nextCursor": null})))
+    Ok(HttpResponse::Ok().json(PageView {
+        data: refunds,
+        next_cursor: None,
+    }))
 }

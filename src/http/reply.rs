@@ -1,6 +1,8 @@
-//! What a reply to a keyed request carries.
+//! What a reply to a keyed request carries, and the shape of every list.
 
 use actix_web::HttpResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::stored::{mark, stored_response};
 use crate::payments::{PaymentError, Reply};
@@ -16,4 +18,15 @@ pub(super) fn keyed(result: Result<Reply, PaymentError>) -> Result<HttpResponse,
     let mut response = stored_response(response);
     mark(&mut response, replayed, expires_at);
     Ok(response)
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Page)]
+pub(super) struct PageView<T> {
+    pub(super) data: Vec<T>,
+    /// Send it as `cursor` for the next page; null on the last one.
+    #[schema(required = true, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
+    pub(super) next_cursor: Option<String>,
 }

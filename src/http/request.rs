@@ -11,6 +11,7 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 
+use super::problem::rate_limited;
 use super::{KeyHeader, Services};
 use crate::idempotency::{IdempotencyKey, Wait};
 use crate::problem::{Code, Problem};
@@ -50,6 +51,9 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
         .map_err(crate::idempotency::IdempotencyError::Database)?;
     let merchant_id = merchant_id.ok_or_else(unauthorized)?;
     tracing::Span::current().record("merchant_id", &*merchant_id);
+    if let Some(limiter) = &services.rate_limiter {
+        limiter.check(&merchant_id).map_err(rate_limited)?;
+    }
     check_accept(request.headers())?;
     Ok(Caller { merchant_id })
 }
@@ -142,7 +146,9 @@ impl FromRequest for Keyed {
             let KeyHeader(key) = KeyHeader::read(request.headers())?;
             let payload = payload
                 .map_err(|_| Problem::new(Code::MalformedJson, "the body cannot be read"))?;
-            let body = read_body(&request, payload).await?;
+            let patience = services(&request)?.body_timeout;
+            let body = tokio::time::timeout(patience, read_body(&request, payload));
+            let body = body.await.map_err(|_| too_slow(patience))??;
             let wait = preferred_wait(request.headers());
             Ok(Self {
                 merchant_id,
@@ -152,6 +158,11 @@ impl FromRequest for Keyed {
             })
         })
     }
+}
+
+fn too_slow(patience: Duration) -> Problem {
+    let detail = format!("the body was not there after {patience:?}");
+    Problem::new(Code::RequestTimeout, detail)
 }
 
 async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Problem> {

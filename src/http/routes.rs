@@ -5,7 +5,7 @@ use actix_web::http::header;
 use actix_web::web::{self, QueryConfig, ServiceConfig};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
-use super::{keys, operations, payments, refunds};
+use super::{docs, keys, operations, payments, refunds};
 use crate::input::{FieldError, InputError};
 use crate::problem::{Code, Problem};
 
@@ -31,6 +31,10 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/healthz", "GET").get(operations::healthz))
         .service(at("/readyz", "GET").get(operations::readyz))
         .service(at("/metrics", "GET").get(operations::metrics))
+        .service(at("/openapi.json", "GET").get(operations::openapi))
+        .service(at("/docs", "GET").get(docs::page))
+        .service(at("/docs/{asset}", "GET").get(docs::asset))
+        .service(at("/problems", "GET").get(operations::list_problems))
         .service(at("/problems/{slug}", "GET").get(operations::explain_problem))
         .default_service(web::to(not_found));
 }

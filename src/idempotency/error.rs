@@ -75,10 +75,11 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        // 57P: the server shuts down or crashed; 08: connection exceptions.
-        sqlx::Error::Database(error) => error
-            .code()
-            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
+        // 57P: the server shuts down or crashed; 08: connection exceptions; 25P03, 25P04: a transaction stood still for too
+        // long, as that of a process that was stopped.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("57P") || code.starts_with("08") || matches!(&*code, "25P03" | "25P04")
+        }),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
 //!
 //! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
-//! refuses rather than grow. Items are sorted in their group, so that two groups never wait for each other in a circle. When
+//! refuses rather than grow. In the queue merchants take turns, so that one's storm does not hold up the others. Items are sorted in their group, so that two groups never wait for each other in a circle. When
 //! a group fails, its items go one by one, so that a bad one fails no neighbour.
 
 use std::cmp::Ordering;
@@ -10,18 +10,19 @@ use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::error::{IdempotencyError, may_have_committed};
+use super::fair_queue::FairQueue;
 use crate::database;
 
 /// The most items in one group: its statement and its parameters stay in the processor's cache.
 const MAX_GROUP: usize = 256;
 
-/// The most items that wait. At a few thousand a second this is about a second's work: a client that waits longer is better
-/// told so.
-const MAX_WAITING: usize = 4096;
+/// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
+/// told so. One merchant alone gets half of it.
+const MAX_WAITING: usize = 8192;
 
 /// How a group is written.
 pub trait GroupWriter: Send + Sync + 'static {
@@ -32,6 +33,9 @@ pub trait GroupWriter: Send + Sync + 'static {
 
     /// The name of its lanes, in the metric `payonce_batch_size`.
     const LANE: &'static str;
+
+    /// Whose it is: in the queue the items of one take turns with those of another.
+    fn whose(item: &Self::Item) -> &str;
 
     /// The order in which rows are locked.
     fn order(one: &Self::Item, other: &Self::Item) -> Ordering;
@@ -68,19 +72,26 @@ pub enum Grouped<W: GroupWriter> {
 
 /// A queue, and the lanes that work it off.
 pub struct GroupCommit<W: GroupWriter> {
-    queue: mpsc::Sender<Waiting<W>>,
+    queue: Arc<FairQueue<Waiting<W>>>,
+}
+
+impl<W: GroupWriter> Drop for GroupCommit<W> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl<W: GroupWriter> GroupCommit<W> {
     /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped.
     pub fn start(engine: &Engine, writer: W, lanes: usize) -> Self {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let (writer, waiting) = (Arc::new(writer), Arc::new(Mutex::new(waiting)));
+        let queue = Arc::new(FairQueue::new(MAX_WAITING));
+        let writer = Arc::new(writer);
+        let closing = Arc::new(CloseOnDrop(Arc::clone(&queue)));
         for _ in 0..lanes.max(1) {
             let lane = Lane {
                 pool: engine.pool().clone(),
                 writer: Arc::clone(&writer),
-                waiting: Arc::clone(&waiting),
+                queue: Arc::clone(&closing),
                 connection: None,
             };
             engine.spawn_background(lane.run());
@@ -91,8 +102,9 @@ impl<W: GroupWriter> GroupCommit<W> {
     /// Waits for the item's group. Dropping the future does not take the item back.
     pub async fn submit(&self, item: W::Item) -> std::result::Result<Grouped<W>, IdempotencyError> {
         let (reply, replied) = oneshot::channel();
+        let line = self.queue.line(W::whose(&item));
         self.queue
-            .try_send(Waiting { item, reply })
+            .push(line, Waiting { item, reply })
             .map_err(|_| IdempotencyError::Overloaded)?;
         match replied.await {
             Ok(Ok((item, written))) => Ok(Grouped::Written(item, written)),
@@ -104,30 +116,34 @@ impl<W: GroupWriter> GroupCommit<W> {
     }
 }
 
+/// When the last lane has ended, by a panic or with its runtime, nobody works the queue off: whoever waits is told, and
+/// whoever comes.
+struct CloseOnDrop<W: GroupWriter>(Arc<FairQueue<Waiting<W>>>);
+
+impl<W: GroupWriter> Drop for CloseOnDrop<W> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 struct Lane<W: GroupWriter> {
     pool: PgPool,
     writer: Arc<W>,
-    waiting: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>,
+    queue: Arc<CloseOnDrop<W>>,
     /// Kept from group to group: borrowing one would cost a round trip each time.
     connection: Option<PoolConnection<Postgres>>,
 }
 
 impl<W: GroupWriter> Lane<W> {
     async fn run(mut self) {
-        let mut group = Vec::with_capacity(MAX_GROUP);
         loop {
-            let received = self
-                .waiting
-                .lock()
-                .await
-                .recv_many(&mut group, MAX_GROUP)
-                .await;
-            if received == 0 {
+            let group = self.queue.0.take(MAX_GROUP).await;
+            if group.is_empty() {
                 return;
             }
             metrics::histogram!("payonce_batch_size", "lane" => W::LANE)
-                .record(u32::try_from(received).unwrap_or(u32::MAX));
-            self.commit(std::mem::take(&mut group)).await;
+                .record(u32::try_from(group.len()).unwrap_or(u32::MAX));
+            self.commit(group).await;
         }
     }
 

@@ -37,6 +37,7 @@ mod cleanup;
 mod config;
 mod engine;
 mod error;
+mod fair_queue;
 mod fingerprint;
 mod flights;
 mod gate;

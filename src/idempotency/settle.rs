@@ -250,22 +250,25 @@ where
 
 /// Growing pauses, until patience ends.
 struct Patience {
-    deadline: Instant,
+    /// Set by the first failure, not before the first try: a process that stood still during it, as a virtual machine does
+    /// that is moved, has had none yet.
+    deadline: Option<Instant>,
     next: Duration,
 }
 
 impl Patience {
     fn new() -> Self {
         Self {
-            deadline: Instant::now() + SETTLE_PATIENCE,
+            deadline: None,
             next: FIRST_PAUSE,
         }
     }
 
     /// False: it has ended.
     async fn pause(&mut self) -> bool {
-        let until = Instant::now() + self.next;
-        if until > self.deadline {
+        let now = Instant::now();
+        let until = now + self.next;
+        if until > *self.deadline.get_or_insert(now + SETTLE_PATIENCE) {
             return false;
         }
         sleep_until(until).await;

@@ -6,6 +6,7 @@
 
 mod api_key;
 mod authenticator;
+mod rate_limit;
 mod store;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use sqlx::PgPool;
 pub use self::api_key::{ApiKeyRecord, NewApiKey, Revocation};
 use self::api_key::{NewSecret, new_api_key_id};
 pub use self::authenticator::Authenticator;
+pub use self::rate_limit::{RateLimit, RateLimiter};
 
 /// The longest name, in characters; the schema's constraint says the same.
 const MAX_NAME_LENGTH: usize = 200;

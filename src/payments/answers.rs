@@ -26,7 +26,7 @@ pub(super) fn refunded(refund: &Refund) -> Outcome {
 }
 
 /// 402: the gateway said no for good.
-pub(super) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
+pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     let problem = Problem::new(Code::PaymentDeclined, &decline.message)
         .with("declineCode", decline.code.as_str())
         .with("paymentId", payment_id);
@@ -34,7 +34,7 @@ pub(super) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
 }
 
 /// 409: the payment's state does not allow it.
-pub(super) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
+pub(crate) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
     let state = payment.shown_state().as_str();
     let detail = match payment.pending {
         Some(_) => {
@@ -49,7 +49,7 @@ pub(super) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
 }
 
 /// 422: more than is left.
-pub(super) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amount) -> Outcome {
+pub(crate) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amount) -> Outcome {
     let currency = remaining.currency().code();
     let detail =
         format!("{asked} {currency} is more than the {remaining} {currency} that are left");

@@ -27,6 +27,10 @@ impl GroupWriter for ClaimWriter {
 
     const LANE: &'static str = "claim";
 
+    fn whose(item: &ClaimItem) -> &str {
+        &item.payment.merchant_id
+    }
+
     fn order(one: &ClaimItem, other: &ClaimItem) -> std::cmp::Ordering {
         one.key.columns().scope.cmp(other.key.columns().scope)
     }
@@ -87,6 +91,10 @@ impl GroupWriter for SettleWriter {
     type Written = ();
 
     const LANE: &'static str = "settle";
+
+    fn whose(item: &SettleItem) -> &str {
+        &item.payment.merchant_id
+    }
 
     fn order(one: &SettleItem, other: &SettleItem) -> std::cmp::Ordering {
         let scope = |item: &SettleItem| {

@@ -5,7 +5,7 @@
 
 mod adjust;
 mod adjustment;
-mod answers;
+pub(crate) mod answers;
 mod call;
 mod capture_method;
 mod create;
@@ -15,6 +15,7 @@ mod groups;
 mod new_payment;
 mod operation;
 mod payment;
+mod payment_view;
 mod refund;
 mod service;
 mod settlement;

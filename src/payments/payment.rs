@@ -37,6 +37,18 @@ macro_rules! states {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::Type::String)
+                    .enum_values(Some(Self::ALL.iter().map(|state| state.as_str())))
+                    .examples(Self::ALL.get(1).map(|state| state.as_str()))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
     };
 }
 pub(super) use states;
@@ -136,98 +148,5 @@ impl Payment {
     /// An amount in the payment's currency.
     pub fn in_currency(&self, minor: i64) -> Amount {
         Amount::from_minor(minor, self.amount.currency())
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PaymentView<'a> {
-    id: &'a str,
-    idempotency_key: &'a str,
-    state: PaymentState,
-    amount: String,
-    currency: &'static str,
-    capture_method: &'static str,
-    amount_captured: String,
-    amount_refunded: String,
-    payment_method: PaymentMethodView<'a>,
-    customer: CustomerView<'a>,
-    gateway_type: &'a str,
-    gateway_transaction_id: Option<&'a str>,
-    failure: Option<FailureView<'a>>,
-    description: Option<&'a str>,
-    metadata: &'a BTreeMap<String, String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-#[derive(Serialize)]
-struct PaymentMethodView<'a> {
-    r#type: &'static str,
-    details: CardView<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CardView<'a> {
-    brand: Option<&'a str>,
-    last4: Option<&'a str>,
-    expiry_month: Option<u8>,
-    expiry_year: Option<u16>,
-    card_holder_name: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct CustomerView<'a> {
-    id: Option<&'a str>,
-    email: Option<&'a str>,
-    name: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct FailureView<'a> {
-    code: &'a str,
-    message: &'a str,
-}
-
-impl Serialize for Payment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let card = self.card.as_ref();
-        PaymentView {
-            id: &self.id,
-            idempotency_key: &self.idempotency_key,
-            state: self.shown_state(),
-            amount: self.amount.to_string(),
-            currency: self.amount.currency().code(),
-            capture_method: self.capture_method.as_str(),
-            amount_captured: self.in_currency(self.captured_minor).to_string(),
-            amount_refunded: self.in_currency(self.refunded_minor).to_string(),
-            payment_method: PaymentMethodView {
-                r#type: "CARD",
-                details: CardView {
-                    brand: card.map(|card| card.brand.as_str()),
-                    last4: card.map(|card| card.last4.as_str()),
-                    expiry_month: card.map(|card| card.expiry_month),
-                    expiry_year: card.map(|card| card.expiry_year),
-                    card_holder_name: card.and_then(|card| card.holder_name.as_deref()),
-                },
-            },
-            customer: CustomerView {
-                id: self.customer.id.as_deref(),
-                email: self.customer.email.as_deref(),
-                name: self.customer.name.as_deref(),
-            },
-            gateway_type: &self.gateway_type,
-            gateway_transaction_id: self.gateway_transaction_id.as_deref(),
-            failure: self
-                .failure
-                .as_ref()
-                .map(|Decline { code, message }| FailureView { code, message }),
-            description: self.description.as_deref(),
-            metadata: &self.metadata,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        }
-        .serialize(serializer)
     }
 }

@@ -21,6 +21,16 @@ fn a_server_that_does_not_write_through_is_refused_unless_allowed() {
             cluster.up_with("-c full_page_writes=off");
         }
     }
+    // It passes the permission on: its servers and its clean-up need it as well.
+    let demo = |flags: &[&str]| {
+        run(program("payonce", &cluster.options())
+            .arg("demo")
+            .args(flags))
+    };
+    assert_eq!(demo(&[]).status.code(), Some(2));
+    let shown = demo(&["--allow-unsafe-database"]);
+    let page = String::from_utf8_lossy(&shown.stdout);
+    assert_eq!(shown.status.code(), Some(0), "{page}");
     // An address that is not this machine's (RFC 5737): it gets that far, and no further.
     let allowed = run(program("payonce", &cluster.options())
         .args([

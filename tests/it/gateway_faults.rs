@@ -1,7 +1,8 @@
 //! The service on a gateway that fails: the test gateway's own books say what was charged.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use payonce::gateway::{Circuit, Gateway, StripeGateway};
 use payonce::recovery::Recovery;
@@ -10,13 +11,22 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
-use crate::support::service::{Service, Setup};
+use crate::support::service::{Merchant, Service, Setup};
 
 async fn on_stripe(db: &PgConnectOptions, gateway: &TestGateway, time: Duration) -> Service {
+    on_stripe_with(db, Setup::default(), gateway, time).await
+}
+
+async fn on_stripe_with(
+    db: &PgConnectOptions,
+    setup: Setup,
+    gateway: &TestGateway,
+    time: Duration,
+) -> Service {
     let key = SecretString::from(SECRET_KEY);
     let stripe = StripeGateway::new(&gateway.url(), key, time.mul_f64(0.9)).expect("a client");
     let stripe: Arc<dyn Gateway> = Arc::new(Circuit::new(Arc::new(stripe)));
-    Service::start_on(db, Setup::default(), stripe, time).await
+    Service::start_on(db, setup, stripe, time).await
 }
 
 /// The leases' time is moved, and one pass of the recovery made.
@@ -136,6 +146,23 @@ async fn every_fault_of_the_gateway_ends_in_one_charge(_: PgPoolOptions, db: PgC
     assert_eq!(service.count("unsettled_keys").await, 0);
 }
 
+/// How long after the first answer the last one came.
+async fn storm(acme: &Merchant, key: &str) -> Duration {
+    let sent = (0..200).map(|_| {
+        let request = acme.pay("10").key(key);
+        async move { (request.send().await, Instant::now()) }
+    });
+    let answers = futures_util::future::join_all(sent).await;
+    let first = &answers[0].0;
+    assert!(
+        answers
+            .iter()
+            .all(|(answer, _)| answer.status == 201 && answer.bytes == first.bytes)
+    );
+    let times = || answers.iter().map(|(_, at)| *at);
+    times().max().expect("200") - times().min().expect("200")
+}
+
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn two_hundred_duplicates_are_one_token_and_one_charge(
     _: PgPoolOptions,
@@ -143,20 +170,41 @@ async fn two_hundred_duplicates_are_one_token_and_one_charge(
 ) {
     let gateway = TestGateway::start();
     gateway.latency(Duration::from_millis(200));
-    let service = on_stripe(&db, &gateway, Duration::from_secs(5)).await;
+    let setup = Setup {
+        // The recovery worker's connection is not theirs.
+        recovery_interval: Duration::from_secs(3600),
+        ..Setup::default()
+    };
+    let service = on_stripe_with(&db, setup, &gateway, Duration::from_secs(5)).await;
     let acme = service.merchant("acme").await;
-    let sent = (0..200).map(|_| {
-        let request = acme.pay("10").key("storm");
-        async move { request.send().await }
-    });
-    let answers = futures_util::future::join_all(sent).await;
+    // The API key is known, and the connections are there.
+    assert_eq!(acme.pay("10").key("before").send().await.status, 201);
+    let at_once = Arc::new(AtomicI64::new(0));
+    let watching = tokio::spawn(service.watch_sessions(Arc::clone(&at_once)));
+    // A machine that runs other tests, too, may be late itself: the best of a few is payonce's own.
+    let mut best = Duration::MAX;
+    for n in 0..5 {
+        let began: chrono::DateTime<chrono::Utc> = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(&service.pool)
+            .await
+            .expect("the database's time");
+        best = best.min(storm(&acme, &format!("storm-{n}")).await);
+        assert_eq!(gateway.calls(Endpoint::Charge).received, n + 2);
+        assert_eq!(gateway.calls(Endpoint::Tokenize).received, n + 2);
+        // One asks whether the key is known, so as not to make a second token; one claims, one settles. They take turns.
+        let used = service.sessions_used_since(began).await;
+        assert!(used <= 3, "{used} sessions");
+        let at_once = at_once.load(Ordering::Relaxed);
+        assert!(at_once <= 2, "{at_once} sessions at once");
+        if best < Duration::from_millis(100) {
+            break;
+        }
+    }
+    watching.abort();
     assert!(
-        answers
-            .iter()
-            .all(|answer| answer.status == 201 && answer.bytes == answers[0].bytes)
+        best < Duration::from_millis(100),
+        "the last came {best:?} after the first"
     );
-    assert_eq!(gateway.calls(Endpoint::Charge).received, 1);
-    assert_eq!(gateway.calls(Endpoint::Tokenize).received, 1);
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

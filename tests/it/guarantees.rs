@@ -137,32 +137,6 @@ async fn fifty_duplicates_on_two_nodes_are_one_payment(_: PgPoolOptions, db: PgC
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn two_hundred_duplicates_hold_no_connections(_: PgPoolOptions, db: PgConnectOptions) {
-    let setup = Setup {
-        latency: Duration::from_millis(200),
-        connections: 4,
-        ..Setup::default()
-    };
-    let service = Service::start_with(&db, setup).await;
-    let acme = service.merchant("acme").await;
-    let sent = (0..200).map(|_| {
-        let request = acme.pay("99.99").key("storm");
-        async move {
-            let answer = request.send().await;
-            (answer, Instant::now())
-        }
-    });
-    let answers = join_all(sent).await;
-    assert!(
-        answers
-            .iter()
-            .all(|(answer, _)| answer.bytes == answers[0].0.bytes)
-    );
-    assert_eq!(service.gateway.charges(), 1);
-    assert!(service.pool.size() <= 4);
-}
-
-#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_decline_is_final_and_replayed(_: PgPoolOptions, db: PgConnectOptions) {
     let service = Service::start(&db).await;
     let acme = service.merchant("acme").await;

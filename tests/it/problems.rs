@@ -45,6 +45,12 @@ async fn refused_requests_leave_no_row(_: PgPoolOptions, db: PgConnectOptions) {
             400,
             "idempotency-key-invalid",
         ),
+        (
+            "a key with the card's number in it",
+            pay().key("order-4242-4242-4242-4242"),
+            400,
+            "idempotency-key-invalid",
+        ),
         ("no JSON", pay().key("k").body("{"), 400, "malformed-json"),
         ("a list", pay().key("k").body("[]"), 400, "malformed-json"),
         ("nothing", pay().key("k").body(""), 400, "malformed-json"),
@@ -298,6 +304,7 @@ fn the_table_of_problems_is_pinned() {
 404 not-found fix-request
 405 method-not-allowed fix-request
 406 not-acceptable fix-request
+408 request-timeout same-key
 409 idempotency-key-in-use same-key
 409 idempotency-key-expired new-key
 409 payment-state-conflict no

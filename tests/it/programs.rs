@@ -11,8 +11,10 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::cluster::{Cluster, postgres_program};
-use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
-use crate::support::service::{Merchant, Service, client, count, payment, until_unsettled};
+use crate::support::process::{
+    Server, error_line, json as stdout, merchant, plain_url, program, run,
+};
+use crate::support::service::{Merchant, Service, count, payment, until_unsettled};
 
 async fn pool(db: &PgConnectOptions) -> PgPool {
     pool_options()
@@ -20,20 +22,6 @@ async fn pool(db: &PgConnectOptions) -> PgPool {
         .connect_with(db.clone())
         .await
         .expect("a pool")
-}
-
-fn merchant(db: &PgConnectOptions, server: &Server, id: &str) -> Merchant {
-    let created = run(program("payonce", db).args(["merchants", "create", id]));
-    assert!(created.status.success());
-    let api_key = stdout(&created)["apiKey"]
-        .as_str()
-        .expect("a key")
-        .to_owned();
-    Merchant {
-        url: server.url.clone(),
-        api_key,
-        client: client(),
-    }
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

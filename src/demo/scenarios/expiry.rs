@@ -139,7 +139,7 @@ async fn count_records(shop: &Client, keys: &[String]) -> anyhow::Result<usize> 
 
 /// Runs the program that cron runs, and gives the line that it prints.
 async fn clean_up(stage: &Stage) -> anyhow::Result<Value> {
-    let output = program::sibling("payonce-cleanup", stage.database_url())?
+    let output = program::sibling("payonce-cleanup", stage.database())?
         .args(["--max-duration", "60s"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

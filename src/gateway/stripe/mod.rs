@@ -16,6 +16,7 @@ mod decline;
 mod hold;
 mod intent;
 mod persist;
+mod probe;
 mod refund;
 mod tokenize;
 mod verdict;
@@ -30,6 +31,7 @@ use secrecy::SecretString;
 use self::api::Api;
 pub use self::api::StripeSetupError;
 use self::budget::Budget;
+pub use self::probe::StripeProbe;
 use super::{
     Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
 };

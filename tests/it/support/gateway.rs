@@ -67,20 +67,19 @@ pub struct TestGateway {
 impl TestGateway {
     /// Starts a gateway without faults and latency on a free port of 127.0.0.1.
     pub fn start() -> Self {
-        let listener =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let socket = server::bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let (listening, listens) = std::sync::mpsc::channel();
         let (commands, inbox) = unbounded_channel();
         let shared = Arc::new(Shared::new(commands.clone()));
         let thread = std::thread::Builder::new()
             .name("test-gateway".into())
             .spawn({
                 let shared = shared.clone();
-                move || server::run(listener, shared, inbox)
+                move || server::run(socket, shared, inbox, listening)
             })
             .expect("a thread for the gateway");
+        listens.recv().expect("the gateway's thread listens");
         Self {
             address,
             shared,

@@ -6,5 +6,6 @@ pub mod deployed;
 pub mod gateway;
 pub mod process;
 pub mod proxy;
+pub mod rows;
 pub mod scripted;
 pub mod service;

@@ -11,6 +11,8 @@ use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use super::service::{Merchant, client};
+
 /// Long enough for a loaded machine; nothing waits for it where all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,6 +66,17 @@ pub fn error_line(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
     text
+}
+
+/// A new merchant, by the command line, that talks to a server.
+pub fn merchant(database: &PgConnectOptions, server: &Server, id: &str) -> Merchant {
+    let created = run(program("payonce", database).args(["merchants", "create", id]));
+    assert!(created.status.success(), "{created:?}");
+    Merchant {
+        url: server.url.clone(),
+        api_key: json(&created)["apiKey"].as_str().expect("a key").to_owned(),
+        client: client(),
+    }
 }
 
 /// A server process. It is killed when dropped.
@@ -132,6 +145,17 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");
         kill(Pid::from_raw(id), signal).expect("the signal is sent");
+    }
+
+    /// Whether it stands still, as after SIGSTOP.
+    #[cfg(feature = "failpoints")]
+    pub fn is_stopped(&self) -> bool {
+        // "The state is the first word after the name, which stands in brackets" (proc(5)).
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
     }
 
     pub fn kill(&mut self) {

@@ -1,12 +1,14 @@
 //! A service under test: the production `Application` on a database of its own, and merchants that talk to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
+use payonce::http::Limits;
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
-use payonce::merchants::Merchants;
+use payonce::merchants::{Merchants, RateLimit};
 use payonce::payments::Payments;
 use payonce::startup::{Application, GatewaySettings, Settings};
 use reqwest::{Client, Response, StatusCode};
@@ -24,6 +26,8 @@ pub struct Setup {
     pub secrets: FingerprintSecrets,
     pub connections: u32,
     pub recovery_interval: Duration,
+    pub rate_limit: Option<RateLimit>,
+    pub limits: Limits,
 }
 
 impl Default for Setup {
@@ -34,6 +38,8 @@ impl Default for Setup {
             secrets: FingerprintSecrets::new("a secret of the tests"),
             connections: 20,
             recovery_interval: Duration::from_secs(1),
+            rate_limit: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -115,6 +121,8 @@ impl Service {
             },
             gateway_timeout,
             recovery_interval: setup.recovery_interval,
+            rate_limit: setup.rate_limit,
+            limits: setup.limits,
         };
         let application =
             Application::build_with(pool.clone(), gateway, settings).expect("the service starts");
@@ -149,6 +157,40 @@ impl Service {
 
     pub async fn count(&self, table: &str) -> i64 {
         count(&self.pool, table).await
+    }
+
+    /// How many of the service's sessions have done anything since then, by the database's clock. The one that asks counts
+    /// as none.
+    pub async fn sessions_used_since(&self, then: chrono::DateTime<chrono::Utc>) -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from pg_stat_activity \
+             where application_name = $1 and query_start > $2 and pid <> pg_backend_pid()",
+        )
+        .bind(&self.name)
+        .bind(then)
+        .fetch_one(&self.pool)
+        .await
+        .expect("a count")
+    }
+
+    /// Notes the most of the service's sessions that are seen at work at once, for as long as it is polled.
+    pub fn watch_sessions(&self, most: Arc<AtomicI64>) -> impl Future<Output = ()> + Send + use<> {
+        let (database, name) = (self.database.clone(), self.name.clone());
+        async move {
+            let mut connection = PgConnection::connect_with(&database)
+                .await
+                .expect("a connection");
+            loop {
+                let at_work: i64 = sqlx::query_scalar(
+                    "select count(*) from pg_stat_activity where application_name = $1 and state <> 'idle'",
+                )
+                .bind(&name)
+                .fetch_one(&mut connection)
+                .await
+                .expect("a count");
+                most.fetch_max(at_work, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Waits until so many claims are not settled.
@@ -234,7 +276,9 @@ impl Merchant {
             .client
             .get(format!("{}{path}", self.url))
             .bearer_auth(&self.api_key);
-        Answer::of(request.send().await.expect("an answer")).await
+        Answer::of(request.send().await.expect("an answer"))
+            .await
+            .expect("a whole answer")
     }
 }
 
@@ -270,7 +314,6 @@ impl Request {
     }
 
     /// The same request, to another node.
-    #[cfg(feature = "failpoints")]
     pub fn at(mut self, url: &str) -> Self {
         self.merchant.url = url.to_owned();
         self
@@ -301,7 +344,7 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        Ok(Answer::of(request.send().await?).await)
+        Answer::of(request.send().await?).await
     }
 }
 
@@ -314,14 +357,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response) -> Self {
+    /// An error where the server dies in the middle of it.
+    async fn of(response: Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.expect("a body").to_vec();
-        Self {
+        let bytes = response.bytes().await?.to_vec();
+        Ok(Self {
             status,
             headers,
             bytes,
-        }
+        })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

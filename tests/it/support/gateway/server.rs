@@ -54,22 +54,36 @@ struct Connections {
     idle: watch::Sender<usize>,
 }
 
-/// Runs the gateway on this thread until `Stop`. Connections end with it.
+/// A socket on a port that is kept through closing and opening: the next one is bound before the last one is closed
+/// (SO_REUSEPORT), so that nobody else on the machine is given the port in between.
+pub(super) fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // Earlier connections linger on the port.
+    socket
+        .set_reuseaddr(true)
+        .expect("SO_REUSEADDR is known everywhere");
+    socket
+        .set_reuseport(true)
+        .expect("SO_REUSEPORT is known everywhere");
+    socket.bind(address).expect("a free port on the loopback");
+    socket
+}
+
+/// Runs the gateway on this thread until `Stop`. Connections end with it. `listening` is answered once it listens.
 pub(super) fn run(
-    listener: std::net::TcpListener,
+    socket: TcpSocket,
     shared: Arc<Shared>,
     inbox: UnboundedReceiver<Command>,
+    listening: Sender<()>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime for the gateway");
     runtime.block_on(async {
-        listener
-            .set_nonblocking(true)
-            .expect("a listener can be made non-blocking");
-        let listener = TcpListener::from_std(listener)
-            .expect("a runtime with I/O takes a non-blocking listener");
+        let listener = socket.listen(BACKLOG).expect("a bound socket can listen");
+        // Fails when the test has given up waiting.
+        let _ = listening.send(());
         serve(listener, shared, inbox).await;
     });
 }
@@ -145,16 +159,9 @@ impl Door {
         let reserved = match self {
             Door::Closed { reserved, .. } => reserved,
             Door::Open(listener) => {
+                let reserved = bound(address);
                 drop(listener);
-                let socket = TcpSocket::new_v4().expect("a socket");
-                // Earlier connections linger on the port.
-                socket
-                    .set_reuseaddr(true)
-                    .expect("SO_REUSEADDR is known everywhere");
-                socket
-                    .bind(address)
-                    .expect("the port that was just closed is free");
-                socket
+                reserved
             }
         };
         Door::Closed { reserved, until }

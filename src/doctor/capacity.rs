@@ -1,0 +1,97 @@
+//! Connections: as many as a node may open must be there to be had.
+
+use sqlx::PgConnection;
+
+use super::{Finding, store};
+use crate::config::ServeArgs;
+
+/// Two lanes keep one each, recovery works on eight keys at once, and requests need some.
+const FEWEST_SOUND: u32 = 12;
+
+pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Vec<Finding> {
+    let wanted = args.database_max_connections;
+    let server = store::connections(connection).await;
+    let server = server.map(|connections| against_server(wanted, &connections));
+    vec![Finding::or_unseen("connections", server), pool(wanted)]
+}
+
+fn pool(wanted: u32) -> Finding {
+    const NAME: &str = "pool";
+    let found = format!("at most {wanted} connections a node");
+    if wanted < FEWEST_SOUND {
+        let advice = format!(
+            "group commit and recovery take up to ten of them: set PAYONCE_DATABASE_MAX_CONNECTIONS to {FEWEST_SOUND} or more"
+        );
+        return Finding::warning(NAME, found, advice);
+    }
+    Finding::ok(NAME, found)
+}
+
+fn against_server(wanted: u32, server: &store::Connections) -> Finding {
+    const NAME: &str = "connections";
+    // -1 is PostgreSQL's word for no limit of the role's or the database's own.
+    let limits = [
+        ("the server", Some(server.limit - server.reserved)),
+        (
+            "the role",
+            Some(server.role_limit).filter(|limit| *limit >= 0),
+        ),
+        (
+            "the database",
+            Some(server.database_limit).filter(|limit| *limit >= 0),
+        ),
+    ];
+    let tightest = limits
+        .into_iter()
+        .filter_map(|(whose, limit)| limit.map(|limit| (limit, whose)))
+        .min();
+    let (limit, whose) = tightest.unwrap_or((0, "the server"));
+    let found = format!(
+        "{whose} has {limit} in all, {} are in use by others, a node takes up to {wanted}",
+        server.used
+    );
+    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+    let advice = "raise max_connections (or the limit of the role or database), or lower PAYONCE_DATABASE_MAX_CONNECTIONS; each node takes as many";
+    if wanted > limit {
+        Finding::problem(NAME, found, advice)
+    } else if wanted > limit - server.used {
+        Finding::warning(NAME, found, advice)
+    } else {
+        Finding::ok(NAME, found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+    use crate::doctor::store::Connections;
+
+    #[test]
+    fn the_tightest_limit_counts() {
+        let server = Connections {
+            limit: 103,
+            reserved: 3,
+            role_limit: -1,
+            database_limit: -1,
+            used: 0,
+        };
+        let verdict = |wanted, change: fn(&mut Connections)| {
+            let mut server = Connections { ..server };
+            change(&mut server);
+            against_server(wanted, &server).verdict
+        };
+        assert_eq!(verdict(100, |_| ()), Verdict::Ok);
+        assert_eq!(verdict(101, |_| ()), Verdict::Problem);
+        assert_eq!(
+            verdict(20, |server| server.role_limit = 19),
+            Verdict::Problem
+        );
+        assert_eq!(
+            verdict(20, |server| server.database_limit = 19),
+            Verdict::Problem
+        );
+        assert_eq!(verdict(20, |server| server.used = 80), Verdict::Ok);
+        assert_eq!(verdict(20, |server| server.used = 81), Verdict::Warning);
+    }
+}

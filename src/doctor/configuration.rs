@@ -1,0 +1,193 @@
+//! Settings that are good each by itself, and that somebody should think about.
+
+use std::time::Duration;
+
+use super::Finding;
+use crate::config::{GatewayKind, ServeArgs};
+use crate::startup::STOP_PATIENCE;
+
+/// A healthy process may pause for so long, by its scheduler or its disk; a lease that ends sooner is taken from the living.
+const SHORTEST_SOUND_LEASE: Duration = Duration::from_secs(1);
+
+/// A client or a proxy seldom waits longer for an answer.
+const LONGEST_SOUND_WAIT: Duration = Duration::from_secs(60);
+
+/// Clients and queues retry for hours. A key that is forgotten before refuses them.
+const SHORTEST_SOUND_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Faster looks cost the database more than they gain a duplicate.
+const SHORTEST_SOUND_PAUSE: Duration = Duration::from_millis(5);
+
+/// What a dead process left behind waits for its lease, and then for this.
+const LONGEST_SOUND_RECOVERY: Duration = Duration::from_secs(60);
+
+pub(super) fn examine(args: &ServeArgs) -> Vec<Finding> {
+    vec![
+        fingerprint_secret(args),
+        key_ttl(args),
+        lock_timeout(args),
+        waiting(args),
+        gateway_timeout(args),
+        recovery_interval(args),
+        unsafe_database(args),
+    ]
+}
+
+fn fingerprint_secret(args: &ServeArgs) -> Finding {
+    const NAME: &str = "fingerprint-secret";
+    let secret = &args.idempotency.fingerprint_secret;
+    let advice = "make one by `openssl rand -hex 32`, and change over as docs/OPERATIONS.md says under \"Rotate the fingerprint secret\"";
+    if secret.is_public() {
+        let found = "PAYONCE_FINGERPRINT_SECRET holds a value that is public: it stands in this program's source";
+        return match args.gateway.gateway {
+            GatewayKind::Simulated => Finding::warning(NAME, found, advice),
+            GatewayKind::Stripe => Finding::problem(NAME, found, advice),
+        };
+    }
+    if secret.has_short_secret() {
+        let found =
+            "PAYONCE_FINGERPRINT_SECRET holds a secret of less than 16 bytes, which can be guessed";
+        return Finding::warning(NAME, found, advice);
+    }
+    Finding::ok(NAME, "set, and long enough")
+}
+
+fn key_ttl(args: &ServeArgs) -> Finding {
+    const NAME: &str = "key-ttl";
+    let ttl = args.idempotency.key_ttl;
+    let longest_request = args.gateway.gateway_timeout;
+    if ttl <= longest_request {
+        let found = format!(
+            "PAYONCE_KEY_TTL is {}, no longer than PAYONCE_GATEWAY_TIMEOUT, {}",
+            shown(ttl),
+            shown(longest_request)
+        );
+        return Finding::problem(
+            NAME,
+            found,
+            "keys expire before they are answered: set it to 24h",
+        );
+    }
+    if ttl < SHORTEST_SOUND_TTL {
+        let found = format!("keys are forgotten after {}", shown(ttl));
+        return Finding::warning(
+            NAME,
+            found,
+            "a retry that comes later is refused as expired: set PAYONCE_KEY_TTL to 24h",
+        );
+    }
+    Finding::ok(NAME, shown(ttl))
+}
+
+fn lock_timeout(args: &ServeArgs) -> Finding {
+    const NAME: &str = "lock-timeout";
+    let lease = args.idempotency.lock_timeout;
+    if lease < SHORTEST_SOUND_LEASE {
+        let found = format!("a claim lives for {} without its owner", shown(lease));
+        return Finding::warning(
+            NAME,
+            found,
+            "a short pause of a healthy process loses its claims, and the gateway is called again under the same name: set PAYONCE_LOCK_TIMEOUT to 5s",
+        );
+    }
+    if lease > LONGEST_SOUND_WAIT {
+        let found = format!("a claim lives for {} without its owner", shown(lease));
+        return Finding::warning(
+            NAME,
+            found,
+            "after a crash its clients wait for so long: set PAYONCE_LOCK_TIMEOUT to 5s",
+        );
+    }
+    let renewed = "; its owner renews it four times in that while it waits for the gateway";
+    Finding::ok(NAME, shown(lease) + renewed)
+}
+
+fn waiting(args: &ServeArgs) -> Finding {
+    const NAME: &str = "duplicates-wait";
+    let config = args.idempotency();
+    let patience = config.patience();
+    let found = format!(
+        "PAYONCE_RETRY_INTERVAL × PAYONCE_MAX_RETRIES is {}",
+        shown(patience)
+    );
+    if patience > LONGEST_SOUND_WAIT {
+        return Finding::warning(
+            NAME,
+            found,
+            "clients and proxies give up before: set 50ms and 100",
+        );
+    }
+    if patience < config.lock_timeout {
+        let advice = "less than PAYONCE_LOCK_TIMEOUT: a duplicate of a request whose process died is told 409 and not the outcome; set both to the same";
+        return Finding::warning(NAME, found, advice);
+    }
+    if config.retry_interval < SHORTEST_SOUND_PAUSE {
+        let found = format!("{found}, with a look each {}", shown(config.retry_interval));
+        return Finding::warning(
+            NAME,
+            found,
+            "each waiting key asks the database so often: set PAYONCE_RETRY_INTERVAL to 50ms",
+        );
+    }
+    Finding::ok(NAME, found)
+}
+
+fn gateway_timeout(args: &ServeArgs) -> Finding {
+    const NAME: &str = "gateway-timeout";
+    let timeout = args.gateway.gateway_timeout;
+    if timeout > STOP_PATIENCE {
+        let found = format!(
+            "{}, and a service that stops waits for {} only",
+            shown(timeout),
+            shown(STOP_PATIENCE)
+        );
+        return Finding::warning(
+            NAME,
+            found,
+            "a stop leaves the slowest calls to recovery: set PAYONCE_GATEWAY_TIMEOUT to 10s",
+        );
+    }
+    let latency = args.gateway.simulated_gateway_latency;
+    if args.gateway.gateway == GatewayKind::Simulated && latency >= timeout {
+        let found = format!(
+            "{}, and the simulated gateway takes {}",
+            shown(timeout),
+            shown(latency)
+        );
+        return Finding::warning(
+            NAME,
+            found,
+            "each payment is answered 202: lower PAYONCE_SIMULATED_GATEWAY_LATENCY",
+        );
+    }
+    Finding::ok(NAME, shown(timeout))
+}
+
+fn recovery_interval(args: &ServeArgs) -> Finding {
+    const NAME: &str = "recovery-interval";
+    let interval = args.recovery_interval;
+    if interval > LONGEST_SOUND_RECOVERY {
+        return Finding::warning(
+            NAME,
+            shown(interval),
+            "what a dead process left behind waits for so long: set PAYONCE_RECOVERY_INTERVAL to 1s",
+        );
+    }
+    Finding::ok(NAME, shown(interval))
+}
+
+fn unsafe_database(args: &ServeArgs) -> Finding {
+    const NAME: &str = "unsafe-database";
+    if args.database.allow_unsafe_database {
+        return Finding::warning(
+            NAME,
+            "a database that may lose what it confirmed is allowed",
+            "outside of tests, leave --allow-unsafe-database away",
+        );
+    }
+    Finding::ok(NAME, "not allowed")
+}
+
+fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

@@ -1,0 +1,60 @@
+//! What the role may do, against what the service's statements need.
+
+use sqlx::PgConnection;
+
+use super::{Finding, store};
+use crate::config::ServeArgs;
+
+const NAME: &str = "privileges";
+
+/// What `payonce serve` does with each table; merchants and API keys are made by the command line.
+pub const NEEDED: &[(&str, &[&str])] = &[
+    ("api_keys", &["select"]),
+    (
+        "idempotency_keys",
+        &["select", "insert", "update", "delete"],
+    ),
+    ("unsettled_keys", &["select", "insert", "delete"]),
+    ("payments", &["select", "insert", "update", "delete"]),
+    ("refunds", &["select", "insert", "update", "delete"]),
+    ("_sqlx_migrations", &["select"]),
+];
+
+pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Finding {
+    Finding::or_unseen(NAME, look(connection, args.no_migrate).await)
+}
+
+async fn look(connection: &mut PgConnection, no_migrate: bool) -> sqlx::Result<Finding> {
+    let role = store::role(connection).await?;
+    let Some(schema) = role.schema else {
+        return Ok(Finding::problem(
+            NAME,
+            format!("{} may use no schema of its search path", role.name),
+            format!("grant usage on schema public to {}", role.name),
+        ));
+    };
+    let mut grants: Vec<String> = Vec::new();
+    for (table, privileges) in NEEDED {
+        let missing = store::missing_privileges(connection, table, privileges).await?;
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            grants.push(format!("grant {missing} on {table} to {}", role.name));
+        }
+    }
+    // Even where there is nothing to apply, sqlx begins with a "create table if not exists".
+    if !no_migrate && !role.may_create {
+        grants.push(format!(
+            "start it with --no-migrate and migrate as the tables' owner (or grant create on schema {schema} to {})",
+            role.name
+        ));
+    }
+    if grants.is_empty() {
+        let found = format!("{} may do all that the service does", role.name);
+        return Ok(Finding::ok(NAME, found));
+    }
+    Ok(Finding::problem(
+        NAME,
+        format!("{} may not do all that the service does", role.name),
+        grants.join("; "),
+    ))
+}

@@ -1,0 +1,282 @@
+//! What the doctor asks of the database. It only reads.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+
+/// More keys than this are not counted one by one: "at least" is enough to act on.
+pub(super) const MOST_COUNTED: i64 = 100_000;
+
+/// A setting, and where its value comes from, in PostgreSQL's words.
+#[derive(Clone, Debug)]
+pub(super) struct ServerSetting {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) source: String,
+}
+
+impl ServerSetting {
+    /// `by …`
+    pub(super) fn by(&self) -> String {
+        match self.source.as_str() {
+            "default" => "by default".to_owned(),
+            "user" | "database user" => "by the role".to_owned(),
+            "client" | "session" => "by the connection".to_owned(),
+            source => format!("by the {source}"),
+        }
+    }
+}
+
+pub(super) async fn settings(
+    connection: &mut PgConnection,
+    names: &[&str],
+) -> sqlx::Result<Vec<ServerSetting>> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    sqlx::query_as!(
+        ServerSetting,
+        r#"
+        select
+            name as "name!",
+            setting as "value!",
+            source as "source!"
+        from pg_settings
+        where name = any($1)
+        "#,
+        &names,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Settings as a session shows them, with their units.
+pub(super) async fn current_values(
+    connection: &mut PgConnection,
+    names: &[&str],
+) -> sqlx::Result<Vec<(String, String)>> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select
+            name as "name!",
+            current_setting(name, true) as "value!"
+        from unnest($1::text[]) as asked (name)
+        "#,
+        &names,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.value)).collect())
+}
+
+pub(super) async fn tables_without_autovacuum(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"
+        select c.relname::text as "name!"
+        from pg_class c
+        cross join pg_options_to_table(c.reloptions) as o
+        where c.relnamespace = current_schema()::regnamespace
+            and c.relkind = 'r'
+            and o.option_name = 'autovacuum_enabled'
+            and not o.option_value::boolean
+        order by c.relname
+        "#,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Whether it takes writes.
+pub(super) struct Mode {
+    pub(super) in_recovery: bool,
+    pub(super) read_only: bool,
+}
+
+pub(super) async fn mode(connection: &mut PgConnection) -> sqlx::Result<Mode> {
+    sqlx::query_as!(
+        Mode,
+        r#"
+        select
+            pg_is_in_recovery() as "in_recovery!",
+            current_setting('default_transaction_read_only')::boolean as "read_only!"
+        "#,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+pub(super) async fn clock(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Limits of connections, and how many there are beside ours.
+pub(super) struct Connections {
+    pub(super) limit: i32,
+    pub(super) reserved: i32,
+    /// -1: none.
+    pub(super) role_limit: i32,
+    /// -1: none.
+    pub(super) database_limit: i32,
+    pub(super) used: i32,
+}
+
+pub(super) async fn connections(connection: &mut PgConnection) -> sqlx::Result<Connections> {
+    sqlx::query_as!(
+        Connections,
+        r#"
+        select
+            current_setting('max_connections')::integer as "limit!",
+            current_setting('superuser_reserved_connections')::integer
+                -- Since PostgreSQL 16.
+                + coalesce(current_setting('reserved_connections', true), '0')::integer as "reserved!",
+            (select rolconnlimit from pg_roles where rolname = current_user) as "role_limit!",
+            (select datconnlimit from pg_database where datname = current_database()) as "database_limit!",
+            -- Unlike pg_stat_activity, every role sees it whole.
+            (select greatest(sum(numbackends) - 1, 0)::integer from pg_stat_database) as "used!"
+        "#,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// A migration that the database has seen.
+#[derive(Clone, Debug)]
+pub(super) struct Applied {
+    pub(super) version: i64,
+    pub(super) success: bool,
+    pub(super) checksum: Vec<u8>,
+}
+
+/// `None`: no migration was ever applied.
+pub(super) async fn migrations(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Option<Vec<Applied>>> {
+    // Not checked at compile time: the table is sqlx's own, and absent where migrations were applied by psql.
+    let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        return Ok(None);
+    }
+    let sql = "select version, success, checksum from _sqlx_migrations order by version";
+    let rows: Vec<(i64, bool, Vec<u8>)> = sqlx::query_as(sql).fetch_all(connection).await?;
+    let applied = rows
+        .into_iter()
+        .map(|(version, success, checksum)| Applied {
+            version,
+            success,
+            checksum,
+        });
+    Ok(Some(applied.collect()))
+}
+
+/// Who we are to the database.
+pub(super) struct Role {
+    pub(super) name: String,
+    /// `None`: the role may use none of its search path.
+    pub(super) schema: Option<String>,
+    pub(super) may_create: bool,
+}
+
+pub(super) async fn role(connection: &mut PgConnection) -> sqlx::Result<Role> {
+    sqlx::query_as!(
+        Role,
+        r#"
+        select
+            quote_ident(current_user) as "name!",
+            current_schema()::text as "schema",
+            coalesce(has_schema_privilege(current_schema(), 'create'), false) as "may_create!"
+        "#,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Those of the privileges that the role lacks. None, where there is no such table.
+pub(super) async fn missing_privileges(
+    connection: &mut PgConnection,
+    table: &str,
+    privileges: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    let privileges: Vec<String> = privileges.iter().map(|name| (*name).to_owned()).collect();
+    sqlx::query_scalar!(
+        r#"
+        select privilege as "privilege!"
+        from unnest($2::text[]) with ordinality as needed (privilege, place)
+        where not has_table_privilege(to_regclass($1)::oid, privilege)
+        order by place
+        "#,
+        table,
+        &privileges,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Keys whose owner has been silent for long past its lease.
+pub(super) struct Stuck {
+    pub(super) count: i64,
+    pub(super) oldest: Duration,
+}
+
+pub(super) async fn stuck_keys(
+    connection: &mut PgConnection,
+    since: Duration,
+) -> sqlx::Result<Stuck> {
+    let row = sqlx::query!(
+        r#"
+        select
+            count(*) as "count!",
+            coalesce(extract(epoch from now() - min(u.claimed_at)), 0)::double precision as "oldest_seconds!"
+        from unsettled_keys u
+        join idempotency_keys k
+            on k.merchant_id = u.merchant_id
+            and k.operation = u.operation
+            and k.key = u.key
+        where k.lease_expires_at < now() - $1::interval
+        "#,
+        interval(since),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Stuck {
+        count: row.count,
+        oldest: Duration::try_from_secs_f64(row.oldest_seconds).unwrap_or_default(),
+    })
+}
+
+/// How many final keys are past their time for so long, [`MOST_COUNTED`] at the most.
+pub(super) async fn overdue_keys(
+    connection: &mut PgConnection,
+    since: Duration,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from (
+            select expires_at
+            from idempotency_keys
+            where expires_at < now() - $1::interval
+                and state <> 'PROCESSING'
+            limit $2
+        ) as overdue
+        "#,
+        interval(since),
+        MOST_COUNTED,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}

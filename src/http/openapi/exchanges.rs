@@ -1,0 +1,200 @@
+//! The examples of the document. A request and the reply that it gets have the same name, so that a test sends the one and
+//! expects the other.
+
+use serde_json::{Value, json};
+
+use super::samples;
+use crate::http::keys::RecordView;
+use crate::payments::Payment;
+use crate::problem::Code;
+
+/// A request to a call, and the reply that it gets.
+pub(super) struct Exchange {
+    pub(super) operation: &'static str,
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) request: Option<Value>,
+    pub(super) status: u16,
+    pub(super) reply: Value,
+}
+
+/// All of them.
+pub(super) fn exchanges() -> Vec<Exchange> {
+    [creations(), adjustments(), refunds(), reads()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn made(
+    operation: &'static str,
+    name: &'static str,
+    summary: &'static str,
+    request: Value,
+    (status, reply): (u16, Value),
+) -> Exchange {
+    Exchange {
+        operation,
+        name,
+        summary,
+        request: Some(request),
+        status,
+        reply,
+    }
+}
+
+fn refused(operation: &'static str, code: Code, summary: &'static str, request: Value) -> Exchange {
+    let reply = (code.status(), samples::problem(code));
+    made(operation, code.slug(), summary, request, reply)
+}
+
+fn creations() -> Vec<Exchange> {
+    let operation = "create_payment";
+    let (good, poor) = ("4242424242424242", "4000000000009995");
+    let mut manual = samples::card_request(good);
+    manual["captureMethod"] = json!("MANUAL");
+    let invalid = serde_json::from_str(samples::INVALID_PAYMENT).unwrap_or_default();
+    let created = |payment: &Payment| (201, samples::json_of(payment));
+    vec![
+        made(
+            operation,
+            "card",
+            "A card is charged",
+            samples::card_request(good),
+            created(&samples::charged()),
+        ),
+        made(
+            operation,
+            "token",
+            "A card that the gateway holds is charged",
+            samples::token_request(),
+            created(&samples::charged_by_token()),
+        ),
+        made(
+            operation,
+            "manual",
+            "The money is held for a capture",
+            manual,
+            created(&samples::held()),
+        ),
+        refused(
+            operation,
+            Code::PaymentDeclined,
+            "The card has no funds",
+            samples::card_request(poor),
+        ),
+        refused(
+            operation,
+            Code::ValidationFailed,
+            "Two fields are wrong",
+            invalid,
+        ),
+    ]
+}
+
+fn adjustments() -> Vec<Exchange> {
+    let changed = |payment: &Payment| (200, samples::json_of(payment));
+    vec![
+        made(
+            "capture_payment",
+            "all",
+            "All that is held",
+            json!({}),
+            changed(&samples::captured(9999)),
+        ),
+        made(
+            "capture_payment",
+            "part",
+            "A part of it; the rest is let go",
+            json!({"amount": "60.00"}),
+            changed(&samples::captured(6000)),
+        ),
+        refused(
+            "capture_payment",
+            Code::AmountTooLarge,
+            "More than is held",
+            json!({"amount": "1000.00"}),
+        ),
+        made(
+            "cancel_payment",
+            "cancel",
+            "What is held is let go",
+            json!({}),
+            changed(&samples::canceled()),
+        ),
+    ]
+}
+
+fn refunds() -> Vec<Exchange> {
+    let operation = "refund_payment";
+    let reason = "The lamp came broken";
+    let refunded =
+        |minor, reason: Option<&str>| (201, samples::json_of(&samples::refund(minor, reason)));
+    vec![
+        made(
+            operation,
+            "all",
+            "All that was taken",
+            json!({}),
+            refunded(9999, None),
+        ),
+        made(
+            operation,
+            "part",
+            "A part of it, and why",
+            json!({"amount": "40.00", "reason": reason}),
+            refunded(4000, Some(reason)),
+        ),
+        refused(
+            operation,
+            Code::AmountTooLarge,
+            "More than was taken",
+            json!({"amount": "1000.00"}),
+        ),
+    ]
+}
+
+fn reads() -> Vec<Exchange> {
+    let read = |operation, name, summary, reply| Exchange {
+        operation,
+        name,
+        summary,
+        request: None,
+        status: 200,
+        reply,
+    };
+    let payment = samples::json_of(&samples::charged());
+    let refund = samples::json_of(&samples::refund(4000, Some("The lamp came broken")));
+    let record = samples::json_of(&RecordView::from(&samples::key_record()));
+    let page = |of: &Value| json!({"data": [of], "nextCursor": null});
+    let ready = json!({"status": "ok", "database": "ok", "gateway": "ok"});
+    vec![
+        read(
+            "list_payments",
+            "page",
+            "One payment, and no more pages",
+            page(&payment),
+        ),
+        read(
+            "get_payment",
+            "payment",
+            "The payment as it is now",
+            payment,
+        ),
+        read(
+            "list_refunds",
+            "page",
+            "The payment's one refund",
+            page(&refund),
+        ),
+        read("get_refund", "refund", "The refund as it is now", refund),
+        read(
+            "get_idempotency_key",
+            "completed",
+            "The key made a payment",
+            record,
+        ),
+        read("healthz", "ok", "It is alive", json!({"status": "ok"})),
+        read("readyz", "ok", "It can work", ready),
+    ]
+}

@@ -1,0 +1,229 @@
+//! Which refusals a call may meet, and how the document says so: by status, each with an example from the one table.
+
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::{
+    ContentBuilder, Object, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Responses, Type,
+};
+
+use super::{headers, samples};
+use crate::problem::{CONTENT_TYPE, Code, Retry};
+
+/// Every call that asks for an API key.
+const AUTHENTICATED: &[Code] = &[
+    Code::Unauthorized,
+    Code::NotAcceptable,
+    Code::RateLimited,
+    Code::DatabaseUnavailable,
+    Code::Internal,
+];
+
+/// Every POST.
+const KEYED: &[Code] = &[
+    Code::IdempotencyKeyMissing,
+    Code::IdempotencyKeyInvalid,
+    Code::MalformedJson,
+    Code::PaymentDeclined,
+    Code::IdempotencyKeyInUse,
+    Code::PayloadTooLarge,
+    Code::UnsupportedMediaType,
+    Code::IdempotencyKeyReused,
+    Code::ValidationFailed,
+    Code::GatewayUnavailable,
+    Code::OutcomeUnknown,
+    Code::Overloaded,
+];
+
+/// All that a call may answer besides its success.
+pub(super) fn of(operation: &str) -> Vec<Code> {
+    let own: &[Code] = match operation {
+        "create_payment" => &[Code::IdempotencyKeyExpired],
+        "capture_payment" => &[
+            Code::NotFound,
+            Code::PaymentStateConflict,
+            Code::AmountTooLarge,
+        ],
+        "cancel_payment" => &[Code::NotFound, Code::PaymentStateConflict],
+        "refund_payment" => &[
+            Code::NotFound,
+            Code::IdempotencyKeyExpired,
+            Code::PaymentStateConflict,
+            Code::AmountTooLarge,
+        ],
+        "list_payments" => &[Code::ValidationFailed],
+        "get_payment" | "list_refunds" | "get_refund" | "get_idempotency_key" => &[Code::NotFound],
+        "explain_problem" | "docs_asset" => return vec![Code::NotFound],
+        _ => return Vec::new(),
+    };
+    let keyed = if operation.ends_with("_payment") && operation != "get_payment" {
+        KEYED
+    } else {
+        &[]
+    };
+    Code::ALL
+        .iter()
+        .copied()
+        .filter(|code| {
+            [AUTHENTICATED, keyed, own]
+                .iter()
+                .any(|codes| codes.contains(code))
+        })
+        .collect()
+}
+
+/// Adds them to what the call says of itself.
+pub(super) fn document(responses: &mut Responses, codes: &[Code], is_post: bool) {
+    let mut statuses: Vec<u16> = codes.iter().map(|code| code.status()).collect();
+    statuses.dedup();
+    for status in statuses {
+        let codes: Vec<Code> = codes
+            .iter()
+            .copied()
+            .filter(|code| code.status() == status)
+            .collect();
+        responses
+            .responses
+            .insert(status.to_string(), response(&codes, is_post).into());
+    }
+}
+
+/// The reply for a status that these share.
+pub(super) fn response(codes: &[Code], is_post: bool) -> Response {
+    let lines: Vec<String> = codes
+        .iter()
+        .map(|code| format!("`{}`: {}.", code.slug(), code.title()))
+        .collect();
+    let examples = codes.iter().map(|code| (code.slug(), example_of(*code)));
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(examples)
+        .build();
+    let mut response = ResponseBuilder::new()
+        .description(lines.join("\n\n"))
+        .content(CONTENT_TYPE, content)
+        .build();
+    headers::of_problems(&mut response, codes, is_post);
+    response
+}
+
+fn example_of(code: Code) -> RefOr<Example> {
+    RefOr::Ref(Ref::new(format!("#/components/examples/{}", code.slug())))
+}
+
+/// One example a row of the table, by its slug.
+pub(super) fn examples() -> impl Iterator<Item = (String, RefOr<Example>)> {
+    Code::ALL.iter().map(|code| {
+        let example = ExampleBuilder::new()
+            .summary(code.title())
+            .description(format!(
+                "{} {} {}",
+                code.what_happened(),
+                code.what_was_charged(),
+                code.what_to_do()
+            ))
+            .value(Some(samples::problem(*code)))
+            .build();
+        (code.slug().to_owned(), example.into())
+    })
+}
+
+/// RFC 9457 problem details, with what a program should do next.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(
+    dead_code,
+    reason = "the macro reads it: `Problem::body` writes its members by hand"
+)]
+pub(super) struct Problem {
+    /// A page that explains it.
+    #[schema(format = "uri-reference", examples("/problems/payment-declined"))]
+    r#type: String,
+    /// One line for people, the same for each problem of its code.
+    #[schema(examples("The gateway declined"))]
+    title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, examples(402))]
+    status: u16,
+    /// This occurrence, for people.
+    #[schema(examples("Insufficient funds"))]
+    detail: String,
+    #[schema(schema_with = code)]
+    code: String,
+    #[schema(schema_with = retry)]
+    retry: String,
+    /// With `validation-failed`: every field that is wrong.
+    #[schema(nullable = false)]
+    errors: Option<Vec<FieldError>>,
+    /// With `payment-declined`: the gateway's reason, for programs.
+    #[schema(nullable = false, examples("insufficient_funds"))]
+    decline_code: Option<String>,
+    /// With `payment-declined`, `payment-state-conflict` and `amount-too-large`: which payment.
+    #[schema(nullable = false, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
+    payment_id: Option<String>,
+    /// With `payment-state-conflict`: where the payment stands.
+    #[schema(nullable = false, examples("FAILED"))]
+    state: Option<String>,
+    /// With `amount-too-large`: what is left, in the currency's major unit.
+    #[schema(nullable = false, examples("99.99"))]
+    remaining: Option<String>,
+    /// With `idempotency-key-reused`: the first 16 hexadecimal digits of the first request's fingerprint.
+    #[schema(
+        nullable = false,
+        pattern = "^[0-9a-f]{16}$",
+        examples("9f2c1b6d0e8a4753")
+    )]
+    expected_hash: Option<String>,
+    /// With `idempotency-key-reused`: the same of this request's.
+    #[schema(
+        nullable = false,
+        pattern = "^[0-9a-f]{16}$",
+        examples("41d07a9be3526fc8")
+    )]
+    actual_hash: Option<String>,
+    /// With `idempotency-key-reused`: the paths of the fields that differ, never their values.
+    #[schema(nullable = false, examples("amount"))]
+    changed: Option<Vec<String>>,
+    /// With `idempotency-key-expired`: what the key made.
+    #[schema(nullable = false, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
+    resource_id: Option<String>,
+    /// With `idempotency-key-expired`: when, RFC 3339 in UTC.
+    #[schema(nullable = false, format = DateTime, examples("2026-03-01T12:00:00.123456Z"))]
+    created_at: Option<String>,
+}
+
+/// A field that is wrong.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(super) struct FieldError {
+    /// Its path.
+    #[schema(examples("paymentMethod.details.cardNumber"))]
+    field: String,
+    /// What is wrong with it. Never repeats its value.
+    #[schema(examples("is not a valid card number"))]
+    message: String,
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>, description: &str) -> Object {
+    let names: Vec<Value> = names.map(|name| json!(name)).collect();
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .examples(names.first().cloned())
+        .enum_values(Some(names))
+        .build()
+}
+
+fn code() -> Object {
+    let slugs = Code::ALL.iter().map(|code| code.slug());
+    names(slugs, "Which problem, for programs: the end of `type`.")
+}
+
+fn retry() -> Object {
+    names(
+        Retry::ALL.iter().map(|retry| retry.as_str()),
+        "What a program should do. `same-key`: send the same request with the same key, after `Retry-After`. `fix-request`: \
+         nothing was stored; correct it, the key is still good. `new-key`: a further attempt is a new payment and needs a \
+         new key. `no`: nothing helps.",
+    )
+}

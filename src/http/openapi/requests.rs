@@ -1,0 +1,240 @@
+//! What a client sends. Bodies are read by hand (`crate::input`), so that all errors come at once: these are their shapes,
+//! for the document alone. A test sends what the document allows, and one more.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
+use utoipa::{IntoParams, ToSchema};
+
+/// A payment to make.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewPayment {
+    #[schema(schema_with = amount)]
+    amount: String,
+    /// ISO 4217, in upper case. It says how many decimals the amount may have: USD 2, JPY 0, KWD 3.
+    #[schema(pattern = "^[A-Z]{3}$", examples("USD"))]
+    currency: String,
+    payment_method: NewPaymentMethod,
+    customer: Option<NewCustomer>,
+    #[schema(schema_with = capture_method)]
+    capture_method: Option<String>,
+    /// What for, for people.
+    #[schema(max_length = 1000, examples("Order 1001"))]
+    description: Option<String>,
+    #[schema(schema_with = metadata)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What pays: `details`, or `token` in their place.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewPaymentMethod {
+    /// Always `CARD`.
+    #[schema(pattern = "^CARD$", examples("CARD"))]
+    r#type: String,
+    details: Option<NewCard>,
+    /// A card that the gateway holds.
+    #[schema(min_length = 1, max_length = 255, examples("pm_card_visa"))]
+    token: Option<String>,
+}
+
+/// A card. Its number becomes the gateway's token before anything is stored, and `cvv` is kept nowhere, in any form.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewCard {
+    /// 12 to 19 digits that pass the Luhn check; spaces and hyphens between them are left out.
+    #[schema(examples("4242424242424242"))]
+    card_number: String,
+    /// 3 or 4 digits.
+    #[schema(pattern = "^[0-9]{3,4}$", examples("123"))]
+    cvv: String,
+    #[schema(schema_with = expiry_month)]
+    expiry_month: String,
+    #[schema(schema_with = expiry_year)]
+    expiry_year: String,
+    /// The name on the card.
+    #[schema(max_length = 200, examples("Test User"))]
+    card_holder_name: Option<String>,
+}
+
+/// Who pays, as far as the client says.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewCustomer {
+    /// The client's own id of the customer.
+    #[schema(min_length = 1, max_length = 255, examples("customer-7"))]
+    id: Option<String>,
+    /// The customer's email address.
+    #[schema(min_length = 1, max_length = 254, examples("test.user@example.com"))]
+    email: Option<String>,
+    /// The customer's name.
+    #[schema(max_length = 200, examples("Test User"))]
+    name: Option<String>,
+}
+
+/// Take what is held.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct CapturePayment {
+    #[schema(schema_with = optional_amount)]
+    amount: Option<String>,
+}
+
+/// Let go of all that is held.
+#[derive(ToSchema)]
+pub(crate) struct CancelPayment {}
+
+/// Give money back.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct RefundPayment {
+    #[schema(schema_with = optional_amount)]
+    amount: Option<String>,
+    /// Why, for people.
+    #[schema(max_length = 500, examples("The lamp came broken"))]
+    reason: Option<String>,
+}
+
+/// What every POST may carry.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct KeyedHeaders {
+    /// Names this one thing that you want done once: 1 to 255 visible ASCII characters, bare or as an RFC 8941 string. The
+    /// same request with the same key gets the same answer, byte for byte, and is charged once. Its scope is merchant,
+    /// operation and key.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        example = "order-1001"
+    )]
+    key: String,
+    /// RFC 7240: how many seconds a duplicate waits at most for the first request with its key. `wait=0` answers at once.
+    /// It can only shorten what the service waits by itself.
+    #[param(
+        rename = "Prefer",
+        pattern = "^wait=[0-9]+$",
+        nullable = false,
+        example = "wait=5"
+    )]
+    prefer: Option<String>,
+}
+
+/// What every request may carry.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct AnyHeaders {
+    /// Your own name of this request, for the logs: 1 to 128 letters, digits and `-_.:`. The reply carries it, or one that
+    /// the service made up.
+    #[param(rename = "X-Request-Id", nullable = false, example = "checkout-7f3a")]
+    request_id: Option<String>,
+}
+
+/// A field that is not known is an error.
+pub(super) fn is_strict(schema: &str) -> bool {
+    const BODIES: [&str; 7] = [
+        "NewPayment",
+        "NewPaymentMethod",
+        "NewCard",
+        "NewCustomer",
+        "CapturePayment",
+        "CancelPayment",
+        "RefundPayment",
+    ];
+    BODIES.contains(&schema)
+}
+
+/// The syntax of a JSON number (RFC 8259, 6) that is not negative.
+const DECIMAL: &str = "^(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?$";
+
+fn decimal() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
+        .pattern(Some(DECIMAL))
+        .exclusive_minimum(Some(0))
+}
+
+fn amount() -> Object {
+    decimal()
+        .description(Some(
+            "In the currency's major unit: a JSON number or a decimal string, read exactly as written and never through a \
+             float. Positive, with no more decimals than the currency has.",
+        ))
+        .examples([json!(99.99), json!("99.99")])
+        .build()
+}
+
+fn optional_amount() -> Object {
+    decimal()
+        .description(Some(
+            "How much, in the payment's currency and its major unit, as a JSON number or a decimal string; all that is left \
+             where absent.",
+        ))
+        .examples([json!("40.00"), json!(40)])
+        .build()
+}
+
+fn capture_method() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["AUTOMATIC", "MANUAL"]))
+        .default(Some(json!("AUTOMATIC")))
+        .description(Some(
+            "`AUTOMATIC` takes the money at once; `MANUAL` holds it until a capture or a cancel.",
+        ))
+        .examples(["MANUAL"])
+        .build()
+}
+
+fn metadata() -> Object {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(500));
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(40));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .max_properties(Some(50))
+        .property_names(Some(name))
+        .additional_properties(Some(text))
+        .description(Some(
+            "The client's own notes: up to 50 texts of up to 500 characters, by names of up to 40.",
+        ))
+        .examples([json!({"order": "1001"})])
+        .build()
+}
+
+fn whole_number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Integer]))
+}
+
+fn expiry_month() -> Object {
+    whole_number()
+        .pattern(Some("^0?[1-9]$|^1[0-2]$"))
+        .minimum(Some(1))
+        .maximum(Some(12))
+        .description(Some(
+            "The last month in which the card is valid, 1 to 12, as a number or a string.",
+        ))
+        .examples([json!("12"), json!(12)])
+        .build()
+}
+
+fn expiry_year() -> Object {
+    whole_number()
+        .pattern(Some("^20[0-9]{2}$"))
+        .minimum(Some(2000))
+        .maximum(Some(2099))
+        .description(Some("Its year, four digits, as a number or a string."))
+        .examples([json!("2031"), json!(2031)])
+        .build()
+}

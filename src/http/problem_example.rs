@@ -1,0 +1,73 @@
+//! What each problem looks like: made by the code that makes the real ones, for the document and the pages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::gateway::Decline;
+use crate::idempotency::Mismatch;
+use crate::payments::{NewPayment, PaymentError, PaymentState, answers};
+use crate::problem::{Code, Problem};
+
+use super::openapi::samples;
+
+/// The body of such a problem.
+pub(super) fn body(code: Code) -> Bytes {
+    match code {
+        Code::PaymentDeclined => {
+            answers::declined(samples::PAYMENT_ID, &declined())
+                .into_response()
+                .body
+        }
+        Code::PaymentStateConflict => {
+            let payment = samples::payment_in(PaymentState::Failed);
+            answers::state_conflict(&payment, "captured")
+                .into_response()
+                .body
+        }
+        Code::AmountTooLarge => {
+            let payment = samples::payment_in(PaymentState::Success);
+            let asked = payment.in_currency(100_000);
+            answers::amount_too_large(&payment, asked, payment.amount)
+                .into_response()
+                .body
+        }
+        code => problem(code).body().into(),
+    }
+}
+
+fn problem(code: Code) -> Problem {
+    match code {
+        Code::IdempotencyKeyInUse => PaymentError::InUse {
+            retry_after: Duration::from_secs(1),
+        }
+        .into(),
+        Code::IdempotencyKeyExpired => PaymentError::Expired {
+            resource_id: samples::PAYMENT_ID.to_owned(),
+            created_at: samples::time(0),
+        }
+        .into(),
+        Code::IdempotencyKeyReused => PaymentError::Reused(Mismatch {
+            expected_hash: "9f2c1b6d0e8a47530c5d".to_owned(),
+            actual_hash: "41d07a9be3526fc81b2e".to_owned(),
+            changed: vec!["amount".to_owned()],
+        })
+        .into(),
+        Code::ValidationFailed => NewPayment::parse(samples::INVALID_PAYMENT.as_bytes())
+            .err()
+            .map_or_else(|| plain(code), Into::into),
+        Code::GatewayUnavailable => PaymentError::GatewayUnavailable.into(),
+        code => plain(code),
+    }
+}
+
+fn plain(code: Code) -> Problem {
+    Problem::new(code, code.title())
+}
+
+pub(super) fn declined() -> Decline {
+    Decline {
+        code: "insufficient_funds".to_owned(),
+        message: "Insufficient funds".to_owned(),
+    }
+}

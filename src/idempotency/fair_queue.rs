@@ -1,0 +1,267 @@
+//! A queue in which everybody has a line of their own, and the lines take turns: one who brings a thousand items does not
+//! hold up another who brings one.
+//!
+//! The queue is bounded, and so is each line: it may be as long as what is left of the queue. One alone gets half of it, and
+//! of N who fill it each gets its (N + 1)th part; there is always room for one who comes new.
+
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap, RandomState};
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Both ends of the queue. Each operation is a few steps under a lock that nobody holds while waiting.
+pub(super) struct FairQueue<T> {
+    capacity: usize,
+    hasher: RandomState,
+    lines: Mutex<Lines<T>>,
+    arrived: Notify,
+}
+
+struct Lines<T> {
+    /// Those that are not empty.
+    waiting: HashMap<Line, VecDeque<T>>,
+    /// Each of those once; the first has the next turn.
+    turns: VecDeque<Line>,
+    /// Items in all lines.
+    length: usize,
+    is_closed: bool,
+}
+
+/// The line is as long as it may be, or the queue is closed.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// Whose an item is: a hash, so that no name is kept. Two with one hash share a line, and nobody can choose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Line(u64);
+
+impl<T> FairQueue<T> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            hasher: RandomState::new(),
+            lines: Mutex::new(Lines {
+                waiting: HashMap::new(),
+                turns: VecDeque::new(),
+                length: 0,
+                is_closed: false,
+            }),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Whose items are to wait in one line.
+    pub(super) fn line(&self, whose: &str) -> Line {
+        Line(self.hasher.hash_one(whose))
+    }
+
+    /// Puts an item at the end of a line.
+    pub(super) fn push(&self, line: Line, item: T) -> Result<(), Full> {
+        let pushed = self.lock().push(line, item, self.capacity);
+        if pushed.is_ok() {
+            self.arrived.notify_one();
+        }
+        pushed
+    }
+
+    /// Waits for items and takes `most` of them, one of each line in turn. Empty: the queue is closed.
+    pub(super) async fn take(&self, most: usize) -> Vec<T> {
+        loop {
+            // Before the look, so that what comes after it is noticed.
+            let arrived = self.arrived.notified();
+            {
+                let mut lines = self.lock();
+                if lines.is_closed {
+                    return Vec::new();
+                }
+                let taken = lines.take(most);
+                if !taken.is_empty() {
+                    if lines.length > 0 {
+                        // One notice may stand for many items: another lane has work, too.
+                        self.arrived.notify_one();
+                    }
+                    return taken;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Ends it: what waits is dropped, what comes is refused, and whoever takes gets nothing.
+    pub(super) fn close(&self) {
+        let dropped = {
+            let mut lines = self.lock();
+            lines.is_closed = true;
+            lines.length = 0;
+            lines.turns.clear();
+            std::mem::take(&mut lines.waiting)
+        };
+        drop(dropped);
+        self.arrived.notify_waiters();
+    }
+
+    /// A panic elsewhere leaves the lines as they were.
+    fn lock(&self) -> MutexGuard<'_, Lines<T>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Lines<T> {
+    fn push(&mut self, line: Line, item: T, capacity: usize) -> Result<(), Full> {
+        let free = capacity - self.length;
+        if self.is_closed || free == 0 {
+            return Err(Full);
+        }
+        match self.waiting.entry(line) {
+            Entry::Occupied(line) if line.get().len() >= free => return Err(Full),
+            Entry::Occupied(mut line) => line.get_mut().push_back(item),
+            Entry::Vacant(line) => {
+                self.turns.push_back(*line.key());
+                line.insert(VecDeque::from([item]));
+            }
+        }
+        self.length += 1;
+        Ok(())
+    }
+
+    fn take(&mut self, most: usize) -> Vec<T> {
+        let mut taken = Vec::with_capacity(most.min(self.length));
+        while taken.len() < most
+            && let Some(line) = self.turns.pop_front()
+        {
+            let Entry::Occupied(mut waiting) = self.waiting.entry(line) else {
+                continue;
+            };
+            taken.extend(waiting.get_mut().pop_front());
+            if waiting.get().is_empty() {
+                waiting.remove();
+            } else {
+                self.turns.push_back(line);
+            }
+        }
+        self.length -= taken.len();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// How many went before the first that did not.
+    fn push<T>(queue: &FairQueue<T>, whose: &str, items: impl IntoIterator<Item = T>) -> usize {
+        let pushed = items
+            .into_iter()
+            .map(|item| queue.push(queue.line(whose), item));
+        pushed.take_while(Result::is_ok).count()
+    }
+
+    fn take(queue: &FairQueue<(&'static str, u32)>, most: usize) -> Vec<(&'static str, u32)> {
+        queue.take(most).now_or_never().unwrap_or_default()
+    }
+
+    #[test]
+    fn lines_take_turns_and_each_keeps_its_order() {
+        let queue = FairQueue::new(100);
+        push(&queue, "storm", (1..=5).map(|n| ("storm", n)));
+        push(&queue, "a", [("a", 1), ("a", 2)]);
+        push(&queue, "b", [("b", 1)]);
+        let first = [("storm", 1), ("a", 1), ("b", 1), ("storm", 2)];
+        assert_eq!(take(&queue, 4), first);
+        push(&queue, "b", [("b", 2)]);
+        let rest = [("a", 2), ("storm", 3), ("b", 2), ("storm", 4), ("storm", 5)];
+        assert_eq!(take(&queue, 9), rest);
+        assert_eq!(take(&queue, 9), []);
+    }
+
+    #[test]
+    fn whoever_comes_new_is_in_the_next_group_however_long_the_storm() {
+        let queue = FairQueue::new(4096);
+        push(&queue, "storm", (0..4096).map(|n| ("storm", n)));
+        for turn in 0..8 {
+            push(&queue, "new", [("new", turn)]);
+            let group = take(&queue, 128);
+            let at = group.iter().position(|item| *item == ("new", turn));
+            assert!(at.is_some_and(|at| at < 2), "{at:?}");
+            assert_eq!(group.len(), 128, "and the group is as full as ever");
+        }
+    }
+
+    #[test]
+    fn one_alone_fills_half_and_each_of_many_its_part_and_there_is_room_for_one_more() {
+        let queue = FairQueue::new(4096);
+        let names = ["a", "b", "c"];
+        assert_eq!(push(&queue, "a", 0..5000), 2048);
+        assert_eq!(push(&queue, "b", 0..5000), 1024);
+        assert_eq!(push(&queue, "c", 0..5000), 512);
+        assert_eq!(push(&queue, "a", [0]), 0);
+        assert_eq!(push(&queue, "new", [0]), 1);
+        // Worked off and filled again and again, all three come to the same.
+        for _ in 0..200 {
+            drop(queue.take(256).now_or_never());
+            for _ in 0..256 {
+                for name in names {
+                    push(&queue, name, [0]);
+                }
+            }
+        }
+        let lines = queue.lock();
+        let lengths: Vec<usize> = lines.waiting.values().map(VecDeque::len).collect();
+        assert!(
+            lengths.iter().all(|length| (1000..1050).contains(length)),
+            "{lengths:?}"
+        );
+    }
+
+    #[test]
+    fn the_queue_is_bounded_whoever_comes() {
+        let queue = FairQueue::new(64);
+        let pushed = (0..1000).filter(|n| push(&queue, &n.to_string(), [()]) == 1);
+        assert_eq!(pushed.count(), 64);
+        assert_eq!(
+            queue.take(1000).now_or_never().map(|all| all.len()),
+            Some(64)
+        );
+        let lines = queue.lock();
+        assert!(lines.waiting.is_empty() && lines.turns.is_empty() && lines.length == 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_by_an_item_and_by_the_end() {
+        let patience = Duration::from_secs(20);
+        let queue = Arc::new(FairQueue::new(8));
+        let waiting = [(); 2].map(|()| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { queue.take(1).await })
+        });
+        tokio::task::yield_now().await;
+        for item in 1..=2 {
+            assert_eq!(push(&queue, "a", [item]), 1);
+        }
+        let mut woken = Vec::new();
+        for task in waiting {
+            let taken = timeout(patience, task).await.expect("woken");
+            woken.extend(taken.expect("taken"));
+        }
+        woken.sort_unstable();
+        assert_eq!(woken, [1, 2]);
+
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.take(1).await }
+        });
+        tokio::task::yield_now().await;
+        queue.close();
+        let taken = timeout(patience, waiting).await.expect("woken");
+        assert!(taken.expect("ended").is_empty());
+        assert_eq!(push(&queue, "a", [3]), 0);
+    }
+}

@@ -1,0 +1,238 @@
+//! A dead node's backlog, and takeovers by the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
+use crate::support::process::{Server, merchant};
+use crate::support::rows::multiply;
+use crate::support::service::{Merchant, count, until_unsettled};
+
+const BACKLOG: u32 = 10_000;
+
+/// So many clients pay one after the other, without a pause.
+const PAYERS: usize = 8;
+
+/// Long enough for a rate that a moment of a busy machine does not decide.
+const MEASURED: Duration = Duration::from_secs(2);
+
+/// Clients that pay until they are dropped.
+struct Payers {
+    paid: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Payers {
+    fn start(acme: &Merchant) -> Self {
+        let (paid, over) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let tasks = (0..PAYERS)
+            .map(|payer| {
+                let (acme, paid, over) = (acme.clone(), Arc::clone(&paid), Arc::clone(&over));
+                tokio::spawn(async move {
+                    for n in 0.. {
+                        if over.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let answer = acme
+                            .pay("10")
+                            .key(&format!("fresh-{payer}-{n}"))
+                            .send()
+                            .await;
+                        assert_eq!(answer.status, 201, "{answer:?}");
+                        paid.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Self { paid, over, tasks }
+    }
+
+    /// Payments a second while `meanwhile` goes on.
+    async fn rate_during(&self, meanwhile: impl Future<Output = ()>) -> f64 {
+        let (began, before) = (Instant::now(), self.paid.load(Ordering::Relaxed));
+        meanwhile.await;
+        let paid = self.paid.load(Ordering::Relaxed) - before;
+        f64::from(u32::try_from(paid).expect("a few")) / began.elapsed().as_secs_f64()
+    }
+
+    async fn stop(self) {
+        self.over.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("every payment was made");
+        }
+    }
+}
+
+/// A server dies in the middle of a payment, and that is multiplied.
+async fn leave_backlog(db: &PgConnectOptions, pool: &PgPool) -> Merchant {
+    let mut dying = Server::start(
+        db,
+        &[
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "30s"),
+            ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
+        ],
+    );
+    let acme = merchant(db, &dying, "acme");
+    let lost = {
+        let request = acme.pay("10").key("left-0");
+        tokio::spawn(async move { request.try_send().await.is_err() })
+    };
+    until_unsettled(pool, 1).await;
+    dying.kill();
+    assert!(lost.await.expect("no panic"), "its client got no answer");
+    multiply(pool, BACKLOG - 1, "left-").await;
+    sqlx::query("update idempotency_keys set lease_expires_at = 'infinity'")
+        .execute(pool)
+        .await
+        .expect("the rows' time is moved");
+    acme
+}
+
+async fn until_backlog_is(pool: &PgPool, left: i64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while sqlx::query_scalar::<_, i64>(
+        "select count(*) from idempotency_keys where key like 'left-%' and state = 'PROCESSING'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("a count")
+        > left
+    {
+        assert!(Instant::now() < deadline, "the backlog is not worked off");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn ten_thousand_keys_left_behind_do_not_hold_up_fresh_payments(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(db.clone())
+        .await
+        .expect("a pool");
+    let acme = leave_backlog(&db, &pool).await;
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
+            ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
+            ("PAYONCE_LOG", "warn,payonce::cli=info"),
+        ],
+    );
+    let payers = Payers::start(&Merchant {
+        url: server.url.clone(),
+        ..acme
+    });
+    let before = payers.rate_during(tokio::time::sleep(MEASURED)).await;
+    // Only now the leases end.
+    sqlx::query(
+        "update idempotency_keys set lease_expires_at = now() where lease_expires_at = 'infinity'",
+    )
+    .execute(&pool)
+    .await
+    .expect("the rows' time is moved");
+    let began = Instant::now();
+    let during = payers.rate_during(until_backlog_is(&pool, 0)).await;
+    let took = began.elapsed();
+    let after = payers.rate_during(tokio::time::sleep(MEASURED)).await;
+    payers.stop().await;
+    println!(
+        "backlog: {BACKLOG} keys worked off in {took:.1?}; fresh payments a second: {before:.0} before, {during:.0} during, {after:.0} after"
+    );
+    // Other tests come and go meanwhile: the slower of the two is what the machine could do.
+    assert!(
+        during >= before.min(after) / 2.0,
+        "{during} a second during, {before} before, {after} after"
+    );
+    assert_eq!(count(&pool, "unsettled_keys").await, 0);
+    let paid: i64 = sqlx::query_scalar(
+        "select count(*) from payments where idempotency_key like 'left-%' and state = 'SUCCESS'",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("a count");
+    assert_eq!(paid, i64::from(BACKLOG));
+    pool.close().await;
+}
+
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn node(db: &PgConnectOptions, gateway: &TestGateway) -> Server {
+    Server::start(
+        db,
+        &[
+            ("PAYONCE_GATEWAY", "stripe"),
+            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
+            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
+            ("PAYONCE_LOCK_TIMEOUT", "1s"),
+            ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
+        ],
+    )
+}
+
+/// Two nodes, of which the first is killed while the gateway works on a charge that it made. Its client goes to the other,
+/// or does not.
+async fn killed_in_the_call(db: &PgConnectOptions, returns: bool) -> Duration {
+    let gateway = TestGateway::start();
+    let (mut first, second) = (node(db, &gateway), node(db, &gateway));
+    let acme = merchant(db, &first, "acme");
+    gateway.script([(Endpoint::Charge, Fault::Hold)]);
+    let request = acme.pay("10").key("k");
+    let lost = {
+        let request = request.clone();
+        tokio::spawn(async move { request.try_send().await.is_err() })
+    };
+    gateway.until_executed(Endpoint::Charge, 1).await;
+    first.kill();
+    let killed = Instant::now();
+    gateway.release();
+    assert!(lost.await.expect("no panic"), "its client got no answer");
+    let request = request.at(&second.url);
+    if returns {
+        let answer = request.send().await;
+        assert_eq!(answer.status, 201, "in the wait of one request: {answer:?}");
+    } else {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(db.clone())
+            .await
+            .expect("a pool");
+        until_unsettled(&pool, 0).await;
+        pool.close().await;
+    }
+    let took = killed.elapsed();
+    assert_eq!(request.send().await.status, 201);
+    assert_eq!(gateway.ledger().charges.len(), 1);
+    took
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn another_node_takes_over_within_the_lock_time_out_and_a_second(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let took = killed_in_the_call(&db, true).await;
+    println!("takeover: {took:?} after the kill, lock time-out {LOCK_TIMEOUT:?}");
+    assert!(took < LOCK_TIMEOUT + Duration::from_secs(1), "{took:?}");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn recovery_without_the_client_takes_the_lock_time_out_and_five_seconds_at_most(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let took = killed_in_the_call(&db, false).await;
+    println!("recovery: {took:?} after the kill, lock time-out {LOCK_TIMEOUT:?}");
+    assert!(took < LOCK_TIMEOUT + Duration::from_secs(5), "{took:?}");
+}

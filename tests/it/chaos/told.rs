@@ -1,0 +1,106 @@
+//! What the clients were told, by key: once an answer is final, every other answer to that key is the same.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::service::{Answer, Request};
+
+use super::storm::Nodes;
+
+/// A key, and its final answer.
+struct Final {
+    request: Request,
+    answer: Answer,
+}
+
+#[derive(Default)]
+pub struct Told {
+    finals: Mutex<BTreeMap<String, Final>>,
+    /// Requests sent, repeats among them.
+    sent: AtomicUsize,
+    /// Requests whose clients never came back.
+    given_up: AtomicUsize,
+    longest_wait: Mutex<Duration>,
+}
+
+impl Told {
+    pub fn sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn given_up(&self) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a final answer. Panics if the key was told something else before.
+    pub fn note(&self, key: &str, request: &Request, answer: &Answer, waited: Duration) {
+        let mut finals = self.finals.lock().expect("the answers");
+        match finals.get(key) {
+            Some(before) => assert_same(key, &before.answer, answer),
+            None => {
+                let (request, answer) = (request.clone(), answer.clone());
+                finals.insert(key.to_owned(), Final { request, answer });
+            }
+        }
+        drop(finals);
+        let mut longest = self.longest_wait.lock().expect("the longest wait");
+        *longest = waited.max(*longest);
+    }
+
+    /// The ids that successful answers named.
+    pub fn made(&self) -> Vec<String> {
+        let finals = self.finals.lock().expect("the answers");
+        finals
+            .values()
+            .filter(|known| known.answer.status == 201)
+            .map(|known| known.answer.text("id"))
+            .collect()
+    }
+
+    /// Asks both nodes again for every key.
+    pub async fn every_key_still_answers_the_same(&self, nodes: &Nodes) {
+        let finals = std::mem::take(&mut *self.finals.lock().expect("the answers"));
+        for (key, known) in &finals {
+            for node in 0..2 {
+                let again = known.request.clone().at(&nodes.url(node)).send().await;
+                assert!(again.replayed(), "{key}: {again:?}");
+                assert_same(key, &known.answer, &again);
+            }
+        }
+        *self.finals.lock().expect("the answers") = finals;
+    }
+
+    pub fn summary(&self) -> String {
+        let finals = self.finals.lock().expect("the answers");
+        let mut by_status: BTreeMap<u16, usize> = BTreeMap::new();
+        for known in finals.values() {
+            *by_status.entry(known.answer.status.as_u16()).or_default() += 1;
+        }
+        format!(
+            "{} keys by final status {by_status:?}, {} requests sent, {} clients never came back, the longest wait for a \
+             final answer {:?}",
+            finals.len(),
+            self.sent.load(Ordering::Relaxed),
+            self.given_up.load(Ordering::Relaxed),
+            self.longest_wait.lock().expect("the longest wait"),
+        )
+    }
+}
+
+fn assert_same(key: &str, one: &Answer, other: &Answer) {
+    assert_eq!(
+        (
+            one.status,
+            String::from_utf8_lossy(&one.bytes),
+            one.header("location")
+        ),
+        (
+            other.status,
+            String::from_utf8_lossy(&other.bytes),
+            other.header("location")
+        ),
+        "{key}: one answer a key"
+    );
+}

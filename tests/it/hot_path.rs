@@ -1,0 +1,78 @@
+//! What a payment costs the database: how many rows are looked at, and whether settling touches an index.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::rows::multiply;
+use crate::support::service::Service;
+
+const PAYMENTS: i64 = 512;
+
+/// Keys that the same merchant has already. A plan that walks a merchant's rows reads this many for each group.
+const BEFORE: u32 = 20_000;
+
+#[derive(Debug, sqlx::FromRow)]
+struct Cost {
+    seq_scan: i64,
+    rows_read: i64,
+    updates: i64,
+    hot_updates: i64,
+}
+
+/// Waits until the sessions have told what they did: they do so a second after it, at the latest.
+async fn cost(pool: &PgPool, table: &str) -> Cost {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let cost: Cost = sqlx::query_as(
+            "select seq_scan, idx_tup_fetch + seq_tup_read as rows_read, n_tup_upd as updates, \
+                    n_tup_hot_upd as hot_updates \
+             from pg_stat_user_tables where relname = $1",
+        )
+        .bind(table)
+        .fetch_one(pool)
+        .await
+        .expect("the table's statistics");
+        if cost.updates >= PAYMENTS {
+            return cost;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "not every settle is seen: {cost:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_payment_reads_its_own_rows_and_its_settle_is_hot(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    // The lanes plan their statements while the tables are empty: a plan kept from then would scan.
+    assert_eq!(acme.pay("10").key("first").send().await.status, 201);
+    multiply(&service.pool, BEFORE, "before-").await;
+    sqlx::query("select pg_stat_reset()")
+        .execute(&service.pool)
+        .await
+        .expect("reset");
+    let answers = join_all((0..PAYMENTS).map(|n| {
+        let request = acme.pay("10").key(&format!("k-{n}"));
+        async move { request.send().await.status }
+    }));
+    assert!(answers.await.iter().all(|status| *status == 201));
+    for table in ["idempotency_keys", "payments"] {
+        let cost = cost(&service.pool, table).await;
+        assert_eq!(cost.seq_scan, 0, "{table}: {cost:?}");
+        // Found once to see whether it is there, and once to settle it.
+        assert!(cost.rows_read <= 4 * PAYMENTS, "{table}: {cost:?}");
+        assert!(
+            cost.hot_updates * 100 > cost.updates * 95,
+            "{table}: {cost:?}"
+        );
+    }
+}

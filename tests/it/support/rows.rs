@@ -1,0 +1,28 @@
+//! Many rows, made from one.
+
+use sqlx::{AssertSqlSafe, PgPool};
+
+/// Copies the one key and the one payment that are there, under the keys and ids `{prefix}1`, `{prefix}2`, … and
+/// `{payment's id}1`, … to `copies` more. A key in `PROCESSING` has its row in `unsettled_keys`, and so have its copies.
+pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "create temporary table copy as select n from generate_series(1, {copies}) n;
+         create temporary table one_key as select * from idempotency_keys;
+         create temporary table one_payment as select * from payments;
+         create temporary table one_unsettled as select * from unsettled_keys;
+         insert into idempotency_keys
+             select (jsonb_populate_record(null::idempotency_keys, to_jsonb(k)
+                 || jsonb_build_object('key', '{prefix}' || n, 'resource_id', resource_id || n))).*
+             from one_key k, copy;
+         insert into payments
+             select (jsonb_populate_record(null::payments, to_jsonb(p)
+                 || jsonb_build_object('idempotency_key', '{prefix}' || n, 'payment_id', payment_id || n))).*
+             from one_payment p, copy;
+         insert into unsettled_keys
+             select merchant_id, operation, '{prefix}' || n, claimed_at from one_unsettled, copy;
+         drop table copy, one_key, one_payment, one_unsettled"
+    )))
+    .execute(pool)
+    .await
+    .expect("many rows");
+}
