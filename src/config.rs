@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -21,6 +23,7 @@ use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
 use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
 use crate::telemetry::LogFormat;
+use crate::tls::{Certificate, TlsError, TlsFiles};
 
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
 const SHORTEST_SAFE_SECRET: usize = 16;
@@ -40,6 +43,17 @@ pub enum ConfigError {
          --gateway (PAYONCE_GATEWAY) stripe"
     )]
     NoStripeSecretKey,
+    /// One of two that only work together.
+    #[error("{missing} is required with {given}")]
+    HalfOfTls {
+        /// The flag and variable that is there.
+        given: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A burst of what is not limited.
     #[error(
         "--rate-limit-burst (PAYONCE_RATE_LIMIT_BURST) needs --rate-limit (PAYONCE_RATE_LIMIT)"
@@ -263,6 +277,35 @@ impl LogArgs {
     }
 }
 
+/// TLS from clients.
+#[derive(Clone, Debug, Args)]
+pub struct TlsArgs {
+    /// The certificate that clients are shown, in PEM, followed by those that lead to its authority.
+    /// With it the service speaks HTTPS only. SIGHUP reads certificate and key again.
+    #[arg(long, env = "PAYONCE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, env = "PAYONCE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// The certificate, read from its files; `None` where the service is to speak plain HTTP.
+    pub fn certificate(&self) -> Result<Option<Certificate>, ConfigError> {
+        const CERT: &str = "--tls-cert (PAYONCE_TLS_CERT)";
+        const KEY: &str = "--tls-key (PAYONCE_TLS_KEY)";
+        let half = |given, missing| Err(ConfigError::HalfOfTls { given, missing });
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(Certificate::load(TlsFiles { certificate, key })?))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => half(CERT, KEY),
+            (None, Some(_)) => half(KEY, CERT),
+        }
+    }
+}
+
 /// All settings of the service.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
@@ -272,6 +315,8 @@ pub struct ServeArgs {
     #[arg(long, env = "PAYONCE_LISTEN", value_name = "ADDRESS:PORT")]
     #[arg(default_value = "127.0.0.1:8080", value_parser = address_and_port)]
     pub listen: String,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     #[command(flatten)]
     pub idempotency: IdempotencyArgs,
     #[command(flatten)]
@@ -324,6 +369,7 @@ impl ServeArgs {
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         Ok(Settings {
             listen: self.listen.clone(),
+            certificate: self.tls.certificate()?.map(Arc::new),
             database: self.database.settings(self.database_max_connections),
             migrate: !self.no_migrate,
             idempotency: self.idempotency(),

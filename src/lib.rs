@@ -13,7 +13,7 @@
 //!
 //! Beside it: [`merchants`] (who is paid, and API keys), [`refused_reuses`] (what the console shows of keys that came again
 //! with another request), [`problem`] (every refusal, in one table), [`input`], [`money`], [`cards`], and what starts and
-//! stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`cli`], [`doctor`].
+//! stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
 /// A step at which a test makes the process die or stand still. Without the feature it is nothing.
 macro_rules! failpoint {
@@ -44,6 +44,7 @@ pub mod recovery;
 pub mod refused_reuses;
 pub mod startup;
 pub mod telemetry;
+pub mod tls;
 
 /// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs the tables of
 /// `0002_idempotency.sql`; the others stand beside them, empty.

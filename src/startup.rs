@@ -20,6 +20,7 @@ use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::tls::Certificate;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
@@ -30,6 +31,8 @@ pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 pub struct Settings {
     /// Address and port; port 0 picks one.
     pub listen: String,
+    /// What HTTPS is spoken with; without it, plain HTTP.
+    pub certificate: Option<Arc<Certificate>>,
     /// The database.
     pub database: DatabaseSettings,
     /// Apply pending migrations first; otherwise an older schema is refused.
@@ -86,6 +89,9 @@ pub enum StartupError {
     /// The server or its signals failed.
     #[error("the server failed")]
     Server(#[from] std::io::Error),
+    /// This build offers no TLS.
+    #[error("TLS cannot be offered")]
+    Tls(#[from] rustls::Error),
     /// The metrics cannot be recorded.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] BuildError),
@@ -102,6 +108,7 @@ pub struct Application {
     payments: Payments,
     recovery_interval: Duration,
     console: Option<Console>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Application {
@@ -169,8 +176,11 @@ impl Application {
         .client_request_timeout(settings.limits.head_timeout)
         .max_connections(settings.limits.max_connections)
         .shutdown_timeout(STOP_PATIENCE.as_secs())
-        .disable_signals()
-        .listen(listener)?
+        .disable_signals();
+        let server = match &settings.certificate {
+            Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config()?),
+            None => server.listen(listener),
+        }?
         .run();
         Ok(Self {
             server,
@@ -179,6 +189,7 @@ impl Application {
             payments,
             recovery_interval: settings.recovery_interval,
             console,
+            certificate: settings.certificate,
         })
     }
 
@@ -211,6 +222,7 @@ impl Application {
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
         let console = self.console.clone();
         let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
+        let _renewal = self.certificate.map(renew_on_hangup).transpose()?;
         let serving = tokio::spawn(self.server);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -239,6 +251,19 @@ impl Application {
         }
         Ok(())
     }
+}
+
+/// SIGHUP: the certificate was renewed. Without one, SIGHUP ends the process, as it does by default.
+fn renew_on_hangup(certificate: Arc<Certificate>) -> std::io::Result<AbortOnDrop> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(AbortOnDrop(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("new connections get the certificate as it is now"),
+                Err(error) => tracing::error!(%error, "the old certificate stays"),
+            }
+        }
+    })))
 }
 
 /// A task that ends with its owner.

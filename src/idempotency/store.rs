@@ -337,6 +337,9 @@ pub(super) async fn lock_key(
 }
 
 /// Takes an abandoned claim over. `None`: it is final, gone, or somebody's. The condition is the lock.
+///
+/// As in every update of a table that may be distributed, no function is volatile (`clock_timestamp`), and those of RETURNING
+/// are immutable: the key's age is what its new lease is ahead of its first use, less the lease itself.
 pub(super) async fn take_over(
     connection: &mut PgConnection,
     scope: &ScopedKey,
@@ -348,18 +351,18 @@ pub(super) async fn take_over(
         update idempotency_keys
         set attempt = attempt + 1,
             owner = $4,
-            lease_expires_at = clock_timestamp() + $5::interval
+            lease_expires_at = statement_timestamp() + $5::interval
         where merchant_id = $1
             and operation = $2
             and key = $3
             and state = 'PROCESSING'
-            and lease_expires_at < clock_timestamp()
+            and lease_expires_at < statement_timestamp()
         returning
             attempt,
             resource_id,
             created_at,
             expires_at,
-            extract(epoch from clock_timestamp() - created_at)::float8 as "age_seconds!"
+            extract(epoch from lease_expires_at - created_at - $5::interval)::float8 as "age_seconds!"
         "#,
         scope.merchant_id,
         scope.operation,
@@ -395,7 +398,7 @@ pub(super) async fn finish_key(
         update idempotency_keys
         set state = $6,
             lease_expires_at = null,
-            completed_at = clock_timestamp(),
+            completed_at = statement_timestamp(),
             resource_id = coalesce($7, resource_id),
             response_status = $8,
             response_headers = $9,
@@ -484,7 +487,7 @@ pub(super) async fn renew_leases(
     let renewed = sqlx::query!(
         r#"
         update idempotency_keys k
-        set lease_expires_at = clock_timestamp() + $5::interval
+        set lease_expires_at = statement_timestamp() + $5::interval
         from unnest($1::text[], $2::text[], $3::text[]) as held (merchant_id, operation, key)
         where k.merchant_id = held.merchant_id
             and k.operation = held.operation

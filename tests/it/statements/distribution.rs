@@ -24,6 +24,15 @@ pub const TABLES: [&str; 6] = [
 
 const MERCHANT: &str = "merchant_id";
 
+/// Functions whose value changes within one statement: each node would have its own.
+const VOLATILE: [&str; 5] = [
+    "clock_timestamp",
+    "gen_random_uuid",
+    "nextval",
+    "random",
+    "timeofday",
+];
+
 /// How a statement breaks the rules; empty where it keeps them.
 pub fn breaches(sql: &str) -> Vec<String> {
     Statement::parse(sql).breaches
@@ -253,11 +262,22 @@ impl Statement {
         if let Some(OnInsert::OnConflict(conflict)) = &insert.on
             && let OnConflictAction::DoUpdate(update) = &conflict.action
         {
-            let mut calls = Calls::default();
-            let ControlFlow::Continue(()) = update.visit(&mut calls);
-            for call in calls.0 {
+            for call in calls(update) {
                 self.breach(format!("on conflict … do update calls {call}"));
             }
+        }
+        self.writes(insert, &insert.returning);
+    }
+
+    /// What holds for each statement that writes.
+    fn writes(&mut self, statement: &impl Visit, returning: &impl Visit) {
+        for call in calls(statement) {
+            if VOLATILE.contains(&call.as_str()) {
+                self.breach(format!("{call} is volatile"));
+            }
+        }
+        for call in calls(returning) {
+            self.breach(format!("returning calls {call}"));
         }
     }
 
@@ -277,6 +297,7 @@ impl Statement {
         if sets_merchant {
             self.breach(format!("sets {MERCHANT}"));
         }
+        self.writes(update, &update.returning);
     }
 
     fn delete(&mut self, delete: &Delete) {
@@ -290,6 +311,7 @@ impl Statement {
             scope.require(selection);
         }
         self.relate(&scope);
+        self.writes(delete, &delete.returning);
     }
 }
 
@@ -309,7 +331,13 @@ fn scope_of_select(select: &Select) -> Scope<'_> {
     scope
 }
 
-/// The functions that an expression calls.
+/// The functions that a part of a statement calls.
+fn calls(part: &impl Visit) -> Vec<String> {
+    let mut calls = Calls::default();
+    let ControlFlow::Continue(()) = part.visit(&mut calls);
+    calls.0
+}
+
 #[derive(Default)]
 struct Calls(Vec<String>);
 

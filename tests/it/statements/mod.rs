@@ -101,6 +101,14 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
             "sets merchant_id",
         ),
         (
+            "update payments set updated_at = clock_timestamp() where merchant_id = $1",
+            "clock_timestamp is volatile",
+        ),
+        (
+            "update payments set state = $2 where merchant_id = $1 returning now() - created_at",
+            "returning calls now",
+        ),
+        (
             "delete from unsettled_keys u using idempotency_keys k where u.key = k.key",
             "u is not joined by merchant_id; k is not joined by merchant_id",
         ),
@@ -114,7 +122,7 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
     for sql in [
         "select key from idempotency_keys where merchant_id = $1 and key = $2 for update",
         "select 1 from payments p join refunds r on r.merchant_id = p.merchant_id and r.payment_id = p.payment_id",
-        "select nextval('a_sequence_of_somebody_elses')",
+        "update payments set updated_at = statement_timestamp() where merchant_id = $1 returning updated_at",
     ] {
         assert_eq!(breaches(sql), [""; 0], "{sql}");
     }

@@ -20,6 +20,28 @@ impl Cluster {
 
     /// With further settings: `-c name=value …`.
     pub fn start_with(settings: &str) -> Self {
+        let cluster = Self::without_data();
+        let data = cluster.data();
+        cluster.command(
+            "initdb",
+            &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
+        );
+        cluster.up_with(settings);
+        cluster
+    }
+
+    /// A copy of a primary, which follows it and goes by this name.
+    pub fn standby_of(primary: &Self, name: &str) -> Self {
+        let cluster = Self::without_data();
+        let (data, port) = (cluster.data(), primary.port.to_string());
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        let how = ["-D", &data, "-R", "-X", "stream", "-c", "fast", "--no-sync"];
+        cluster.command("pg_basebackup", &[&from[..], &how].concat());
+        cluster.up_with(&format!("-c cluster_name={name}"));
+        cluster
+    }
+
+    fn without_data() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("payonce-it-")
             .tempdir_in("/tmp")
@@ -39,13 +61,26 @@ impl Cluster {
                 .success()
             );
         }
-        let data = cluster.data();
-        cluster.command(
-            "initdb",
-            &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
-        );
-        cluster.up_with(settings);
         cluster
+    }
+
+    /// A standby takes writes from now on.
+    pub fn promote(&self) {
+        self.command("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
+    }
+
+    /// All of its processes at once, as when its machine dies.
+    pub fn kill(&self) {
+        let pid_file = format!("{}/postmaster.pid", self.data());
+        let pid_file = std::fs::read_to_string(pid_file).expect("it runs");
+        let postmaster = pid_file.lines().next().expect("a process id");
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        let children = std::fs::read_to_string(children).expect("its processes");
+        for pid in std::iter::once(postmaster).chain(children.split_whitespace()) {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a process id"));
+            // One that ended meanwhile is no loss.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
     }
 
     fn data(&self) -> String {

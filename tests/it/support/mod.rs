@@ -1,5 +1,6 @@
 //! What the tests work with.
 
+pub mod certificates;
 pub mod cluster;
 pub mod deployed;
 pub mod gateway;

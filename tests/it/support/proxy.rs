@@ -28,6 +28,7 @@ struct Trap {
 
 #[derive(Default)]
 struct Shared {
+    target: Mutex<(String, u16)>,
     trap: Mutex<Option<Trap>>,
     sprung: Mutex<usize>,
 }
@@ -47,11 +48,11 @@ impl Proxy {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("not blocking");
         let address = listener.local_addr().expect("an address");
-        let target = (database.get_host().to_owned(), database.get_port());
         let shared = Arc::new(Shared::default());
+        shared.turn_to(database);
         let up = watch::Sender::new(true);
         let (running, ended) = oneshot::channel::<()>();
-        let accepting = accept(listener, target, Arc::clone(&shared), up.clone());
+        let accepting = accept(listener, Arc::clone(&shared), up.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -77,6 +78,11 @@ impl Proxy {
     pub fn options(&self) -> PgConnectOptions {
         let host = self.address.ip().to_string();
         self.upstream.clone().host(&host).port(self.address.port())
+    }
+
+    /// New connections go to another database from now on, as when an address moves.
+    pub fn turn_to(&self, database: &PgConnectOptions) {
+        self.shared.turn_to(database);
     }
 
     pub fn break_at(&self, needle: &'static str, skip: usize, breaks: Break) {
@@ -107,15 +113,11 @@ impl Proxy {
     }
 }
 
-async fn accept(
-    listener: std::net::TcpListener,
-    target: (String, u16),
-    shared: Arc<Shared>,
-    up: watch::Sender<bool>,
-) {
+async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, up: watch::Sender<bool>) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     while let Ok((client, _)) = listener.accept().await {
-        let (target, shared, up) = (target.clone(), Arc::clone(&shared), up.clone());
+        let (shared, up) = (Arc::clone(&shared), up.clone());
+        let target = shared.target.lock().expect("the target").clone();
         tokio::spawn(async move {
             let mut is_up = up.subscribe();
             if !*is_up.borrow() {
@@ -133,6 +135,11 @@ async fn accept(
 }
 
 impl Shared {
+    fn turn_to(&self, database: &PgConnectOptions) {
+        let target = (database.get_host().to_owned(), database.get_port());
+        *self.target.lock().expect("the target") = target;
+    }
+
     /// The trap, where this request springs it.
     fn spring(&self, request: &[u8]) -> Option<Trap> {
         let mut set = self.trap.lock().expect("the trap");

@@ -109,6 +109,7 @@ impl Service {
             .expect("the test's database");
         let settings = Settings {
             listen: "127.0.0.1:0".to_owned(),
+            certificate: None,
             database: DatabaseSettings {
                 url: SecretString::from(""),
                 max_connections: setup.connections,

@@ -1,0 +1,189 @@
+//! A pair of PostgreSQL's own making, with synchronous replication: the primary dies under load, the standby takes over,
+//! and nothing that a client was told of is missing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use sqlx::PgPool;
+
+use crate::support::cluster::Cluster;
+use crate::support::gateway::{SECRET_KEY, TestGateway};
+use crate::support::process::{Server, json as stdout, program, run};
+use crate::support::proxy::Proxy;
+use crate::support::service::{Merchant, client, count};
+
+const CLIENTS: usize = 8;
+
+/// A key, and the payment that its 201 named.
+type Confirmed = BTreeMap<String, String>;
+
+/// Two clusters; what commits on the first is on the second before anybody hears of it.
+struct Pair {
+    primary: Cluster,
+    standby: Cluster,
+    /// Where the service looks for its database: the address that a failover moves.
+    address: Proxy,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = Cluster::start();
+        let standby = Cluster::standby_of(&primary, "standby");
+        let pool = PgPool::connect_with(primary.options())
+            .await
+            .expect("the primary");
+        // After the copy was made, which otherwise would wait for a standby of its own once it is promoted.
+        for statement in [
+            "alter system set synchronous_standby_names = 'standby'",
+            "select pg_reload_conf()",
+        ] {
+            sqlx::query(statement)
+                .execute(&pool)
+                .await
+                .expect("a setting");
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let is_followed =
+            "select exists (select from pg_stat_replication where sync_state = 'sync')";
+        while !sqlx::query_scalar::<_, bool>(is_followed)
+            .fetch_one(&pool)
+            .await
+            .expect("the standbys")
+        {
+            assert!(Instant::now() < deadline, "nobody follows");
+            tokio::task::yield_now().await;
+        }
+        pool.close().await;
+        let address = Proxy::start(&primary.options());
+        Self {
+            primary,
+            standby,
+            address,
+        }
+    }
+
+    /// What an operator does, or Patroni: the old one must be gone before the new one begins.
+    fn fail_over(&self) {
+        self.primary.kill();
+        self.standby.promote();
+        self.address.turn_to(&self.standby.options());
+    }
+}
+
+/// Pays under one key after the other until told to stop, and keeps each key until its 201.
+async fn pay_until(
+    stop: Arc<AtomicBool>,
+    confirmed: Arc<AtomicUsize>,
+    acme: Merchant,
+    client: usize,
+) -> Confirmed {
+    let mut made = Confirmed::new();
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let key = format!("{client}-{number}");
+        let request = acme.pay("10").key(&key);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match request.try_send().await {
+                Ok(answer) if answer.status == 201 => {
+                    made.insert(key, answer.text("id"));
+                    confirmed.fetch_add(1, Ordering::SeqCst);
+                    break;
+                }
+                // Whatever else it is, the client may send it again: that is what the key is for.
+                Ok(answer) => assert!(
+                    [202, 409, 500, 503].contains(&answer.status.as_u16()),
+                    "{}",
+                    String::from_utf8_lossy(&answer.bytes)
+                ),
+                Err(_) => {}
+            }
+            assert!(Instant::now() < deadline, "{key} is never paid");
+            tokio::task::yield_now().await;
+        }
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
+    let pair = Pair::start().await;
+    let gateway = TestGateway::start();
+    let server = Server::start(
+        &pair.address.options(),
+        &[
+            ("PAYONCE_GATEWAY", "stripe"),
+            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
+            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
+            ("PAYONCE_LOCK_TIMEOUT", "1s"),
+            ("PAYONCE_RECOVERY_INTERVAL", "200ms"),
+        ],
+    );
+    let created =
+        run(program("payonce", &pair.primary.options()).args(["merchants", "create", "acme"]));
+    let acme = Merchant {
+        url: server.url.clone(),
+        api_key: stdout(&created)["apiKey"]
+            .as_str()
+            .expect("a key")
+            .to_owned(),
+        client: client(),
+    };
+
+    let (stop, confirmed) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let clients =
+        (0..CLIENTS).map(|client| pay_until(stop.clone(), confirmed.clone(), acme.clone(), client));
+    let load = tokio::spawn(join_all(clients));
+    let until = async |payments: usize| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while confirmed.load(Ordering::SeqCst) < payments {
+            assert!(
+                Instant::now() < deadline,
+                "no more payments: {}",
+                server.log()
+            );
+            tokio::task::yield_now().await;
+        }
+    };
+    until(100).await;
+    pair.fail_over();
+    let before = confirmed.load(Ordering::SeqCst);
+    until(before + 100).await;
+    stop.store(true, Ordering::SeqCst);
+    let made: Confirmed = load
+        .await
+        .expect("no panic")
+        .into_iter()
+        .flatten()
+        .collect();
+
+    let pool = PgPool::connect_with(pair.standby.options())
+        .await
+        .expect("the new primary");
+    let kept: Confirmed = sqlx::query_as::<_, (String, String)>(
+        "select idempotency_key, payment_id from payments where state = 'SUCCESS'",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("the payments")
+    .into_iter()
+    .collect();
+    assert_eq!(kept, made, "each confirmed payment is there, under its id");
+    assert_eq!(
+        count(&pool, "payments").await,
+        i64::try_from(made.len()).expect("a number")
+    );
+    assert_eq!(count(&pool, "unsettled_keys").await, 0);
+    let ledger = gateway.ledger();
+    ledger.assert_nothing_twice();
+    assert_eq!(ledger.charges.len(), made.len(), "each was charged once");
+    pool.close().await;
+}
