@@ -7,6 +7,7 @@ use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use sqlx::Connection;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checks::Checks;
 use crate::database::{Database, DatabaseServer};
@@ -56,7 +57,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         };
         let result = tokio::select! {
             report = bench.measure() => report,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            stopped = told_to_stop() => stopped.and(Err(anyhow::anyhow!("interrupted"))),
         };
         bench.progress.finish();
         let dropped = bench.server.drop_all().await;
@@ -67,6 +68,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         println!("{}", markdown.display());
         Ok(())
     })
+}
+
+/// Its services and databases must not outlive the program.
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// A quick or partial run does not replace the real one's report.
@@ -125,7 +135,7 @@ impl Bench {
     /// A new database with payonce's schema and a merchant.
     pub async fn site(&self, name: &str) -> anyhow::Result<Site> {
         let database = self.server.create(name).await?;
-        let url = database.url("payonce-bench");
+        let url = database.url();
         let run = async |arguments: &[&str]| {
             let mut command = self.programs.payonce("payonce");
             command.args(arguments).env("DATABASE_URL", &url);
@@ -139,16 +149,11 @@ impl Bench {
     }
 
     /// The release `payonce serve`, as it is but for the settings given and a gateway that takes no time.
-    pub async fn payonce(
-        &self,
-        site: &Site,
-        settings: &[(&str, &str)],
-        application_name: &str,
-    ) -> anyhow::Result<Server> {
+    pub async fn payonce(&self, site: &Site, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
         let mut command = self.programs.payonce("payonce");
         command
             .arg("serve")
-            .env("DATABASE_URL", site.database.url(application_name))
+            .env("DATABASE_URL", site.database.url())
             .env("PAYONCE_LISTEN", "127.0.0.1:0")
             .env("PAYONCE_FINGERPRINT_SECRET", "the benchmark's own secret")
             .env("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")
@@ -165,7 +170,7 @@ impl Bench {
         command
             .arg("reference")
             .arg(format!("--pool={pool}"))
-            .env("DATABASE_URL", database.url("payonce-bench-reference"));
+            .env("DATABASE_URL", database.url());
         Server::start(command).await
     }
 

@@ -118,10 +118,9 @@ impl Database {
         Ok(self.options.connect().await?)
     }
 
-    /// For payonce and the reference handler; the name tells whose its connections are.
-    pub fn url(&self, application_name: &str) -> String {
-        let named = self.options.clone().application_name(application_name);
-        named.to_url_lossy().to_string()
+    /// For payonce and the reference handler.
+    pub fn url(&self) -> String {
+        self.options.to_url_lossy().to_string()
     }
 
     /// For PostgreSQL's programs, which do not take all that sqlx writes into a URL. The password is not among the arguments,

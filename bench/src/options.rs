@@ -53,7 +53,7 @@ pub struct Options {
     /// The keys of the large table [default: 10000000].
     #[arg(long, value_name = "COUNT")]
     pub many_keys: Option<u64>,
-    /// The keys that the clean-up deletes [default: 300000].
+    /// The keys that the clean-up deletes [default: 1000000].
     #[arg(long, value_name = "COUNT")]
     pub expired_keys: Option<u64>,
     /// The generator's threads.
@@ -156,7 +156,7 @@ impl Options {
             cold_keys: if quick { 60_000 } else { 600_000 },
             expired_keys: self
                 .expired_keys
-                .unwrap_or(if quick { 30_000 } else { 300_000 }),
+                .unwrap_or(if quick { 100_000 } else { 1_000_000 }),
             storms: if quick { 1 } else { 5 },
             steady_rate: 200,
             steady_duration: seconds(if quick { 3 } else { 15 }),

@@ -117,15 +117,14 @@ pub async fn sizes(connection: &mut PgConnection, table: &str) -> sqlx::Result<S
     .await
 }
 
-/// The connections of one program.
-pub async fn count_connections(
-    connection: &mut PgConnection,
-    application_name: &str,
-) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select count(*) from pg_stat_activity where application_name = $1")
-        .bind(application_name)
-        .fetch_one(connection)
-        .await
+/// The connections to this database but for our own.
+pub async fn count_connections(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// A table's columns in the order of `copy`.
@@ -154,14 +153,19 @@ pub async fn index_statements(
 ) -> sqlx::Result<Vec<IndexStatements>> {
     sqlx::query_as(
         "select
-            coalesce(
-                format('alter table %s drop constraint %I cascade', i.indrelid::regclass, c.conname),
-                format('drop index %s', i.indexrelid::regclass)
-            ) as dropping,
-            coalesce(
-                format('alter table %s add constraint %I %s', i.indrelid::regclass, c.conname, pg_get_constraintdef(c.oid)),
-                pg_get_indexdef(i.indexrelid)
-            ) as creating
+            case
+                when c.conname is null then format('drop index %s', i.indexrelid::regclass)
+                else format('alter table %s drop constraint %I cascade', i.indrelid::regclass, c.conname)
+            end as dropping,
+            case
+                when c.conname is null then pg_get_indexdef(i.indexrelid)
+                else format(
+                    'alter table %s add constraint %I %s',
+                    i.indrelid::regclass,
+                    c.conname,
+                    pg_get_constraintdef(c.oid)
+                )
+            end as creating
         from pg_index i
         left join pg_constraint c
             on c.conindid = i.indexrelid

@@ -1,6 +1,7 @@
 //! `docs/BENCHMARKS.md`: every figure in it comes from the report.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::ratios::{self, Ratio, thousands};
 use super::{Report, Run, Series, median};
@@ -45,6 +46,9 @@ counts from the moment at which the request was due, not from when it could be s
 with 201 were received. Replays must all say that they are, and add nothing. When a check fails the program ends with 1 and
 writes no report.
 
+**Groups of one** is payonce with `PAYONCE_GROUP_SIZE=1`: each payment commits twice by itself. There is one lane for claims and
+one for settles, so these commits go one after the other.
+
 **The reference handler** ([`bench/src/rivals/reference.rs`](../bench/src/rivals/reference.rs)) is what a user of actix-web and
 sqlx would write: one transaction a request that inserts the key on conflict do nothing, inserts the payment and saves the
 answer, with prepared statements, validation and a SHA-256 of the request. It has the best of several pools. It does less than
@@ -69,7 +73,7 @@ fn head(report: &Report) -> String {
     let _ = write!(
         text,
         "payonce beside what could be picked instead, in one run. This page is written by `make bench`, from\n\
-         `benchmarks.json`, on {}, commit `{}`; it took {:.0} minutes, and all of its {} checks hold.\n\n\
+         `benchmarks.json`, on {}, commit `{}`; it took {}, and all of its {} checks hold.\n\n\
          ```console\n\
          $ make bench                                       # everything\n\
          $ make bench BENCH_ARGS=--quick                    # a smoke of two minutes, into target/bench\n\
@@ -78,7 +82,7 @@ fn head(report: &Report) -> String {
          ```",
         report.machine.date,
         report.machine.commit,
-        report.took_seconds / 60.0,
+        humantime::format_duration(Duration::from_secs(report.took_seconds as u64)),
         thousands(report.checks),
     );
     text

@@ -45,7 +45,7 @@ pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         bench.progress.say(&format!("{plain_per_second:.0} rows/s"));
 
         fill_expired(bench, &site).await?;
-        let server = bench.payonce(&site, &[], "payonce-bench-cleanup").await?;
+        let server = bench.payonce(&site, &[]).await?;
         bench
             .progress
             .step(&format!("payments beside payonce-cleanup, round {round}"));
@@ -92,7 +92,7 @@ async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
 /// Rows a second of `payonce-cleanup`, by its own report.
 async fn clean_up(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
     let mut command = bench.programs.payonce("payonce-cleanup");
-    command.env("DATABASE_URL", site.database.url("payonce-cleanup"));
+    command.env("DATABASE_URL", site.database.url());
     let said: Value = serde_json::from_str(&programs::output(&mut command).await?)?;
     let number = |name: &str| said[name].as_u64().context("payonce-cleanup's report");
     bench

@@ -115,9 +115,7 @@ async fn start_payonce(
     settings: &[(&str, &str)],
 ) -> anyhow::Result<Subject> {
     let site = bench.site(name).await?;
-    let server = bench
-        .payonce(&site, settings, "payonce-bench-fresh")
-        .await?;
+    let server = bench.payonce(&site, settings).await?;
     Ok(Subject {
         series,
         server,

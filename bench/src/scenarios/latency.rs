@@ -14,9 +14,7 @@ pub async fn latency(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let site = bench.site("latency").await?;
     let gateway = format!("{GATEWAY_MS}ms");
     let settings = [("PAYONCE_SIMULATED_GATEWAY_LATENCY", gateway.as_str())];
-    let server = bench
-        .payonce(&site, &settings, "payonce-bench-latency")
-        .await?;
+    let server = bench.payonce(&site, &settings).await?;
     for round in 1..=plan.rounds {
         bench.progress.step(&format!(
             "{} payments a second over a gateway, round {round}",

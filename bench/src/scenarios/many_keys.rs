@@ -38,8 +38,8 @@ pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()>
     connection.close().await?;
 
     let (on_empty, on_many) = (
-        bench.payonce(&empty, &[], "payonce-bench-empty").await?,
-        bench.payonce(&many, &[], "payonce-bench-many").await?,
+        bench.payonce(&empty, &[]).await?,
+        bench.payonce(&many, &[]).await?,
     );
     let mut created = 0;
     for round in 1..=plan.rounds {

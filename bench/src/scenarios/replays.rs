@@ -63,7 +63,7 @@ fn replayable(count: u64) -> Fill {
 
 /// Makes one payment by a service that then ends, and fills the tables with its copies.
 pub async fn fill_by_a_payment(bench: &Bench, site: &Site, fill: Fill) -> anyhow::Result<()> {
-    let maker = bench.payonce(site, &[], "payonce-bench-fill").await?;
+    let maker = bench.payonce(site, &[]).await?;
     let mut request = Request::new(&site.api_key, fill.kind, Customers::One);
     let answer = send(maker.address(), request.with_key(&fill.kind.key(0))).await?;
     maker.stop().await?;
@@ -93,7 +93,7 @@ struct Replays<'a> {
 
 impl<'a> Replays<'a> {
     async fn start(bench: &'a Bench, site: &'a Site) -> anyhow::Result<Self> {
-        let payonce = bench.payonce(site, &[], "payonce-bench-replays").await?;
+        let payonce = bench.payonce(site, &[]).await?;
         let request = Request::new(&site.api_key, KeyKind::Digits, Customers::One);
         let key = KeyKind::Digits.key(0);
         let replay = send(payonce.address(), request.clone().with_key(&key)).await?;

@@ -20,13 +20,11 @@ const DUPLICATES: u32 = 1000;
 
 const GATEWAY: &str = "200ms";
 
-const APPLICATION: &str = "payonce-bench-storm";
-
 pub async fn storm(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     bench.progress.expect(u64::from(bench.plan.storms));
     let site = bench.site("storm").await?;
     let settings = [("PAYONCE_SIMULATED_GATEWAY_LATENCY", GATEWAY)];
-    let server = bench.payonce(&site, &settings, APPLICATION).await?;
+    let server = bench.payonce(&site, &settings).await?;
     // The first payment opens the lanes' connections, as any service's first has long done.
     one_storm(bench, &site, &server, 1).await?;
     for number in 1..=bench.plan.storms {
@@ -75,22 +73,24 @@ async fn one_storm(
     })
 }
 
-/// The gateway's calls so far, by the service's own metric.
+/// The gateway's charges so far, by the service's own metric. What turns a card into a token is not one.
 async fn gateway_calls(to: Address) -> anyhow::Result<u64> {
     let metrics = send(to, b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n").await?;
     let metrics = String::from_utf8(metrics)?;
-    total(&metrics, "payonce_gateway_requests_total").context("the metrics cannot be read")
+    charges(&metrics).context("the metrics cannot be read")
 }
 
-/// The sum of a counter over its labels; it is absent before its first event.
-fn total(metrics: &str, name: &str) -> Option<u64> {
-    let samples = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.split(' ').nth(1));
+/// The sum over the outcomes; the metric is absent before its first event.
+fn charges(metrics: &str) -> Option<u64> {
+    let samples = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix("payonce_gateway_requests_total{")?;
+        let (labels, value) = rest.split_once("} ")?;
+        labels.contains("operation=\"charge\"").then_some(value)
+    });
     samples.map(|value| value.parse::<u64>().ok()).sum()
 }
 
-/// Looks at the service's connections again and again.
+/// Looks again and again how many connections the database has: they are the service's.
 struct Watch {
     most: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
@@ -107,7 +107,7 @@ impl Watch {
         let (seen, over) = (Arc::clone(&most), Arc::clone(&is_over));
         let task = tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
-                let count = store::count_connections(&mut connection, APPLICATION).await?;
+                let count = store::count_connections(&mut connection).await?;
                 seen.fetch_max(count.unsigned_abs(), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -132,11 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_summed_over_its_labels() {
-        let metrics =
-            "# TYPE calls_total counter\ncalls_total{a=\"x\"} 2\ncalls_total{a=\"y\"} 3\nother 9\n";
-        assert_eq!(total(metrics, "calls_total"), Some(5));
-        assert_eq!(total(metrics, "absent_total"), Some(0));
-        assert_eq!(total("calls_total nonsense\n", "calls_total"), None);
+    fn charges_are_summed_over_their_outcomes() {
+        let metrics = "# TYPE payonce_gateway_requests_total counter\n\
+            payonce_gateway_requests_total{operation=\"charge\",outcome=\"success\"} 2\n\
+            payonce_gateway_requests_total{operation=\"charge\",outcome=\"unknown\"} 3\n\
+            payonce_gateway_requests_total{operation=\"tokenize\",outcome=\"success\"} 7\n\
+            payonce_payments_total{state=\"SUCCESS\"} 9\n";
+        assert_eq!(charges(metrics), Some(5));
+        assert_eq!(charges(""), Some(0));
+        let spoilt = metrics.replace("} 3", "} three");
+        assert_eq!(charges(&spoilt), None);
     }
 }
