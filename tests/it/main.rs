@@ -1,5 +1,6 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
+mod clients;
 mod command_line;
 #[cfg(feature = "failpoints")]
 mod crash_sweep;

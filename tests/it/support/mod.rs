@@ -1,6 +1,7 @@
 //! What the tests work with.
 
 pub mod cluster;
+pub mod flaky;
 pub mod gateway;
 pub mod process;
 pub mod proxy;
