@@ -2,6 +2,7 @@
 
 mod backlog;
 mod chaos;
+mod clients;
 mod command_line;
 mod console;
 #[cfg(feature = "failpoints")]

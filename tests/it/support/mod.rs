@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod cluster;
 pub mod deployed;
+pub mod flaky;
 pub mod gateway;
 pub mod process;
 pub mod proxy;
