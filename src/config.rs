@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::database::DatabaseSettings;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
 use crate::startup::{GatewaySettings, Settings};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, Traces};
 
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
 const SHORTEST_SAFE_SECRET: usize = 16;
@@ -207,10 +207,10 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// Starts logging to standard error.
-    pub fn init(&self) {
+    /// Starts logging to standard error, and what makes traces where they are exported.
+    pub fn init(&self, traces: Option<&Traces>) {
         let format = self.log_format.unwrap_or_else(LogFormat::for_stderr);
-        crate::telemetry::init(EnvFilter::new(&self.log), format);
+        crate::telemetry::init(EnvFilter::new(&self.log), format, traces);
     }
 }
 

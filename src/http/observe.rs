@@ -10,10 +10,12 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use tokio::sync::Notify;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::KEY_HEADER;
+use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -70,11 +72,7 @@ pub async fn observe(
     let request_id = request_id(request.headers());
     let key = request.headers().get(KEY_HEADER).cloned();
     let method = request.method().clone();
-    let span = tracing::info_span!(
-        "request",
-        request_id = request_id.to_str().unwrap_or_default(),
-        merchant_id = tracing::field::Empty,
-    );
+    let span = request_span(request.headers(), &request_id);
     let mut response = next.call(request).instrument(span.clone()).await?;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
@@ -96,6 +94,7 @@ pub async fn observe(
         tracing::info!(%method, route, status, replayed, duration_ms = took.as_secs_f64() * 1e3, "served");
     });
     let method = method_label(&method);
+    telemetry::describe(&span, method, &route, status);
     let status = status.to_string();
     metrics::counter!("payonce_http_requests_total",
         "method" => method, "route" => route.clone(), "status" => status.clone())
@@ -104,6 +103,23 @@ pub async fn observe(
         "method" => method, "route" => route, "status" => status)
     .record(took.as_secs_f64());
     Ok(response)
+}
+
+/// What belongs to a request says so by this span, in the log and in its trace. It has the level of an error, so that a
+/// warning names its request whatever else is logged.
+fn request_span(headers: &HeaderMap, request_id: &HeaderValue) -> Span {
+    let span = tracing::error_span!(
+        target: telemetry::REQUESTS,
+        "request",
+        request_id = request_id.to_str().unwrap_or_default(),
+        merchant_id = Empty,
+        idempotency = Empty,
+        otel.kind = Empty,
+    );
+    telemetry::follow(&span, |name| {
+        headers.get(name)?.to_str().ok().map(str::to_owned)
+    });
+    span
 }
 
 /// A client can make up methods; a metric has few.

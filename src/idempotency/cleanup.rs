@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::error::IdempotencyError;
+use super::lending::lent;
 use super::store;
 
 /// How much a clean-up may do.
@@ -76,7 +77,7 @@ impl Cleaner {
         let started = Instant::now();
         // The lock lives as long as its session. Should this fail, or be dropped, the connection is
         // closed, and the lock goes with it.
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = lent(self.pool.acquire()).await?;
         connection.close_on_drop();
         store::allow_long_statements(&mut connection).await?;
         let mut report = CleanupReport::default();
@@ -96,7 +97,7 @@ impl Cleaner {
 
     /// How many keys a clean-up would delete now.
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = lent(self.pool.acquire()).await?;
         connection.close_on_drop();
         store::allow_long_statements(&mut connection).await?;
         Ok(store::count_expired(&mut connection).await?)

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgPool};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::config::IdempotencyConfig;
@@ -16,6 +17,7 @@ use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerp
 use super::flights::{Boarding, Flight, Flights};
 use super::gate::{Claim, Gate, Held, Permit, Plan};
 use super::key::ScopedKey;
+use super::lending::lent;
 use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, Inserted, NewKey, SeenKey, Standing};
@@ -296,7 +298,10 @@ impl Engine {
         for _ in 0..MAX_TURNS {
             failpoint!("claim-before");
             let sent = Instant::now();
-            let attempt = match claimant.try_claim(visit.new_key(self)).await {
+            let phase = phase!("claim", payonce.operation = visit.key.operation.as_str());
+            let attempt = claimant.try_claim(visit.new_key(self)).await;
+            drop(phase);
+            let attempt = match attempt {
                 Ok(attempt) => attempt,
                 // The row is held by a transaction that is at work on it.
                 Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
@@ -376,7 +381,7 @@ impl Engine {
     /// Meets the record that is in this request's way: replays it, refuses, takes over, or waits without a connection.
     async fn meet(&self, visit: &mut Visit<'_>) -> Result<Met, IdempotencyError> {
         loop {
-            let mut connection = self.0.pool.acquire().await?;
+            let mut connection = lent(self.0.pool.acquire()).await?;
             let sent = Instant::now();
             let Some(seen) = store::see_key(&mut connection, visit.key).await? else {
                 return Ok(Met::Nobody);
@@ -434,7 +439,7 @@ impl Engine {
     /// Takes over a claim whose owner has been silent for its whole lease. `None`: it is somebody's, here or elsewhere, or
     /// it is final.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = lent(self.0.pool.acquire()).await?;
         let Some(seen) = store::see_key(&mut connection, key).await? else {
             return Ok(None);
         };
@@ -458,13 +463,13 @@ impl Engine {
         after: Option<&Abandoned>,
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = lent(self.0.pool.acquire()).await?;
         Ok(store::list_abandoned(&mut connection, after, limit.into()).await?)
     }
 
     /// How many keys are in `PROCESSING`, and for how long the oldest has been.
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = lent(self.0.pool.acquire()).await?;
         let (count, seconds) = store::count_unsettled(&mut connection).await?;
         Ok((
             count.unsigned_abs(),
@@ -494,7 +499,10 @@ impl Engine {
         T: Send + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        let task = self.0.tasks.spawn_on(future, &self.0.runtime);
+        let task = self
+            .0
+            .tasks
+            .spawn_on(future.in_current_span(), &self.0.runtime);
         task.await
             .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
     }
@@ -537,7 +545,7 @@ impl Engine {
         if due.is_empty() {
             return Ok(0);
         }
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = lent(self.0.pool.acquire()).await?;
         store::renew_leases(
             &mut connection,
             self.0.owner,
@@ -583,7 +591,7 @@ impl Engine {
     }
 
     async fn read_locked(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = lent(self.0.pool.acquire()).await?;
         let mut transaction = connection.begin().await?;
         let seen = store::lock_key(&mut transaction, key).await?;
         transaction.rollback().await?;
@@ -642,6 +650,9 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// What can come of a request at the gate, in `payonce_idempotency_checks_total`.
+pub const GATE_RESULTS: [&str; 6] = ["miss", "hit", "waited", "mismatch", "in_use", "takeover"];
+
 fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
     let result = match gate {
         Gate::Mine { work: Some(_), .. } | Gate::Done(_) => "miss",
@@ -651,6 +662,8 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
         Gate::Mismatch(_) => "mismatch",
         Gate::InProgress { .. } => "in_use",
     };
+    // On the request's line in the log, where its span has such a field.
+    tracing::Span::current().record("idempotency", result);
     let operation = key.operation.clone();
     metrics::counter!("payonce_idempotency_checks_total", "operation" => operation, "result" => result)
         .increment(1);
@@ -711,7 +724,7 @@ where
     F: FnOnce(Transaction) -> Fut,
     Fut: Future<Output = Result<Plan<T>, E>>,
 {
-    let mut transaction = engine.0.pool.begin().await?;
+    let mut transaction = lent(engine.0.pool.begin()).await?;
     let Some(inserted) = store::insert_key(&mut transaction, &key).await? else {
         transaction.rollback().await?;
         return Ok((Attempt::InUse, Some(plan)));

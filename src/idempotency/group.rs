@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::engine::Engine;
 use super::error::{IdempotencyError, may_have_committed};
+use super::lending::lent;
 
 /// The most items in one group: its statement and its parameters stay in the processor's cache.
 const MAX_GROUP: usize = 256;
@@ -186,7 +187,7 @@ impl<W: GroupWriter> Lane<W> {
 
 /// A lane's own connection.
 async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = lent(pool.acquire()).await?;
     // Its settings are its own: it never goes back to the pool.
     connection.close_on_drop();
     // A generic plan that was made while a table was empty would scan a merchant's rows for each group. The service's own

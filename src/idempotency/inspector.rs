@@ -5,6 +5,7 @@ use sqlx::PgPool;
 
 use super::error::IdempotencyError;
 use super::key::ScopedKey;
+use super::lending::lent;
 use super::record::{KeyRecord, KeyState};
 use super::store;
 
@@ -22,7 +23,7 @@ impl Inspector {
 
     /// One key's record.
     pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = lent(self.pool.acquire()).await?;
         Ok(store::find_record(&mut connection, key).await?)
     }
 
@@ -32,14 +33,14 @@ impl Inspector {
         state: Option<KeyState>,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = lent(self.pool.acquire()).await?;
         Ok(store::list_records(&mut connection, state, limit.into()).await?)
     }
 
     /// At most `limit` records in `PROCESSING` whose owner has been silent for its whole lease,
     /// oldest first.
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = lent(self.pool.acquire()).await?;
         Ok(store::list_stuck_records(&mut connection, limit.into()).await?)
     }
 }

@@ -43,6 +43,7 @@ mod gate;
 mod group;
 mod inspector;
 mod key;
+mod lending;
 mod record;
 mod replays;
 mod settle;
@@ -51,7 +52,7 @@ mod transaction;
 
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
 pub use self::config::IdempotencyConfig;
-pub use self::engine::{Attempt, Claimant, Engine, Remembered, Wait};
+pub use self::engine::{Attempt, Claimant, Engine, GATE_RESULTS, Remembered, Wait};
 pub use self::error::IdempotencyError;
 pub use self::error::{is_transient, may_have_committed};
 pub use self::fingerprint::{
@@ -61,6 +62,7 @@ pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
 pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, ScopedKey};
+pub(crate) use self::lending::lent;
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
 pub use self::settle::Settler;
 pub use self::store::{Abandoned, Inserted, KeyColumns, NewKey, ResponseColumns};

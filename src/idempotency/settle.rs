@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::engine::{Engine, work_error};
 use super::error::{IdempotencyError, is_transient};
 use super::gate::{Claim, Permit, Released, Settled};
+use super::lending::lent;
 use super::record::{Answer, Outcome};
 use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
@@ -60,6 +61,12 @@ impl Engine {
         settler: &impl Settler,
     ) -> Result<Settled, IdempotencyError> {
         let permit = *permit.0;
+        let phase = phase!(
+            "settle",
+            payonce.operation = permit.claim.scope.operation.as_str(),
+            payonce.resource = permit.claim.resource_id.as_str(),
+            payonce.attempt = permit.claim.attempt
+        );
         let mut patience = Patience::new();
         let settled = loop {
             let error = match settler.try_settle(self, &permit.claim).await {
@@ -81,6 +88,7 @@ impl Engine {
                 return Err(IdempotencyError::OutcomeUnknown(Box::new(error)));
             }
         };
+        drop(phase);
         failpoint!("settle-committed");
         if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = &settled {
             self.keep(
@@ -175,7 +183,7 @@ where
     F: Fn(Transaction) -> Fut,
     Fut: Future<Output = Result<Outcome, E>>,
 {
-    let mut transaction = engine.pool().begin().await?;
+    let mut transaction = lent(engine.pool().begin()).await?;
     let held = store::lock_key(&mut transaction, &claim.scope)
         .await?
         .is_some_and(|seen| {
@@ -224,7 +232,7 @@ where
     F: Fn(Transaction) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    let mut transaction = engine.pool().begin().await?;
+    let mut transaction = lent(engine.pool().begin()).await?;
     if !store::remove_key(&mut transaction, engine.owner(), claim).await? {
         // Gone is as good as removed: an earlier try had committed.
         let gone = store::lock_key(&mut transaction, &claim.scope)

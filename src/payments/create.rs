@@ -15,7 +15,7 @@ use crate::cards::Card;
 use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
 use crate::idempotency::{
     Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, Inserted,
-    NewKey, Outcome, Permit, Remembered, ScopedKey, Settler, Wait, may_have_committed,
+    NewKey, Outcome, Permit, Remembered, ScopedKey, Settler, Wait, lent, may_have_committed,
 };
 
 impl Payments {
@@ -155,7 +155,7 @@ impl Claimant<Payment> for CreateClaim<'_> {
         &mut self,
         scope: &ScopedKey,
     ) -> Result<Option<Remembered>, IdempotencyError> {
-        let mut connection = self.payments.pool().acquire().await?;
+        let mut connection = lent(self.payments.pool().acquire()).await?;
         let key = scope.key.as_str();
         let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;
         Ok(made.map(|made| Remembered {

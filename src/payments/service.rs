@@ -7,10 +7,13 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
 
+use super::call::start_counting_calls;
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::gateway::Gateway;
-use crate::idempotency::{Answer, Engine, Gate, Permit, Settled, StoredResponse, Transaction};
+use crate::idempotency::{
+    Answer, Engine, Gate, Permit, Settled, StoredResponse, Transaction, lent,
+};
 use crate::input::FieldError;
 use crate::money::{Amount, MajorAmount};
 
@@ -100,6 +103,7 @@ pub(super) fn pass<T>(gate: Gate<T>) -> Result<Passed<T>, PaymentError> {
 impl Payments {
     /// Puts the service together. `gateway_timeout` is the longest a request waits for the gateway.
     pub fn new(engine: Engine, gateway: Arc<dyn Gateway>, gateway_timeout: Duration) -> Self {
+        start_counting_calls(gateway.kind());
         let claims = ClaimGroup::start(&engine, ClaimWriter, LANES);
         let settles = SettleGroup::start(
             &engine,
@@ -151,7 +155,7 @@ impl Payments {
     pub async fn resume(&self, permit: Permit) -> Result<Reply, PaymentError> {
         let claim = permit.claim().clone();
         let merchant_id = claim.scope.merchant_id.as_str();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = lent(self.pool().acquire()).await?;
         match Operation::from_name(&claim.scope.operation) {
             Some(Operation::CreatePayment) => {
                 let payment = self
@@ -224,7 +228,7 @@ impl Payments {
 
     /// One of a merchant's payments.
     pub async fn find(&self, merchant_id: &str, payment_id: &str) -> Result<Payment, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = lent(self.pool().acquire()).await?;
         self.load(&mut connection, merchant_id, payment_id).await
     }
 
@@ -235,7 +239,7 @@ impl Payments {
         filter: &PaymentFilter,
         limit: u16,
     ) -> Result<Page, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = lent(self.pool().acquire()).await?;
         // One more than asked for tells whether there is a next page.
         let mut payments =
             store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
@@ -255,7 +259,7 @@ impl Payments {
         merchant_id: &str,
         refund_id: &str,
     ) -> Result<Refund, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = lent(self.pool().acquire()).await?;
         store::find_refund(&mut connection, merchant_id, refund_id)
             .await?
             .ok_or(PaymentError::NotFound("refund"))
@@ -267,7 +271,7 @@ impl Payments {
         merchant_id: &str,
         payment_id: &str,
     ) -> Result<Vec<Refund>, PaymentError> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = lent(self.pool().acquire()).await?;
         self.load(&mut connection, merchant_id, payment_id).await?;
         Ok(store::list_refunds(&mut connection, merchant_id, payment_id).await?)
     }

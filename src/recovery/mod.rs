@@ -12,10 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::Instrument;
 
 use self::backoff::Backoff;
 use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
 use crate::payments::{PaymentError, Payments};
+use crate::telemetry;
 
 /// So many claims are read at once.
 const PAGE: u32 = 200;
@@ -52,6 +54,9 @@ enum Recovered {
     TakenByOthers,
     Failed,
 }
+
+/// What can come of a claim, in `payonce_recovered_total`.
+pub const OUTCOMES: [&str; 4] = ["resolved", "unknown", "taken_by_others", "failed"];
 
 impl Recovered {
     fn label(self) -> &'static str {
@@ -111,7 +116,9 @@ impl Recovery {
         let payments = &self.payments;
         let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
             .map(|abandoned| async move {
-                let recovered = recover(payments, &abandoned.scope).await;
+                let recovered = recover(payments, &abandoned.scope)
+                    .instrument(tracing::error_span!(target: telemetry::REQUESTS, "recover"))
+                    .await;
                 (abandoned.scope, recovered)
             })
             .buffer_unordered(CONCURRENCY)

@@ -24,3 +24,4 @@ mod secrets;
 mod shapes;
 mod stripe_adapter;
 mod support;
+mod telemetry;
