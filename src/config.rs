@@ -22,7 +22,7 @@ use crate::http::Limits;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
 use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, Traces};
 use crate::tls::{Certificate, TlsError, TlsFiles};
 
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
@@ -270,10 +270,10 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// Starts logging to standard error.
-    pub fn init(&self) {
+    /// Starts logging to standard error, and what makes traces where they are exported.
+    pub fn init(&self, traces: Option<&Traces>) {
         let format = self.log_format.unwrap_or_else(LogFormat::for_stderr);
-        crate::telemetry::init(EnvFilter::new(&self.log), format);
+        crate::telemetry::init(EnvFilter::new(&self.log), format, traces);
     }
 }
 

@@ -23,6 +23,14 @@ macro_rules! failpoint {
     };
 }
 
+/// A span of what a request does, for a collector of traces (`telemetry::PHASES`). It lasts until it is dropped. Nobody enters
+/// it: log lines still belong to their request, and the engine's tasks are its children.
+macro_rules! phase {
+    ($name:literal $(, $($fields:tt)*)?) => {
+        tracing::debug_span!(target: "payonce::phases", $name $(, $($fields)*)?)
+    };
+}
+
 pub mod cards;
 pub mod cli;
 pub mod config;

@@ -1,13 +1,13 @@
 //! The service as a whole: built in one place, for production and for tests.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::BuildError;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +20,7 @@ use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::telemetry;
 use crate::tls::Certificate;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
@@ -131,6 +132,8 @@ impl Application {
         gateway: Arc<dyn Gateway>,
         settings: Settings,
     ) -> Result<Self, StartupError> {
+        // First: what is counted before there is a recorder is lost.
+        let metrics = telemetry::metrics()?;
         let engine = Engine::new(
             pool.clone(),
             settings.idempotency,
@@ -149,7 +152,7 @@ impl Application {
             reads: Reads::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             pool,
-            metrics: metrics()?,
+            metrics,
         });
         let listen_error = |source| StartupError::Listen {
             address: settings.listen.clone(),
@@ -293,31 +296,4 @@ pub fn gateway(
             Ok(Arc::new(Circuit::new(Arc::new(gateway))))
         }
     }
-}
-
-/// From half a millisecond, a lone replay, to ten seconds, the longest wait for a gateway.
-const SECONDS_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-/// Up to the largest group.
-const GROUP_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-/// The process's one recorder, however many services it runs.
-fn metrics() -> Result<PrometheusHandle, StartupError> {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
-        return Ok(handle.clone());
-    }
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?
-        .set_buckets_for_metric(
-            Matcher::Full("payonce_batch_size".to_owned()),
-            GROUP_BUCKETS,
-        )?
-        .build_recorder();
-    let handle = recorder.handle();
-    // An embedding service may have a recorder of its own: then it gets the numbers.
-    drop(metrics::set_global_recorder(recorder));
-    Ok(HANDLE.get_or_init(|| handle).clone())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
 
+use super::call::start_counting_calls;
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::database;
@@ -121,6 +122,7 @@ impl Payments {
 
     /// Puts the service together. `gateway_timeout` is the longest a request waits for the gateway.
     pub fn new(engine: Engine, gateway: Arc<dyn Gateway>, gateway_timeout: Duration) -> Self {
+        start_counting_calls(gateway.kind());
         let claims = ClaimGroup::start(&engine, ClaimWriter, LANES);
         let settles = SettleGroup::start(
             &engine,

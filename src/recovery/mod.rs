@@ -12,10 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::Instrument;
 
 use self::backoff::Backoff;
 use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
 use crate::payments::{PaymentError, Payments};
+use crate::telemetry;
 
 /// So many claims are read at once.
 const PAGE: u32 = 200;
@@ -57,6 +59,9 @@ pub enum Recovered {
     /// It could not be worked on, for an error that is in the log.
     Failed,
 }
+
+/// What can come of a claim, in `payonce_recovered_total`.
+pub const OUTCOMES: [&str; 4] = ["resolved", "unknown", "taken_by_others", "failed"];
 
 impl Recovered {
     /// As the metric and the audit spell it.
@@ -117,7 +122,9 @@ impl Recovery {
         let payments = &self.payments;
         let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
             .map(|abandoned| async move {
-                let recovered = recover(payments, &abandoned.scope).await;
+                let recovered = recover(payments, &abandoned.scope)
+                    .instrument(tracing::error_span!(target: telemetry::REQUESTS, "recover"))
+                    .await;
                 (abandoned.scope, recovered)
             })
             .buffer_unordered(CONCURRENCY)

@@ -40,4 +40,5 @@ mod shapes;
 mod statements;
 mod stripe_adapter;
 mod support;
+mod telemetry;
 mod tls;
