@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::process::{Server, merchant};
-use crate::support::service::{Service, Setup};
+use crate::support::service::{Merchant, Service, Setup, client};
 
 /// The value of the one sample of this name with all of these labels.
 fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
