@@ -25,9 +25,11 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
+type PerMerchant<C, M> = Governor<Arc<str>, DashMapStateStore<Arc<str>>, C, M>;
+
 /// Counts each merchant's requests.
 pub struct RateLimiter<C: Clock = DefaultClock> {
-    governor: Governor<Arc<str>, DashMapStateStore<Arc<str>>, C, NoOpMiddleware<C::Instant>>,
+    governor: PerMerchant<C, NoOpMiddleware<<C as Clock>::Instant>>,
     clock: C,
     asked: AtomicU32,
 }
