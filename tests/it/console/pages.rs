@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::operator::{Operator, PAGES, TOKEN, encoded, key_path, service, service_with};
+use crate::support::process::Server;
 use crate::support::scripted::Turn;
-use crate::support::service::{Service, payment};
+use crate::support::service::{Merchant, Service, payment};
 
 fn payment_path(merchant: &str, id: &str) -> String {
     format!("/console/payment?merchant={merchant}&id={id}")
@@ -372,4 +374,51 @@ async fn no_page_asks_another_host_or_shows_a_secret(_: PgPoolOptions, db: PgCon
     let style = ada.get("/console/assets/console.css").await;
     style.hides("url(");
     style.hides("@import");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_node_that_stops_leaves_its_counts_and_one_that_starts_deletes_old_rows(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let plain = Service::start(&db).await;
+    let acme = plain.merchant("acme").await;
+    for (minutes, table) in [
+        ("25 hours", "traffic_minutes"),
+        ("23 hours", "traffic_minutes"),
+        ("169 hours", "refused_reuses"),
+        ("167 hours", "refused_reuses"),
+    ] {
+        let row = match table {
+            "traffic_minutes" => {
+                "insert into traffic_minutes values ('', now() - $1::interval, gen_random_uuid(), 1, 0, 0, 0, 0, 0)"
+            }
+            _ => {
+                "insert into refused_reuses values ('acme', 'create_payment', $1, repeat('a', 16), repeat('b', 16), '{}', 1, now(), now() - $1::interval)"
+            }
+        };
+        sqlx::query(row)
+            .bind(minutes)
+            .execute(&plain.pool)
+            .await
+            .expect("a row of long ago");
+    }
+    let mut server = Server::start(&db, &[("PAYONCE_CONSOLE_TOKEN", TOKEN)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while plain.count("traffic_minutes").await + plain.count("refused_reuses").await != 2 {
+        assert!(Instant::now() < deadline, "old rows stay: {}", server.log());
+        tokio::task::yield_now().await;
+    }
+    let here = Merchant {
+        url: server.url.clone(),
+        ..acme
+    };
+    assert_eq!(here.pay("10").key("k").send().await.status, 201);
+    server.signal(Signal::SIGTERM);
+    assert!(server.ended().await.success(), "{}", server.log());
+    let made: Vec<i64> = sqlx::query_scalar("select made from traffic_minutes order by minute")
+        .fetch_all(&plain.pool)
+        .await
+        .expect("the minutes");
+    assert_eq!(made, [0, 1], "the young row, and the last minute");
 }

@@ -119,6 +119,12 @@ impl Chromium {
         answer.expect("the script runs").json().clone()
     }
 
+    /// The same, where the script calls back with the answer.
+    pub async fn find_out_later(&self, script: &str) -> Value {
+        let answer = self.driver.execute_async(script, Vec::new()).await;
+        answer.expect("the script runs").json().clone()
+    }
+
     /// Waits for an element.
     pub async fn see(&self, css: &str) -> WebElement {
         let found = self.driver.query(By::Css(css)).first().await;

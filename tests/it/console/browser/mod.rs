@@ -218,6 +218,7 @@ async fn every_page_is_readable_by_everybody(_: PgPoolOptions, db: PgConnectOpti
     }
 }
 
+/// `PAYONCE_AXE` names axe-core's `axe.min.js` for a second opinion; `.ci/run` has it installed.
 async fn assert_readable(browser: &Chromium, page: &str) {
     let wrong = browser.find_out(include_str!("standards.js")).await;
     assert_eq!(wrong, json!([]), "{page}");
@@ -228,4 +229,13 @@ async fn assert_readable(browser: &Chromium, page: &str) {
         styled, "1184px",
         "{page}: the style sheet is allowed and there"
     );
+    if let Some(axe) = std::env::var_os("PAYONCE_AXE") {
+        let axe = std::fs::read_to_string(axe).expect("axe-core");
+        let violations = browser.find_out_later(&format!("{axe}\n{RUN_AXE}")).await;
+        assert_eq!(violations, json!([]), "{page}");
+    }
 }
+
+/// The rules of WCAG 2.1 at its level AA, and what axe-core thinks good practice.
+const RUN_AXE: &str = "const done = arguments[arguments.length - 1]; \
+    axe.run().then((found) => done(found.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html)])));";
