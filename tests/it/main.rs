@@ -5,6 +5,7 @@ mod chaos;
 mod command_line;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod deployment;
 mod doctor;
 mod dropped;
 mod durability;
