@@ -5,10 +5,12 @@ WORKDIR /payonce
 
 # The dependencies alone, so that a change of our code does not compile them again. Empty sources stand in for ours, and
 # an empty build script, because the real one would ask for sqlx-data.json.
+# The benchmark is part of the workspace, but not of the image: its stand-in stays.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src/bin \
+COPY bench/Cargo.toml bench/
+RUN mkdir -p src/bin bench/src \
     && touch src/lib.rs \
-    && echo 'fn main() {}' | tee build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs >/dev/null \
+    && echo 'fn main() {}' | tee build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs bench/src/main.rs >/dev/null \
     && cargo build --release --locked --bins \
     && rm -r src build.rs
 

@@ -1,7 +1,7 @@
 # DATABASE_URL, if set, is used as it is; otherwise scripts/with-postgres starts a PostgreSQL for the time of the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos demo openapi prepare check-prepared fmt lint
+.PHONY: help run test chaos bench demo openapi screenshots prepare check-prepared fmt lint
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,14 @@ demo: ## Run the eight demonstrations against a real server and database
 openapi: ## Write openapi.json anew, after a change of the API
 	@cargo run --quiet --locked --example openapi > openapi.json.new && mv openapi.json.new openapi.json
 
+screenshots: ## Take the documentation's pictures of the console anew; needs chromium and chromedriver
+	PAYONCE_SCREENSHOTS="$(CURDIR)/docs/images" scripts/with-postgres cargo test --locked --features failpoints --test it -- \
+		console::browser::every_page_is_readable_by_everybody
+
+bench: ## Measure payonce beside what could be picked instead, into docs/BENCHMARKS.md; BENCH_ARGS=--quick for a smoke
+	cargo build --release --locked --bins -p payonce -p payonce-bench
+	scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce-bench run $(BENCH_ARGS)
+
 prepare: ## Renew sqlx-data.json after a change of a query or a migration
 	scripts/prepare
 
@@ -30,7 +38,8 @@ check-prepared: ## Lint, and fail if sqlx-data.json is stale
 	scripts/prepare --check
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: ## Lint with sqlx-data.json, without a database
 	cargo clippy --all-targets --all-features --locked -- -D warnings
+	cargo clippy -p payonce-bench --all-targets --locked -- -D warnings

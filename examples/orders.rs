@@ -111,7 +111,7 @@ async fn place_order(
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // Causes from inside are in the log, never in an answer.
-    telemetry::init("warn".into(), LogFormat::for_stderr());
+    telemetry::init("warn".into(), LogFormat::for_stderr(), None);
     let pool = database::connect(&DatabaseSettings {
         url: env::var("DATABASE_URL")
             .context("DATABASE_URL is not set")?

@@ -19,10 +19,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::database::DatabaseSettings;
 use crate::http::Limits;
-use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
 use crate::merchants::RateLimit;
 use crate::startup::{GatewaySettings, Settings};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, Traces};
 use crate::tls::{Certificate, TlsError, TlsFiles};
 
 /// A shorter secret can be guessed; 128 bits are what is taken for safe.
@@ -134,6 +134,15 @@ pub struct IdempotencyArgs {
         default_value_t = 100
     )]
     pub max_retries: u32,
+    /// The most payments that one group commit claims or settles; 1: each commits alone.
+    #[arg(
+        long,
+        env = "PAYONCE_GROUP_SIZE",
+        value_name = "COUNT",
+        default_value_t = LARGEST_GROUP
+    )]
+    #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(LARGEST_GROUP)))]
+    pub group_size: u16,
 }
 
 impl IdempotencyArgs {
@@ -144,6 +153,7 @@ impl IdempotencyArgs {
             lock_timeout: self.lock_timeout,
             retry_interval: self.retry_interval,
             max_retries: self.max_retries,
+            group_size: self.group_size,
         }
     }
 }
@@ -260,10 +270,10 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// Starts logging to standard error.
-    pub fn init(&self) {
+    /// Starts logging to standard error, and what makes traces where they are exported.
+    pub fn init(&self, traces: Option<&Traces>) {
         let format = self.log_format.unwrap_or_else(LogFormat::for_stderr);
-        crate::telemetry::init(EnvFilter::new(&self.log), format);
+        crate::telemetry::init(EnvFilter::new(&self.log), format, traces);
     }
 }
 
@@ -327,6 +337,16 @@ pub struct ServeArgs {
     #[arg(default_value_t = 20)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
     pub database_max_connections: u32,
+    /// Turns the operator's console at /console on, and is what operators sign in with; at least 16
+    /// characters.
+    #[arg(
+        long,
+        env = "PAYONCE_CONSOLE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = console_token)]
+    pub console_token: Option<SecretString>,
     #[command(flatten)]
     pub log: LogArgs,
     /// Leave the schema as it is, and refuse to start on one that is older than this program.
@@ -359,6 +379,7 @@ impl ServeArgs {
             recovery_interval: self.recovery_interval,
             rate_limit: self.rate_limit.limit()?,
             limits: Limits::default(),
+            console_token: self.console_token.clone(),
         })
     }
 }
@@ -473,6 +494,17 @@ fn header_secret(text: &str) -> Result<SecretString, Refused> {
     }
 }
 
+/// Who has it sees every payment, so one that can be guessed is none.
+fn console_token(text: &str) -> Result<SecretString, Refused> {
+    if text.chars().count() < SHORTEST_SAFE_SECRET {
+        refuse(format!(
+            "at least {SHORTEST_SAFE_SECRET} characters are needed"
+        ))
+    } else {
+        Ok(text.into())
+    }
+}
+
 /// A time with a unit: `24h`, `1m 30s`, `50ms`.
 fn duration(text: &str) -> Result<Duration, Refused> {
     match humantime::parse_duration(text) {
@@ -568,6 +600,16 @@ mod tests {
             let rotation: SecretRotation = text.parse().expect(text);
             assert_eq!(rotation.has_short_secret(), short, "{text}");
         }
+    }
+
+    #[test]
+    fn a_console_token_has_sixteen_characters() {
+        assert!(console_token("123456789012345").is_err());
+        assert!(
+            console_token("üüüüüüüüüüüüüüü").is_err(),
+            "bytes do not count"
+        );
+        assert!(console_token("1234567890123456").is_ok());
     }
 
     #[test]

@@ -191,24 +191,39 @@ pub fn pool_options() -> PgPoolOptions {
         .before_acquire(|connection, _| is_outside_a_transaction(connection).boxed())
 }
 
-/// A connection of the pool. How long it took to get one is counted, also where none came.
+/// A connection of the pool. How many wait for one and how long they waited are metrics: a pool that is too small is seen
+/// there first.
 pub async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
-    let asked = Instant::now();
-    let lent = pool.acquire().await;
-    count_wait(asked);
-    lent
+    let _waiting = Waiting::start();
+    pool.acquire().await
 }
 
 /// A transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included.
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let asked = Instant::now();
-    let begun = pool.begin().await;
-    count_wait(asked);
-    begun
+    let _waiting = Waiting::start();
+    pool.begin().await
 }
 
-fn count_wait(asked: Instant) {
-    metrics::histogram!("payonce_database_wait_seconds").record(asked.elapsed().as_secs_f64());
+/// One that waits. Its wait is counted when it gives up, too.
+struct Waiting {
+    since: Instant,
+}
+
+impl Waiting {
+    fn start() -> Self {
+        metrics::gauge!("payonce_database_waiting").increment(1);
+        Self {
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("payonce_database_waiting").decrement(1);
+        metrics::histogram!("payonce_database_wait_seconds")
+            .record(self.since.elapsed().as_secs_f64());
+    }
 }
 
 /// False: the connection is in a transaction, in a failed one or broken. The pool closes it and

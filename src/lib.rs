@@ -3,16 +3,17 @@
 //!
 //! The way of a request, from the outside in:
 //!
-//! * [`http`]: routes, what is read from a request and written to a reply. The only module that knows actix-web.
+//! * [`http`]: routes, what is read from a request and written to a reply.
 //! * [`payments`]: what a payment is, and what may be done to it.
 //! * [`idempotency`]: who executes, and what everybody else is told. A library of its own: it knows nothing of payments,
 //!   and an embedding service needs nothing else (see `examples/orders.rs`).
 //! * [`gateway`]: whoever moves the money, called between two transactions.
 //! * [`recovery`]: goes on with what a dead process left behind, by the same code.
+//! * [`console`]: the operator's pages. Off unless it is asked for; it knows actix-web, too.
 //!
-//! Beside it: [`merchants`] (who is paid, and API keys), [`problem`] (every refusal, in one table), [`input`], [`money`],
-//! [`cards`], and what starts and stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`],
-//! [`cli`], [`doctor`].
+//! Beside it: [`merchants`] (who is paid, and API keys), [`refused_reuses`] (what the console shows of keys that came again
+//! with another request), [`problem`] (every refusal, in one table), [`input`], [`money`], [`cards`], and what starts and
+//! stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
 /// A step at which a test makes the process die or stand still. Without the feature it is nothing.
 macro_rules! failpoint {
@@ -22,9 +23,18 @@ macro_rules! failpoint {
     };
 }
 
+/// A span of what a request does, for a collector of traces (`telemetry::PHASES`). It lasts until it is dropped. Nobody enters
+/// it: log lines still belong to their request, and the engine's tasks are its children.
+macro_rules! phase {
+    ($name:literal $(, $($fields:tt)*)?) => {
+        tracing::debug_span!(target: "payonce::phases", $name $(, $($fields)*)?)
+    };
+}
+
 pub mod cards;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod database;
 pub mod demo;
 pub mod doctor;
@@ -39,6 +49,7 @@ pub mod money;
 pub mod payments;
 pub mod problem;
 pub mod recovery;
+pub mod refused_reuses;
 pub mod startup;
 pub mod telemetry;
 pub mod tls;

@@ -1,24 +1,26 @@
 //! The service as a whole: built in one place, for production and for tests.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::BuildError;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
-use crate::http::{self, InFlight, Limits, Services};
+use crate::http::{self, InFlight, Limits, Reads, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::telemetry;
 use crate::tls::Certificate;
 
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
@@ -50,6 +52,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// What a connection may ask for.
     pub limits: Limits,
+    /// What operators sign in to the console with; without it there is no console.
+    pub console_token: Option<SecretString>,
 }
 
 /// Who moves the money.
@@ -104,6 +108,7 @@ pub struct Application {
     in_flight: InFlight,
     payments: Payments,
     recovery_interval: Duration,
+    console: Option<Console>,
     certificate: Option<Arc<Certificate>>,
 }
 
@@ -127,6 +132,8 @@ impl Application {
         gateway: Arc<dyn Gateway>,
         settings: Settings,
     ) -> Result<Self, StartupError> {
+        // First: what is counted before there is a recorder is lost.
+        let metrics = telemetry::metrics()?;
         let engine = Engine::new(
             pool.clone(),
             settings.idempotency,
@@ -134,13 +141,18 @@ impl Application {
         );
         let payments = Payments::new(engine, gateway, settings.gateway_timeout);
         let in_flight = InFlight::default();
+        let console = settings
+            .console_token
+            .as_ref()
+            .map(|token| Console::start(payments.clone(), token));
         let services = Data::new(Services {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
             rate_limiter: settings.rate_limit.map(RateLimiter::new),
+            reads: Reads::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             pool,
-            metrics: metrics()?,
+            metrics,
         });
         let listen_error = |source| StartupError::Listen {
             address: settings.listen.clone(),
@@ -149,11 +161,18 @@ impl Application {
         let listener = TcpListener::bind(&settings.listen).map_err(listen_error)?;
         let address = listener.local_addr()?;
         let counted = Data::new(in_flight.clone());
+        let served_console = console.clone();
         let server = HttpServer::new(move || {
+            let console = served_console.as_ref();
             App::new()
                 .app_data(services.clone())
                 .app_data(counted.clone())
+                .wrap(middleware::Condition::new(
+                    console.is_some(),
+                    middleware::from_fn(console::count_traffic),
+                ))
                 .wrap(middleware::from_fn(http::observe))
+                .configure(|config| console::routes(config, console))
                 .configure(http::routes)
         })
         .keep_alive(settings.limits.keep_alive)
@@ -172,6 +191,7 @@ impl Application {
             in_flight,
             payments,
             recovery_interval: settings.recovery_interval,
+            console,
             certificate: settings.certificate,
         })
     }
@@ -203,6 +223,8 @@ impl Application {
         let handle = self.server.handle();
         let recovery = Recovery::new(self.payments.clone()).run(self.recovery_interval);
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
+        let console = self.console.clone();
+        let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
         let _renewal = self.certificate.map(renew_on_hangup).transpose()?;
         let serving = tokio::spawn(self.server);
         tokio::select! {
@@ -220,6 +242,9 @@ impl Application {
             .await
             .is_ok();
         stopping.abort();
+        if let Some(console) = &self.console {
+            console.finish().await;
+        }
         if drained && finished {
             tracing::info!("stopped");
         } else {
@@ -271,31 +296,4 @@ pub fn gateway(
             Ok(Arc::new(Circuit::new(Arc::new(gateway))))
         }
     }
-}
-
-/// From half a millisecond, a lone replay, to ten seconds, the longest wait for a gateway.
-const SECONDS_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-/// Up to the largest group.
-const GROUP_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-/// The process's one recorder, however many services it runs.
-fn metrics() -> Result<PrometheusHandle, StartupError> {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
-        return Ok(handle.clone());
-    }
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?
-        .set_buckets_for_metric(
-            Matcher::Full("payonce_batch_size".to_owned()),
-            GROUP_BUCKETS,
-        )?
-        .build_recorder();
-    let handle = recorder.handle();
-    // An embedding service may have a recorder of its own: then it gets the numbers.
-    drop(metrics::set_global_recorder(recorder));
-    Ok(HANDLE.get_or_init(|| handle).clone())
 }

@@ -18,7 +18,7 @@ pub(super) struct DoctorArgs {
 
 /// Prints the findings. The exit status is 1 where one is a problem.
 pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    args.serve.log.init();
+    args.serve.log.init(None);
     let report = doctor::examine(&args.serve).await;
     if args.json {
         print_json(&report)?;

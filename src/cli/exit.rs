@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::database::DatabaseError;
 use crate::merchants::MerchantError;
 use crate::startup::StartupError;
+use crate::telemetry::TracesError;
 
 /// Bad usage or bad configuration.
 const MISUSED: u8 = 2;
@@ -52,6 +53,7 @@ fn is_misuse(error: &anyhow::Error) -> bool {
             merchant,
             Some(MerchantError::InvalidId | MerchantError::InvalidName)
         ) || cause.is::<ConfigError>()
+            || cause.is::<TracesError>()
     })
 }
 

@@ -33,7 +33,7 @@ pub(super) struct RecoverArgs {
 
 /// Prints a JSON summary of each pass.
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
-    args.log.init();
+    args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
     let gateway = startup::gateway(&args.gateway.settings()?, gateway_timeout)?;
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;

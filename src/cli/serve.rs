@@ -2,10 +2,13 @@
 
 use crate::config::ServeArgs;
 use crate::startup::Application;
+use crate::telemetry::Traces;
 
 /// Serves until the process is told to stop.
 pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    args.log.init();
+    // Dropped last: what is left is sent then.
+    let traces = Traces::from_env()?;
+    args.log.init(traces.as_ref());
     let settings = args.settings()?;
     let application = Application::build(settings).await?;
     args.idempotency.fingerprint_secret.warn_if_short();

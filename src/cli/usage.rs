@@ -204,6 +204,7 @@ mod tests {
             ("--lock-timeout", "PAYONCE_LOCK_TIMEOUT", "0ms"),
             ("--retry-interval", "PAYONCE_RETRY_INTERVAL", "often"),
             ("--max-retries", "PAYONCE_MAX_RETRIES", "-1"),
+            ("--group-size", "PAYONCE_GROUP_SIZE", "0"),
             ("--gateway", "PAYONCE_GATEWAY", "paypal"),
             ("--gateway-timeout", "PAYONCE_GATEWAY_TIMEOUT", "0s"),
             (
@@ -249,6 +250,7 @@ mod tests {
             ("PAYONCE_LOCK_TIMEOUT", "[default: 5s]"),
             ("PAYONCE_RETRY_INTERVAL", "[default: 50ms]"),
             ("PAYONCE_MAX_RETRIES", "[default: 100]"),
+            ("PAYONCE_GROUP_SIZE", "[default: 256]"),
             ("PAYONCE_GATEWAY", "[default: simulated]"),
             ("PAYONCE_GATEWAY_TIMEOUT", "[default: 10s]"),
             ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "[default: 100ms]"),

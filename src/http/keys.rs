@@ -90,7 +90,7 @@ pub(super) async fn get(
     let scope = ScopedKey::new(&*caller.merchant_id, operation.as_str(), key);
     let inspector = Inspector::new(services.pool.clone());
     let find = async move { inspector.find(&scope).await };
-    let record = services.payments.engine().run(find).await??;
+    let record = services.read(&caller.merchant_id, find).await??;
     let record = record.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(RecordView::from(&record)))
 }

@@ -19,6 +19,7 @@ mod pages;
 mod payments;
 mod problem;
 mod problem_example;
+mod reads;
 mod refunds;
 mod reply;
 mod request;
@@ -35,6 +36,7 @@ pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
 pub use self::observe::{InFlight, observe};
 pub use self::openapi::openapi_json;
+pub use self::reads::Reads;
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
 use crate::merchants::{Authenticator, RateLimiter};
@@ -48,6 +50,8 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// How often each may call; `None`: as often as it likes.
     pub rate_limiter: Option<RateLimiter>,
+    /// Whose turn it is to read.
+    pub reads: Reads,
     /// How long a body may take.
     pub body_timeout: Duration,
     /// The database, for `/readyz` and the pool's metrics.

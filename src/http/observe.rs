@@ -10,11 +10,13 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use tokio::sync::Notify;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::KEY_HEADER;
 use super::unread::LentBody;
+use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -71,11 +73,7 @@ pub async fn observe(
     let request_id = request_id(request.headers());
     let key = request.headers().get(KEY_HEADER).cloned();
     let method = request.method().clone();
-    let span = tracing::info_span!(
-        "request",
-        request_id = request_id.to_str().unwrap_or_default(),
-        merchant_id = tracing::field::Empty,
-    );
+    let span = request_span(request.headers(), &request_id);
     let mut request = request;
     let body = LentBody::of(&mut request);
     let response = next.call(request).instrument(span.clone()).await?;
@@ -100,6 +98,7 @@ pub async fn observe(
         tracing::info!(%method, route, status, replayed, duration_ms = took.as_secs_f64() * 1e3, "served");
     });
     let method = method_label(&method);
+    telemetry::describe(&span, method, &route, status);
     let status = status.to_string();
     metrics::counter!("payonce_http_requests_total",
         "method" => method, "route" => route.clone(), "status" => status.clone())
@@ -108,6 +107,23 @@ pub async fn observe(
         "method" => method, "route" => route, "status" => status)
     .record(took.as_secs_f64());
     Ok(response)
+}
+
+/// What belongs to a request says so by this span, in the log and in its trace. It has the level of an error, so that a
+/// warning names its request whatever else is logged.
+fn request_span(headers: &HeaderMap, request_id: &HeaderValue) -> Span {
+    let span = tracing::error_span!(
+        target: telemetry::REQUESTS,
+        "request",
+        request_id = request_id.to_str().unwrap_or_default(),
+        merchant_id = Empty,
+        idempotency = Empty,
+        otel.kind = Empty,
+    );
+    telemetry::follow(&span, |name| {
+        headers.get(name)?.to_str().ok().map(str::to_owned)
+    });
+    span
 }
 
 /// A client can make up methods; a metric has few.

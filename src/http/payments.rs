@@ -1,5 +1,7 @@
 //! `/v1/payments`
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use serde::Deserialize;
@@ -131,8 +133,10 @@ pub(super) async fn get(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();
-    let find = async move { payments.find(&caller.merchant_id, &payment_id).await };
-    let payment = services.payments.engine().run(find).await??;
+    let Caller { merchant_id } = caller;
+    let id = Arc::clone(&merchant_id);
+    let find = async move { payments.find(&id, &payment_id).await };
+    let payment = services.read(&merchant_id, find).await??;
     Ok(HttpResponse::Ok().json(payment))
 }
 
@@ -233,11 +237,13 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let (filter, limit) = query.into_inner().validate()?;
     let payments = services.payments.clone();
-    let list = async move { payments.list(&caller.merchant_id, &filter, limit).await };
+    let Caller { merchant_id } = caller;
+    let id = Arc::clone(&merchant_id);
+    let list = async move { payments.list(&id, &filter, limit).await };
     let Page {
         payments,
         next_cursor,
-    } = services.payments.engine().run(list).await??;
+    } = services.read(&merchant_id, list).await??;
     Ok(HttpResponse::Ok().json(PageView {
         data: payments,
         next_cursor,

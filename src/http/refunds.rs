@@ -1,5 +1,7 @@
 //! `/v1/payments/{id}/refunds` and `/v1/refunds`
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
@@ -56,8 +58,10 @@ pub(super) async fn get(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();
-    let find = async move { payments.find_refund(&caller.merchant_id, &refund_id).await };
-    let refund = services.payments.engine().run(find).await??;
+    let Caller { merchant_id } = caller;
+    let id = Arc::clone(&merchant_id);
+    let find = async move { payments.find_refund(&id, &refund_id).await };
+    let refund = services.read(&merchant_id, find).await??;
     Ok(HttpResponse::Ok().json(refund))
 }
 
@@ -73,12 +77,10 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let payments = services.payments.clone();
-    let list = async move {
-        payments
-            .list_refunds(&caller.merchant_id, &payment_id)
-            .await
-    };
-    let refunds = services.payments.engine().run(list).await??;
+    let Caller { merchant_id } = caller;
+    let id = Arc::clone(&merchant_id);
+    let list = async move { payments.list_refunds(&id, &payment_id).await };
+    let refunds = services.read(&merchant_id, list).await??;
     // One page: a payment has few refunds. The shape is the other list's.
     Ok(HttpResponse::Ok().json(PageView {
         data: refunds,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::engine::{Engine, is_lock_timeout};
 use super::error::IdempotencyError;
 use super::store::{self, ExpiredKey};
+use crate::database;
 
 /// How much a clean-up may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Cleaner {
         let started = Instant::now();
         // The lock lives as long as its session. Should this fail, or be dropped, the connection is
         // closed, and the lock goes with it.
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection).await?;
         let mut report = CleanupReport::default();
@@ -90,7 +91,7 @@ impl Cleaner {
 
     /// How many keys a clean-up would delete now.
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection).await?;
         Ok(store::count_expired(&mut connection).await?)

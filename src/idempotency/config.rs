@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The most items in one group: its statement and its parameters stay in the processor's cache.
+pub const LARGEST_GROUP: u16 = 256;
+
 /// The engine's settings. Every field is a time or a count; [`Default`] is what the service starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyConfig {
@@ -14,6 +17,8 @@ pub struct IdempotencyConfig {
     pub retry_interval: Duration,
     /// How often a duplicate looks before it gives up: with `retry_interval`, how long it waits.
     pub max_retries: u32,
+    /// The most claims, or settles, that one group commits, 1 to [`LARGEST_GROUP`]. 1: each alone.
+    pub group_size: u16,
 }
 
 impl Default for IdempotencyConfig {
@@ -26,6 +31,7 @@ impl Default for IdempotencyConfig {
             // 5 s in all: as long as a claim lives without its owner, so that a duplicate sees a dead owner's claim end.
             retry_interval: Duration::from_millis(50),
             max_retries: 100,
+            group_size: LARGEST_GROUP,
         }
     }
 }

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgPool};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::config::IdempotencyConfig;
@@ -297,7 +298,10 @@ impl Engine {
         for _ in 0..MAX_TURNS {
             failpoint!("claim-before");
             let sent = Instant::now();
-            let attempt = match claimant.try_claim(visit.new_key(self)).await {
+            let phase = phase!("claim", payonce.operation = visit.key.operation.as_str());
+            let attempt = claimant.try_claim(visit.new_key(self)).await;
+            drop(phase);
+            let attempt = match attempt {
                 Ok(attempt) => attempt,
                 // The row is held by a transaction that is at work on it.
                 Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
@@ -495,7 +499,10 @@ impl Engine {
         T: Send + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        let task = self.0.tasks.spawn_on(future, &self.0.runtime);
+        let task = self
+            .0
+            .tasks
+            .spawn_on(future.in_current_span(), &self.0.runtime);
         task.await
             .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
     }
@@ -643,6 +650,9 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// What can come of a request at the gate, in `payonce_idempotency_checks_total`.
+pub const GATE_RESULTS: [&str; 6] = ["miss", "hit", "waited", "mismatch", "in_use", "takeover"];
+
 fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
     let result = match gate {
         Gate::Mine { work: Some(_), .. } | Gate::Done(_) => "miss",
@@ -652,6 +662,8 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
         Gate::Mismatch(_) => "mismatch",
         Gate::InProgress { .. } => "in_use",
     };
+    // On the request's line in the log, where its span has such a field.
+    tracing::Span::current().record("idempotency", result);
     let operation = key.operation.clone();
     metrics::counter!("payonce_idempotency_checks_total", "operation" => operation, "result" => result)
         .increment(1);

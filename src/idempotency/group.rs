@@ -12,13 +12,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::oneshot;
 
+use super::config::LARGEST_GROUP;
 use super::engine::Engine;
 use super::error::{IdempotencyError, may_have_committed};
 use super::fair_queue::FairQueue;
 use crate::database;
-
-/// The most items in one group: its statement and its parameters stay in the processor's cache.
-const MAX_GROUP: usize = 256;
 
 /// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
@@ -93,6 +91,8 @@ impl<W: GroupWriter> GroupCommit<W> {
                 writer: Arc::clone(&writer),
                 queue: Arc::clone(&closing),
                 connection: None,
+                // The settings' range is checked where they are read; a library user's 0 would wait for ever.
+                group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
             };
             engine.spawn_background(lane.run());
         }
@@ -132,12 +132,13 @@ struct Lane<W: GroupWriter> {
     queue: Arc<CloseOnDrop<W>>,
     /// Kept from group to group: borrowing one would cost a round trip each time.
     connection: Option<PoolConnection<Postgres>>,
+    group_size: usize,
 }
 
 impl<W: GroupWriter> Lane<W> {
     async fn run(mut self) {
         loop {
-            let group = self.queue.0.take(MAX_GROUP).await;
+            let group = self.queue.0.take(self.group_size).await;
             if group.is_empty() {
                 return;
             }

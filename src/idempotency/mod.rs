@@ -51,8 +51,8 @@ mod store;
 mod transaction;
 
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
-pub use self::config::IdempotencyConfig;
-pub use self::engine::{Attempt, Claimant, Engine, Remembered, Wait};
+pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
+pub use self::engine::{Attempt, Claimant, Engine, GATE_RESULTS, Remembered, Wait};
 pub use self::error::IdempotencyError;
 pub use self::error::{is_transient, may_have_committed};
 pub use self::fingerprint::{

@@ -61,6 +61,12 @@ impl Engine {
         settler: &impl Settler,
     ) -> Result<Settled, IdempotencyError> {
         let permit = *permit.0;
+        let phase = phase!(
+            "settle",
+            payonce.operation = permit.claim.scope.operation.as_str(),
+            payonce.resource = permit.claim.resource_id.as_str(),
+            payonce.attempt = permit.claim.attempt
+        );
         let mut patience = Patience::new();
         let settled = loop {
             let error = match settler.try_settle(self, &permit.claim).await {
@@ -82,6 +88,7 @@ impl Engine {
                 return Err(IdempotencyError::OutcomeUnknown(Box::new(error)));
             }
         };
+        drop(phase);
         failpoint!("settle-committed");
         if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = &settled {
             self.keep(

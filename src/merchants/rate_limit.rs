@@ -25,9 +25,13 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
+/// One count a merchant.
+type Counts<C> =
+    Governor<Arc<str>, DashMapStateStore<Arc<str>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
 /// Counts each merchant's requests.
 pub struct RateLimiter<C: Clock = DefaultClock> {
-    governor: Governor<Arc<str>, DashMapStateStore<Arc<str>>, C, NoOpMiddleware<C::Instant>>,
+    governor: Counts<C>,
     clock: C,
     asked: AtomicU32,
 }

@@ -2,7 +2,7 @@
 //! of either under way.
 
 use super::call::Called;
-use super::service::{Passed, in_currency_of, locked, now, pass, processing_payment, unsettled};
+use super::service::{Passed, in_currency_of, locked, now, processing_payment, unsettled};
 use super::{
     CancelRequest, CaptureRequest, OnPayment, Operation, Payment, PaymentError, PaymentState,
     Payments, Pending, Reply, answers, settlement, store,
@@ -46,7 +46,7 @@ impl Payments {
         let gate = self
             .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
             .await?;
-        self.finish_adjustment(gate).await
+        self.finish_adjustment(&scope, gate).await
     }
 
     /// Lets go of what a payment holds, once.
@@ -75,7 +75,7 @@ impl Payments {
         let gate = self
             .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
             .await?;
-        self.finish_adjustment(gate).await
+        self.finish_adjustment(&scope, gate).await
     }
 
     async fn claim_adjustment(
@@ -109,8 +109,12 @@ impl Payments {
         Ok(self.engine().claim(scope, request, wait, work).await?)
     }
 
-    async fn finish_adjustment(&self, gate: Gate<Payment>) -> Result<Reply, PaymentError> {
-        match pass(gate)? {
+    async fn finish_adjustment(
+        &self,
+        scope: &ScopedKey,
+        gate: Gate<Payment>,
+    ) -> Result<Reply, PaymentError> {
+        match self.pass(scope, gate)? {
             Passed::Answered(reply) => Ok(reply),
             Passed::Mine(permit, Some(payment)) => self.adjust(permit, payment).await,
             Passed::Mine(permit, None) => self.resume(permit).await,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::call::{Called, count_call};
 use super::groups::{ClaimItem, SettleItem};
-use super::service::{Passed, now, pass, processing_payment, unsettled};
+use super::service::{Passed, now, processing_payment, unsettled};
 use super::{
     Instrument, NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, Reply,
     settlement, store,
@@ -28,12 +28,8 @@ impl Payments {
         request: &NewPayment,
     ) -> Result<Option<Reply>, PaymentError> {
         let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key.clone());
-        match self
-            .engine()
-            .recall(&scope, request)?
-            .map(pass)
-            .transpose()?
-        {
+        let recalled = self.engine().recall(&scope, request)?;
+        match recalled.map(|gate| self.pass(&scope, gate)).transpose()? {
             Some(Passed::Answered(reply)) => Ok(Some(reply)),
             Some(Passed::Mine(_, Some(never))) => match never {},
             Some(Passed::Mine(_, None)) | None => Ok(None),
@@ -54,7 +50,8 @@ impl Payments {
             request,
             payment: None,
         };
-        match pass(self.engine().enter(&scope, request, wait, claim).await?)? {
+        let gate = self.engine().enter(&scope, request, wait, claim).await?;
+        match self.pass(&scope, gate)? {
             Passed::Answered(reply) => Ok(reply),
             Passed::Mine(permit, Some(payment)) => self.charge(permit, payment).await,
             Passed::Mine(permit, None) => self.resume(permit).await,

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::call::Called;
-use super::service::{Passed, in_currency_of, locked, now, pass, processing_refund, unsettled};
+use super::service::{Passed, in_currency_of, locked, now, processing_refund, unsettled};
 use super::{
     OnPayment, Operation, Payment, PaymentError, PaymentState, Payments, Refund, RefundRequest,
     RefundState, Reply, answers, settlement, store,
@@ -34,7 +34,7 @@ impl Payments {
             plan_refund(&mut tx, &plan_scope, &plan_payment_id, plan_request).await
         };
         let gate = self.engine().claim(&scope, &on_payment, wait, plan).await?;
-        match pass(gate)? {
+        match self.pass(&scope, gate)? {
             Passed::Answered(reply) => Ok(reply),
             Passed::Mine(permit, Some((payment, refund))) => {
                 self.give_back(permit, payment, refund).await

@@ -1,19 +1,23 @@
 //! The service: what all operations share, recovery's way in, and what only reads.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
 
+use super::call::start_counting_calls;
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::database;
 use crate::gateway::Gateway;
-use crate::idempotency::{Answer, Engine, Gate, Permit, Settled, StoredResponse, Transaction};
+use crate::idempotency::{
+    Answer, Engine, Gate, Permit, ScopedKey, Settled, StoredResponse, Transaction,
+};
 use crate::input::FieldError;
 use crate::money::{Amount, MajorAmount};
+use crate::refused_reuses::RefusedReuses;
 
 /// How many groups of one kind may commit at once. More lanes make smaller groups, and so more commits.
 const LANES: usize = 1;
@@ -74,6 +78,8 @@ struct Shared {
     gateway_timeout: Duration,
     claims: ClaimGroup,
     settles: SettleGroup,
+    /// Empty where nobody looks at them.
+    refused_reuses: OnceLock<RefusedReuses>,
 }
 
 /// What came of the gate.
@@ -82,25 +88,41 @@ pub(super) enum Passed<T> {
     Answered(Reply),
 }
 
-pub(super) fn pass<T>(gate: Gate<T>) -> Result<Passed<T>, PaymentError> {
-    match gate {
-        Gate::Mine { permit, work } => Ok(Passed::Mine(permit, work)),
-        Gate::Done(answer) | Gate::Replay(answer) => Ok(Passed::Answered(answer.into())),
-        Gate::InProgress { retry_after } => Err(PaymentError::InUse { retry_after }),
-        Gate::Mismatch(mismatch) => Err(PaymentError::Reused(mismatch)),
-        Gate::Expired {
-            resource_id,
-            created_at,
-        } => Err(PaymentError::Expired {
-            resource_id,
-            created_at,
-        }),
-    }
-}
-
 impl Payments {
+    /// What the gate's answer means here.
+    pub(super) fn pass<T>(
+        &self,
+        scope: &ScopedKey,
+        gate: Gate<T>,
+    ) -> Result<Passed<T>, PaymentError> {
+        match gate {
+            Gate::Mine { permit, work } => Ok(Passed::Mine(permit, work)),
+            Gate::Done(answer) | Gate::Replay(answer) => Ok(Passed::Answered(answer.into())),
+            Gate::InProgress { retry_after } => Err(PaymentError::InUse { retry_after }),
+            Gate::Mismatch(mismatch) => {
+                if let Some(refused_reuses) = self.0.refused_reuses.get() {
+                    refused_reuses.note(scope, &mismatch);
+                }
+                Err(PaymentError::Reused(mismatch))
+            }
+            Gate::Expired {
+                resource_id,
+                created_at,
+            } => Err(PaymentError::Expired {
+                resource_id,
+                created_at,
+            }),
+        }
+    }
+
+    /// From now on each refused reuse is noted. A second call changes nothing.
+    pub fn note_refused_reuses(&self, refused_reuses: RefusedReuses) {
+        drop(self.0.refused_reuses.set(refused_reuses));
+    }
+
     /// Puts the service together. `gateway_timeout` is the longest a request waits for the gateway.
     pub fn new(engine: Engine, gateway: Arc<dyn Gateway>, gateway_timeout: Duration) -> Self {
+        start_counting_calls(gateway.kind());
         let claims = ClaimGroup::start(&engine, ClaimWriter, LANES);
         let settles = SettleGroup::start(
             &engine,
@@ -115,6 +137,7 @@ impl Payments {
             gateway_timeout,
             claims,
             settles,
+            refused_reuses: OnceLock::new(),
         }))
     }
 

@@ -12,10 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::Instrument;
 
 use self::backoff::Backoff;
 use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
 use crate::payments::{PaymentError, Payments};
+use crate::telemetry;
 
 /// So many claims are read at once.
 const PAGE: u32 = 200;
@@ -47,15 +49,23 @@ pub struct Summary {
 
 /// What became of one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recovered {
+pub enum Recovered {
+    /// It is settled, whatever the outcome, or given back.
     Resolved,
+    /// Its outcome is still not known.
     Unknown,
+    /// Somebody else holds it, or it was settled before.
     TakenByOthers,
+    /// It could not be worked on, for an error that is in the log.
     Failed,
 }
 
+/// What can come of a claim, in `payonce_recovered_total`.
+pub const OUTCOMES: [&str; 4] = ["resolved", "unknown", "taken_by_others", "failed"];
+
 impl Recovered {
-    fn label(self) -> &'static str {
+    /// As the metric and the audit spell it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Resolved => "resolved",
             Self::Unknown => "unknown",
@@ -112,15 +122,15 @@ impl Recovery {
         let payments = &self.payments;
         let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
             .map(|abandoned| async move {
-                let recovered = recover(payments, &abandoned.scope).await;
+                let recovered = recover(payments, &abandoned.scope)
+                    .instrument(tracing::error_span!(target: telemetry::REQUESTS, "recover"))
+                    .await;
                 (abandoned.scope, recovered)
             })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         for (scope, recovered) in outcomes {
-            metrics::counter!("payonce_recovered_total", "outcome" => recovered.label())
-                .increment(1);
             match recovered {
                 Recovered::Resolved => summary.resolved += 1,
                 Recovered::Unknown => summary.unknown += 1,
@@ -167,8 +177,15 @@ fn count(items: usize) -> u64 {
     u64::try_from(items).unwrap_or(u64::MAX)
 }
 
-/// Takes one claim over and goes on with it, in a task that nothing drops.
-async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
+/// Takes one claim over and goes on with it, in a task that nothing drops: what a pass does for each that it finds, and an
+/// operator for one.
+pub async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
+    let recovered = take_over_and_resume(payments, scope).await;
+    metrics::counter!("payonce_recovered_total", "outcome" => recovered.label()).increment(1);
+    recovered
+}
+
+async fn take_over_and_resume(payments: &Payments, scope: &ScopedKey) -> Recovered {
     let permit = match payments.engine().take_over(scope).await {
         Ok(Some(permit)) => permit,
         Ok(None) => return Recovered::TakenByOthers,

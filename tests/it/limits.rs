@@ -226,7 +226,10 @@ async fn an_idle_connection_is_closed(_: PgPoolOptions, db: PgConnectOptions) {
 async fn a_head_without_end_is_refused(_: PgPoolOptions, db: PgConnectOptions) {
     let service = Service::start(&db).await;
     let large = format!("GET /healthz HTTP/1.1\r\nX-Large: {}", "x".repeat(200_000));
-    let many = "GET /healthz HTTP/1.1\r\n".to_owned() + &"X-Many: x\r\n".repeat(97) + "\r\n";
+    let many = format!(
+        "GET /healthz HTTP/1.1\r\n{}\r\n",
+        "X-Many: x\r\n".repeat(97)
+    );
     for head in [large, many] {
         let mut stream = connect(&service).await;
         // It may be refused before it is sent.

@@ -2,7 +2,9 @@
 
 mod backlog;
 mod chaos;
+mod clients;
 mod command_line;
+mod console;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod deployment;
@@ -11,6 +13,7 @@ mod dropped;
 mod durability;
 mod engine;
 mod failover;
+mod fairness;
 mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
@@ -38,4 +41,5 @@ mod shapes;
 mod statements;
 mod stripe_adapter;
 mod support;
+mod telemetry;
 mod tls;

@@ -1,12 +1,12 @@
 //! What `/metrics` counts, in a process of its own: the recorder is one a process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::process::{Server, json as stdout, program, run};
-use crate::support::service::{Merchant, Service, Setup, client};
+use crate::support::process::{Server, merchant};
+use crate::support::service::{Service, Setup};
 
 /// The value of the one sample of this name with all of these labels.
 fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
@@ -26,6 +26,31 @@ fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn groups_stay_within_their_size(_: PgPoolOptions, db: PgConnectOptions) {
+    let settings = [
+        ("PAYONCE_GROUP_SIZE", "1"),
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
+    ];
+    let server = Server::start(&db, &settings);
+    let acme = merchant(&db, &server, "acme");
+    let payments = (0..50).map(|i| {
+        let request = acme.pay("10").key(&format!("k{i}"));
+        async move { request.send().await }
+    });
+    for paid in futures_util::future::join_all(payments).await {
+        assert_eq!(paid.status, 201);
+    }
+    let text = String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
+    for lane in ["claim", "settle"] {
+        let groups = |bound| {
+            let labels = [("lane", lane), ("le", bound)];
+            sample(&text, "payonce_batch_size_bucket", &labels)
+        };
+        assert_eq!((groups("1"), groups("+Inf")), (Some(50.0), Some(50.0)));
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOptions) {
     let server = Server::start(
         &db,
@@ -34,15 +59,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
             ("PAYONCE_RECOVERY_INTERVAL", "1h"),
         ],
     );
-    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: server.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    };
+    let acme = merchant(&db, &server, "acme");
     let pay = |key: &str| acme.pay("10").key(key);
     let metrics = async || String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
 
@@ -140,4 +157,114 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
     assert!(!text.contains(&id), "no ids in labels");
     assert!(text.contains("payonce_batch_size_bucket{lane="));
     left.abort();
+}
+
+/// A dashboard's and an alert's metrics are there from the start, by the names of the API's page.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_fresh_service_has_its_metrics(_: PgPoolOptions, db: PgConnectOptions) {
+    let server = Server::start(&db, &[]);
+    let nobody = Merchant {
+        url: server.url.clone(),
+        api_key: "nothing".to_owned(),
+        client: client(),
+    };
+    let metrics =
+        async || String::from_utf8_lossy(&nobody.get("/metrics").await.bytes).into_owned();
+    let text = metrics().await;
+    for result in ["miss", "hit", "waited", "mismatch", "in_use", "takeover"] {
+        let labels = [("operation", "refund_payment"), ("result", result)];
+        assert_eq!(
+            sample(&text, "payonce_idempotency_checks_total", &labels),
+            Some(0.0),
+            "{result}"
+        );
+    }
+    for outcome in ["success", "declined", "nothing_happened", "unknown"] {
+        let labels = [
+            ("operation", "charge"),
+            ("outcome", outcome),
+            ("gateway", "SIMULATED"),
+        ];
+        assert_eq!(
+            sample(&text, "payonce_gateway_requests_total", &labels),
+            Some(0.0),
+            "{outcome}"
+        );
+    }
+    for outcome in ["resolved", "unknown", "taken_by_others", "failed"] {
+        let labels = [("outcome", outcome)];
+        assert_eq!(
+            sample(&text, "payonce_recovered_total", &labels),
+            Some(0.0),
+            "{outcome}"
+        );
+    }
+    for state in ["SUCCESS", "AUTHORIZED", "FAILED"] {
+        let labels = [("state", state)];
+        assert_eq!(
+            sample(&text, "payonce_payments_total", &labels),
+            Some(0.0),
+            "{state}"
+        );
+    }
+    for gauge in [
+        "payonce_keys_processing",
+        "payonce_keys_oldest_processing_seconds",
+        "payonce_database_waiting",
+    ] {
+        assert_eq!(sample(&text, gauge, &[]), Some(0.0), "{gauge}");
+    }
+    assert!(sample(&text, "payonce_database_connections", &[]) >= Some(1.0));
+    assert!(sample(&text, "payonce_database_wait_seconds_count", &[]) >= Some(1.0));
+    assert!(
+        text.contains("# HELP payonce_database_wait_seconds "),
+        "what it means"
+    );
+    // The first request to it is counted when the second asks.
+    let labels = [("route", "/metrics"), ("status", "200"), ("method", "GET")];
+    assert_eq!(
+        sample(&metrics().await, "payonce_http_requests_total", &labels),
+        Some(1.0)
+    );
+}
+
+/// Work that waits for a connection is seen while it waits.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_pool_that_is_too_small_is_seen(_: PgPoolOptions, db: PgConnectOptions) {
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_DATABASE_MAX_CONNECTIONS", "4"),
+            ("PAYONCE_RECOVERY_INTERVAL", "1h"),
+        ],
+    );
+    let acme = merchant(&db, &server, "acme");
+    let id = acme.pay("10").key("k").send().await.text("id");
+    let locker = PgPoolOptions::new()
+        .connect_with(db)
+        .await
+        .expect("the database");
+    let mut lock = locker.begin().await.expect("a transaction");
+    sqlx::query("lock table payments in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .expect("the lock");
+    let reads: Vec<_> = (0..8)
+        .map(|_| {
+            let (acme, path) = (acme.clone(), format!("/v1/payments/{id}"));
+            tokio::spawn(async move { acme.get(&path).await.status })
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
+        if sample(&text, "payonce_database_waiting", &[]) >= Some(4.0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nobody waits: {text}");
+    }
+    lock.rollback().await.expect("the lock is let go");
+    for read in reads {
+        let _ = read.await.expect("an answer");
+    }
 }

@@ -258,6 +258,7 @@ async fn bad_usage_is_said_in_one_line_that_names_the_setting(
         ("PAYONCE_LOCK_TIMEOUT", "0s"),
         ("PAYONCE_RETRY_INTERVAL", "x"),
         ("PAYONCE_MAX_RETRIES", "-1"),
+        ("PAYONCE_GROUP_SIZE", "257"),
         ("PAYONCE_GATEWAY", "paypal"),
         ("PAYONCE_GATEWAY_TIMEOUT", "x"),
         ("PAYONCE_DATABASE_MAX_CONNECTIONS", "many"),

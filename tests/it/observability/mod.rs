@@ -141,7 +141,7 @@ fn the_dashboard_shows_what_operators_ask_for() {
     let panels = panels();
     let shown: Vec<String> = panels
         .iter()
-        .flat_map(|panel| expressions(panel))
+        .flat_map(expressions)
         .flat_map(|expression| names(&expression))
         .collect();
     for name in [

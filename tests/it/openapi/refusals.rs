@@ -49,7 +49,7 @@ async fn each_refusal_is_as_documented(_: PgPoolOptions, db: PgConnectOptions) {
     };
     let pay = || acme.pay("10").key("k");
     let keyless = acme.pay("10");
-    let big = payment("10").to_string() + &" ".repeat(70 * 1024);
+    let big = format!("{}{}", payment("10"), " ".repeat(70 * 1024));
     for (slug, request) in [
         ("idempotency-key-missing", keyless.clone()),
         ("idempotency-key-invalid", keyless.key("a b")),

@@ -2,7 +2,9 @@
 
 pub mod certificates;
 pub mod cluster;
+pub mod collector;
 pub mod deployed;
+pub mod flaky;
 pub mod gateway;
 pub mod process;
 pub mod proxy;

@@ -23,7 +23,8 @@ pub fn program(name: &str, database: &PgConnectOptions) -> Command {
         _ => env!("CARGO_BIN_EXE_payonce-cleanup"),
     };
     let mut command = Command::new(path);
-    for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("PAYONCE_")) {
+    let is_setting = |name: &str| name.starts_with("PAYONCE_") || name.starts_with("OTEL_");
+    for (variable, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(variable);
     }
     command.env("DATABASE_URL", database.to_url_lossy().as_str());
@@ -140,6 +141,10 @@ impl Server {
 
     pub fn log(&self) -> String {
         self.log.lock().expect("the log").clone()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

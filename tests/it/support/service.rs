@@ -28,6 +28,7 @@ pub struct Setup {
     pub recovery_interval: Duration,
     pub rate_limit: Option<RateLimit>,
     pub limits: Limits,
+    pub console_token: Option<SecretString>,
 }
 
 impl Default for Setup {
@@ -40,6 +41,7 @@ impl Default for Setup {
             recovery_interval: Duration::from_secs(1),
             rate_limit: None,
             limits: Limits::default(),
+            console_token: None,
         }
     }
 }
@@ -123,6 +125,7 @@ impl Service {
             recovery_interval: setup.recovery_interval,
             rate_limit: setup.rate_limit,
             limits: setup.limits,
+            console_token: setup.console_token,
         };
         let application =
             Application::build_with(pool.clone(), gateway, settings).expect("the service starts");

@@ -1,0 +1,265 @@
+//! One run of the whole: the scenarios one after the other, and what they share.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
+use sqlx::Connection;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::checks::Checks;
+use crate::database::{Database, DatabaseServer};
+use crate::fill::MERCHANT;
+use crate::load::closed::{self, Driven, Load};
+use crate::load::{Connection as HttpConnection, Keys};
+use crate::machine::Machine;
+use crate::options::{Options, Plan, Scenario};
+use crate::programs::{self, Programs};
+use crate::progress::Progress;
+use crate::report::{Report, Run, Series};
+use crate::requests::{Customers, Request};
+use crate::rivals::{self, Answer};
+use crate::server::{Address, Server};
+use crate::store::{self, Counts};
+use crate::{fsync, scenarios};
+
+/// What every scenario needs.
+pub struct Bench {
+    pub plan: Plan,
+    pub server: DatabaseServer,
+    pub programs: Programs,
+    pub checks: Checks,
+    pub progress: Progress,
+}
+
+/// A database with payonce's schema, and a merchant who may pay on it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub database: Database,
+    pub api_key: String,
+}
+
+/// Runs everything and writes the report.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    allow_many_connections()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let bench = Bench {
+            plan: options.plan(),
+            server: DatabaseServer::open(&options.database_url).await?,
+            programs: Programs::find(&options)?,
+            checks: Checks::default(),
+            progress: Progress::new(),
+        };
+        let result = tokio::select! {
+            report = bench.measure() => report,
+            stopped = told_to_stop() => stopped.and(Err(anyhow::anyhow!("interrupted"))),
+        };
+        bench.progress.finish();
+        let dropped = bench.server.drop_all().await;
+        let report = result?;
+        dropped.context("cannot drop the benchmark's databases")?;
+        let [json, markdown, plot] = destinations(&options, &bench.plan);
+        report.write(&json, &markdown, &plot)?;
+        println!("{}", markdown.display());
+        Ok(())
+    })
+}
+
+/// Its services and databases must not outlive the program.
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// A quick or partial run does not replace the real one's report.
+fn destinations(options: &Options, plan: &Plan) -> [PathBuf; 3] {
+    let is_whole = !plan.quick && options.only.is_empty();
+    let folder = Path::new(if is_whole { "docs" } else { "target/bench" });
+    let given = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or(folder.join(name));
+    [
+        given(&options.json, "benchmarks.json"),
+        given(&options.markdown, "BENCHMARKS.md"),
+        given(&options.plot, "benchmarks.svg"),
+    ]
+}
+
+/// A storm has a thousand connections, each with a descriptor on both sides. Child processes inherit the limit.
+fn allow_many_connections() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
+}
+
+impl Bench {
+    async fn measure(&self) -> anyhow::Result<Report> {
+        let started = Instant::now();
+        self.progress.expect(1);
+        self.progress.step("pg_test_fsync");
+        let mut report = Report {
+            machine: Machine::describe(&self.server.settings),
+            plan: self.plan.clone(),
+            took_seconds: 0.0,
+            checks: 0,
+            fsync: fsync::measure(&self.server, &self.programs).await?,
+            runs: Vec::new(),
+            reference_pools: Vec::new(),
+            table: None,
+            storms: Vec::new(),
+            many_keys: None,
+            gateway: Vec::new(),
+            cleanup: Vec::new(),
+        };
+        for scenario in &self.plan.scenarios {
+            match scenario {
+                Scenario::Fresh => scenarios::fresh(self, &mut report).await,
+                Scenario::Replays => scenarios::replays(self, &mut report).await,
+                Scenario::Storm => scenarios::storm(self, &mut report).await,
+                Scenario::ManyKeys => scenarios::many_keys(self, &mut report).await,
+                Scenario::Latency => scenarios::latency(self, &mut report).await,
+                Scenario::Cleanup => scenarios::cleanup(self, &mut report).await,
+            }
+            .with_context(|| format!("{scenario:?}"))?;
+        }
+        report.checks = self.checks.made();
+        report.took_seconds = started.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    /// A new database with payonce's schema and a merchant.
+    pub async fn site(&self, name: &str) -> anyhow::Result<Site> {
+        let database = self.server.create(name).await?;
+        let url = database.url();
+        let run = async |arguments: &[&str]| {
+            let mut command = self.programs.payonce("payonce");
+            command.args(arguments).env("DATABASE_URL", &url);
+            programs::output(&mut command).await
+        };
+        run(&["migrate"]).await?;
+        let created = run(&["merchants", "create", MERCHANT]).await?;
+        let created: Value = serde_json::from_str(&created)?;
+        let api_key = created["apiKey"].as_str().context("no API key")?.to_owned();
+        Ok(Site { database, api_key })
+    }
+
+    /// The release `payonce serve`, as it is but for the settings given and a gateway that takes no time.
+    pub async fn payonce(&self, site: &Site, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
+        let mut command = self.programs.payonce("payonce");
+        command
+            .arg("serve")
+            .env("DATABASE_URL", site.database.url())
+            .env("PAYONCE_LISTEN", "127.0.0.1:0")
+            .env("PAYONCE_FINGERPRINT_SECRET", "the benchmark's own secret")
+            .env("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")
+            // The line that names the address, and warnings.
+            .env("PAYONCE_LOG", "warn,payonce::cli::serve=info")
+            .env("PAYONCE_LOG_FORMAT", "json")
+            .envs(settings.iter().copied());
+        Server::start(command).await
+    }
+
+    /// The reference handler, on a database with its schema.
+    pub async fn reference(&self, database: &Database, pool: u32) -> anyhow::Result<Server> {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command
+            .arg("reference")
+            .arg(format!("--pool={pool}"))
+            .env("DATABASE_URL", database.url());
+        Server::start(command).await
+    }
+
+    /// A database with the schema of the reference handler and of pgbench.
+    pub async fn rival_database(&self, name: &str) -> anyhow::Result<Database> {
+        let database = self.server.create(name).await?;
+        let mut connection = database.connect().await?;
+        store::execute(&mut connection, rivals::SCHEMA.to_owned()).await?;
+        connection.close().await?;
+        Ok(database)
+    }
+
+    /// The bare endpoint, with this answer.
+    pub async fn bare(&self, answer: &Answer) -> anyhow::Result<Server> {
+        let file = tempfile::NamedTempFile::new()?;
+        serde_json::to_writer(&file, answer)?;
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.arg("bare").arg("--answer").arg(file.path());
+        Server::start(command).await
+    }
+
+    pub fn load(&self, connections: u32) -> Load {
+        Load {
+            connections,
+            threads: self.plan.threads,
+            warm_up: self.plan.warm_up,
+            duration: self.plan.duration,
+        }
+    }
+
+    /// As short as a try may be that only looks for a setting.
+    pub fn short_load(&self, connections: u32) -> Load {
+        Load {
+            warm_up: self.plan.warm_up / 2,
+            duration: self.plan.duration.min(Duration::from_secs(2)),
+            ..self.load(connections)
+        }
+    }
+
+    /// Drives new payments into a service, and checks that the database has just what was answered.
+    pub async fn drive_fresh(
+        &self,
+        to: Address,
+        database: &Database,
+        api_key: &str,
+        load: Load,
+    ) -> anyhow::Result<Driven> {
+        self.server.settle_down().await?;
+        let before = count(database).await?;
+        let keys = Keys::fresh(random_seed());
+        let request = Request::new(api_key, keys.kind(), Customers::Many);
+        let driven = closed::drive(to, request, keys, load).await?;
+        let after = count(database).await?;
+        self.checks.created(before, after, &driven.tally)?;
+        Ok(driven)
+    }
+}
+
+impl Run {
+    /// What a closed loop found.
+    pub fn of(series: Series, connections: u32, round: u32, driven: &Driven) -> Self {
+        Self {
+            series,
+            connections,
+            round,
+            per_second: driven.per_second,
+            latency: Some(driven.latency),
+            other_answers: driven.tally.others(),
+            usage: driven.usage,
+        }
+    }
+}
+
+/// The final keys and payments of a database.
+pub async fn count(database: &Database) -> anyhow::Result<Counts> {
+    let mut connection = database.connect().await?;
+    let counts = store::count_final(&mut connection).await?;
+    connection.close().await?;
+    Ok(counts)
+}
+
+/// Sends one request by itself; the whole answer.
+pub async fn send(to: Address, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut connection = HttpConnection::open(to.socket).await?;
+    connection.exchange(request).await?;
+    Ok(connection.last_answer().to_vec())
+}
+
+/// Keys that no other run has used.
+pub fn random_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}

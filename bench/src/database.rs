@@ -1,0 +1,205 @@
+//! The server that everything is measured on, and the databases that are made on it, one for each variant: all empty at the
+//! start, none in another's way.
+
+use std::process::Command;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use anyhow::{Context, bail};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::store::{self, ServerSettings};
+
+/// A PostgreSQL server, and the databases that were made on it.
+pub struct DatabaseServer {
+    options: PgConnectOptions,
+    made: Mutex<Vec<String>>,
+    pub settings: ServerSettings,
+}
+
+/// A database of the benchmark's own.
+#[derive(Clone, Debug)]
+pub struct Database {
+    options: PgConnectOptions,
+}
+
+impl DatabaseServer {
+    /// Refuses a server that would lose what it confirmed: what it does in a second says nothing.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .context("--database-url (DATABASE_URL) is no PostgreSQL URL")?
+            .application_name("payonce-bench");
+        let mut connection = options
+            .connect()
+            .await
+            .context("cannot reach the database (DATABASE_URL)")?;
+        let settings = store::server_settings(&mut connection).await?;
+        connection.close().await?;
+        check_durability(&settings)?;
+        Ok(Self {
+            options,
+            made: Mutex::default(),
+            settings,
+        })
+    }
+
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.options.connect().await?)
+    }
+
+    /// An empty database.
+    pub async fn create(&self, name: &str) -> anyhow::Result<Database> {
+        let name = format!("payonce_bench_{}_{name}", std::process::id());
+        let mut connection = self.connect().await?;
+        store::create_database(&mut connection, &name)
+            .await
+            .context("cannot create a database")?;
+        connection.close().await?;
+        let options = self.options.clone().database(&name);
+        if let Ok(mut made) = self.made.lock() {
+            made.push(name);
+        }
+        Ok(Database { options })
+    }
+
+    /// Before a run: what an earlier one left to be written is written now, for every variant alike. A role that may not do it
+    /// measures without.
+    pub async fn settle_down(&self) -> anyhow::Result<()> {
+        let mut connection = self.connect().await?;
+        // Refused to a plain role.
+        let _ = store::checkpoint(&mut connection).await;
+        Ok(connection.close().await?)
+    }
+
+    /// Drops one that is not needed any more: its rows may fill a disk.
+    pub async fn drop(&self, database: &Database) -> anyhow::Result<()> {
+        let name = database.options.get_database().unwrap_or_default();
+        let mut connection = self.connect().await?;
+        store::drop_database(&mut connection, name).await?;
+        if let Ok(mut made) = self.made.lock() {
+            made.retain(|other| other != name);
+        }
+        Ok(connection.close().await?)
+    }
+
+    /// Drops whatever is left.
+    pub async fn drop_all(&self) -> anyhow::Result<()> {
+        let made = self
+            .made
+            .lock()
+            .map(|made| made.clone())
+            .unwrap_or_default();
+        let mut connection = self.connect().await?;
+        for name in made {
+            store::drop_database(&mut connection, &name).await?;
+        }
+        Ok(connection.close().await?)
+    }
+}
+
+fn check_durability(settings: &ServerSettings) -> anyhow::Result<()> {
+    for (name, value) in [
+        ("fsync", &settings.fsync),
+        ("synchronous_commit", &settings.synchronous_commit),
+        ("full_page_writes", &settings.full_page_writes),
+    ] {
+        if value == "off" {
+            bail!(
+                "{name} is off: this server may lose what it confirmed, and nothing is measured on it"
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Database {
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.options.connect().await?)
+    }
+
+    /// For payonce and the reference handler.
+    pub fn url(&self) -> String {
+        self.options.to_url_lossy().to_string()
+    }
+
+    /// For PostgreSQL's programs, which do not take all that sqlx writes into a URL. The password is not among the arguments,
+    /// which everybody on the machine can read.
+    pub fn set_environment(&self, command: &mut Command) {
+        let url = self.options.to_url_lossy();
+        let host = match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => self.options.get_host().to_owned(),
+        };
+        command
+            .env("PGHOST", host)
+            .env("PGPORT", self.options.get_port().to_string())
+            .env("PGUSER", self.options.get_username())
+            .env(
+                "PGDATABASE",
+                self.options.get_database().unwrap_or_default(),
+            );
+        if let Some(password) = url.password() {
+            command.env("PGPASSWORD", percent_decoded(password));
+        }
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'%')
+            .then(|| std::str::from_utf8(after.get(..2)?).ok())
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> ServerSettings {
+        let on = || "on".to_owned();
+        ServerSettings {
+            version: "15".to_owned(),
+            fsync: on(),
+            synchronous_commit: on(),
+            full_page_writes: on(),
+            wal_sync_method: "fdatasync".to_owned(),
+            shared_buffers: "128MB".to_owned(),
+            max_wal_size: "1GB".to_owned(),
+            max_connections: 100,
+        }
+    }
+
+    #[test]
+    fn a_server_that_may_lose_commits_is_refused() {
+        assert!(check_durability(&settings()).is_ok());
+        let off: [fn(&mut ServerSettings) -> &mut String; 3] = [
+            |settings| &mut settings.fsync,
+            |settings| &mut settings.synchronous_commit,
+            |settings| &mut settings.full_page_writes,
+        ];
+        for setting in off {
+            let mut settings = settings();
+            *setting(&mut settings) = "off".to_owned();
+            assert!(check_durability(&settings).is_err(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_handed_on_as_it_is() {
+        for (escaped, plain) in [("a%40b%2Fc", "a@b/c"), ("100%", "100%"), ("%C3%A9", "é")] {
+            assert_eq!(percent_decoded(escaped), plain);
+        }
+    }
+}

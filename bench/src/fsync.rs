@@ -1,0 +1,113 @@
+//! How often a second the disk says that a write will last: `pg_test_fsync`, where the data lies.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use sqlx::Connection;
+
+use crate::database::DatabaseServer;
+use crate::programs::{self, Programs};
+use crate::store;
+
+/// One 8 KiB write and its way to the disk, many times over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fsync {
+    /// `wal_sync_method` of the server.
+    pub server_method: String,
+    /// Each method and its operations a second.
+    pub methods: Vec<(String, f64)>,
+    /// Whether it was measured where the server keeps its data.
+    pub beside_the_data: bool,
+}
+
+impl Fsync {
+    /// The rate of the method that the server uses.
+    pub fn server_rate(&self) -> Option<f64> {
+        let mut methods = self.methods.iter();
+        let (_, rate) = methods.find(|(name, _)| *name == self.server_method)?;
+        Some(*rate)
+    }
+}
+
+pub async fn measure(server: &DatabaseServer, programs: &Programs) -> anyhow::Result<Fsync> {
+    let beside = folder_beside_the_data(server).await;
+    let (folder, beside_the_data) =
+        match beside.and_then(|beside| tempfile::tempdir_in(beside).ok()) {
+            Some(folder) => (folder, true),
+            None => (tempfile::tempdir_in(".")?, false),
+        };
+    let mut command = programs.postgres("pg_test_fsync")?;
+    // One second for each of its tests, the least it takes.
+    command
+        .arg("--secs-per-test=1")
+        .arg("--filename")
+        .arg(folder.path().join("pg_test_fsync.out"));
+    let said = programs::output(&mut command).await?;
+    Ok(Fsync {
+        server_method: server.settings.wal_sync_method.clone(),
+        methods: parse(&said).context("pg_test_fsync says what is not understood")?,
+        beside_the_data,
+    })
+}
+
+async fn folder_beside_the_data(server: &DatabaseServer) -> Option<PathBuf> {
+    let mut connection = server.connect().await.ok()?;
+    let data = store::data_directory(&mut connection).await.ok()?;
+    drop(connection.close().await);
+    Path::new(&data).parent().map(Path::to_owned)
+}
+
+/// The first table: "Compare file sync methods using one 8kB write".
+fn parse(said: &str) -> Option<Vec<(String, f64)>> {
+    let methods: Vec<(String, f64)> = said
+        .lines()
+        .skip_while(|line| !line.contains("using one 8kB write"))
+        .skip(1)
+        .take_while(|line| !line.trim().is_empty())
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let name = words.next()?;
+            let rate = words.next()?.parse().ok()?;
+            Some((name.to_owned(), rate))
+        })
+        .collect();
+    (!methods.is_empty()).then_some(methods)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "\
+1 second per test
+O_DIRECT supported on this platform for open_datasync and open_sync.
+
+Compare file sync methods using one 8kB write:
+(in wal_sync_method preference order, except fdatasync is Linux's default)
+        open_datasync                      1234.500 ops/sec     810 usecs/op
+        fdatasync                          2345.250 ops/sec     426 usecs/op
+        fsync_writethrough                              n/a
+
+Compare file sync methods using two 8kB writes:
+        open_datasync                         1.000 ops/sec     810 usecs/op
+";
+
+    #[test]
+    fn the_rates_of_one_write_are_read() {
+        let methods = parse(SAID).expect("a table");
+        let expected = [("open_datasync", 1234.5), ("fdatasync", 2345.25)];
+        assert_eq!(
+            methods,
+            expected.map(|(name, rate)| (name.to_owned(), rate))
+        );
+        let fsync = Fsync {
+            server_method: "fdatasync".to_owned(),
+            methods,
+            beside_the_data: true,
+        };
+        assert_eq!(fsync.server_rate(), Some(2345.25));
+        assert_eq!(parse("nothing"), None);
+    }
+}

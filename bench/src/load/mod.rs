@@ -1,0 +1,133 @@
+//! The load generator: HTTP/1.1 over kept connections, as cheap as it can be, because it shares the machine with what it
+//! measures.
+//!
+//! Requests are written from one prepared buffer and answers read into another; a thread has a runtime of its own and its
+//! share of the connections, so that nothing is shared but a counter. [`closed`] sends the next request when the last one is
+//! answered and finds out how much a service can do; [`open`] sends at a given rate, answered or not, and finds out how long
+//! a client waits.
+
+pub mod closed;
+mod connection;
+pub mod open;
+mod response;
+pub mod storm;
+mod tally;
+
+pub use self::connection::Connection;
+pub use self::tally::{Latency, Tally, milliseconds};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::keys::{Key, KeyKind, shuffled};
+
+/// Which keys are sent, one after the other, over all connections.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    kind: KeyKind,
+    order: Order,
+    next: Arc<AtomicU64>,
+    /// The turn at which a share of them ends.
+    end: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// Each once, without end.
+    Fresh,
+    /// So many, over and over.
+    Hot(u64),
+    /// So many, each once, in an order that jumps about.
+    OnceEach(u64),
+}
+
+impl Keys {
+    /// New keys without end.
+    pub fn fresh(seed: u64) -> Self {
+        Self::new(KeyKind::Uuid { seed }, Order::Fresh)
+    }
+
+    /// The first `count` keys over and over.
+    pub fn hot(kind: KeyKind, count: u64) -> Self {
+        Self::new(kind, Order::Hot(count))
+    }
+
+    /// The first `count` keys, each once.
+    pub fn once_each(kind: KeyKind, count: u64) -> Self {
+        Self::new(kind, Order::OnceEach(count))
+    }
+
+    fn new(kind: KeyKind, order: Order) -> Self {
+        Self {
+            kind,
+            order,
+            next: Arc::default(),
+            end: u64::MAX,
+        }
+    }
+
+    /// The next `count` of them at most, to be gone on with by a later share.
+    pub fn at_most(&self, count: u64) -> Self {
+        let begun = self.next.load(Ordering::Relaxed).min(self.end);
+        Self {
+            end: begun.saturating_add(count),
+            ..self.clone()
+        }
+    }
+
+    /// How its keys look.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The next key; `None` when there is none left.
+    fn next(&self) -> Option<Key> {
+        let turn = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
+                (turn < self.end).then_some(turn + 1)
+            })
+            .ok()?;
+        let number = match self.order {
+            Order::Fresh => turn,
+            Order::Hot(count) => turn % count.max(1),
+            Order::OnceEach(count) if turn >= count => return None,
+            Order::OnceEach(count) => shuffled(turn, count),
+        };
+        Some(self.kind.key(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_in_their_order() {
+        let take = |keys: &Keys, count: usize| -> Vec<Option<Key>> {
+            (0..count).map(|_| keys.next()).collect()
+        };
+        let kind = KeyKind::Digits;
+        let key = |number| Some(kind.key(number));
+        assert_eq!(
+            take(&Keys::hot(kind, 2), 4),
+            [key(0), key(1), key(0), key(1)]
+        );
+        let once = take(&Keys::once_each(kind, 3), 4);
+        assert_eq!(once[3], None);
+        let mut found = once[..3].to_vec();
+        found.sort();
+        assert_eq!(found, [key(0), key(1), key(2)]);
+        let cold = Keys::once_each(kind, 3);
+        let share = take(&cold.at_most(2), 3);
+        assert_eq!(share[2], None);
+        let rest = take(&cold.at_most(2), 2);
+        assert_eq!(rest[1], None);
+        let mut found = [&share[..2], &rest[..1]].concat();
+        found.sort();
+        assert_eq!(found, [key(0), key(1), key(2)], "shares do not overlap");
+        let fresh = Keys::fresh(1);
+        let shared = fresh.clone();
+        assert_ne!(fresh.next(), shared.next(), "clones share the counter");
+    }
+}

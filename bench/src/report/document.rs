@@ -1,0 +1,338 @@
+//! `docs/BENCHMARKS.md`: every figure in it comes from the report.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::ratios::{self, Ratio, thousands};
+use super::{Report, Run, Series, median};
+use crate::load::Latency;
+
+/// The document. `plot` is its link to the drawing.
+pub fn markdown(report: &Report, plot: &str) -> String {
+    let sections = [
+        head(report),
+        required(report),
+        fresh(report, plot),
+        table_under_load(report),
+        many_keys(report),
+        replays(report),
+        storms(report),
+        gateway(report),
+        cleanup(report),
+        machine(report),
+        METHOD.to_owned(),
+    ];
+    let sections = sections.into_iter().filter(|section| !section.is_empty());
+    sections
+        .map(|section| section.trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n\n")
+        + "\n"
+}
+
+const METHOD: &str = "\
+## How it is measured
+
+`payonce-bench` ([`bench/`](../bench)) starts each service as a process of its own on one PostgreSQL server with `fsync` on, each
+on an empty database of its own, and refuses a server with `fsync`, `synchronous_commit` or `full_page_writes` off. Variants that
+are compared run in turns, and a ratio is made of runs of the same round, so that a slow minute of the machine is slow for both.
+Before each run there is a checkpoint, and then a warm-up that is not measured. Medians of the rounds are shown.
+
+One generator drives all services with the same bytes over kept HTTP/1.1 connections. It shares the machine with the service and
+the database; its own processor time is in the tables. Keys look like random UUIDs. Where a rate is given (200 a second), a wait
+counts from the moment at which the request was due, not from when it could be sent.
+
+**Each run checks itself.** After it the keys and payments in the database are counted: as many must have been added as answers
+with 201 were received. Replays must all say that they are, and add nothing. When a check fails the program ends with 1 and
+writes no report.
+
+**Groups of one** is payonce with `PAYONCE_GROUP_SIZE=1`: each payment commits twice by itself. There is one lane for claims and
+one for settles, so these commits go one after the other.
+
+**The reference handler** ([`bench/src/rivals/reference.rs`](../bench/src/rivals/reference.rs)) is what a user of actix-web and
+sqlx would write: one transaction a request that inserts the key on conflict do nothing, inserts the payment and saves the
+answer, with prepared statements, validation and a SHA-256 of the request. It has the best of several pools. It does less than
+payonce: no API key is checked, no gateway is called, and so one commit is enough for it where payonce makes two.
+
+**pgbench** runs the two transactions of a claim and a settle, three statements each
+([`claim_and_settle.sql`](../bench/src/rivals/claim_and_settle.sql)), prepared, with no service before the database. It was
+tried with several numbers of clients, and the best one takes part in the rounds.
+
+**The bare endpoint** is an actix-web handler that reads the body and sends the bytes of one of payonce's replays.
+**Keys not in memory** are rows that payonce has not seen since it started, each asked for once, in random order; pgbench reads
+such rows by their primary key.
+
+**Many keys**: the tables are filled with copies of a row that payonce has written, with other keys, ids, merchants and
+customers, and analysed. Nothing of the measured service is prepared by it.";
+
+fn head(report: &Report) -> String {
+    let mut text = String::from("# Benchmarks\n\n");
+    if report.plan.quick {
+        text += "> **A quick run (`--quick`): it shows that everything works. Its figures say nothing.**\n\n";
+    }
+    let _ = write!(
+        text,
+        "payonce beside what could be picked instead, in one run. This page is written by `make bench`, from\n\
+         `benchmarks.json`, on {}, commit `{}`; it took {}, and all of its {} checks hold.\n\n\
+         ```console\n\
+         $ make bench                                       # everything\n\
+         $ make bench BENCH_ARGS=--quick                    # a smoke of two minutes, into target/bench\n\
+         $ make bench BENCH_ARGS='--only fresh --rounds 5'  # a part, into target/bench\n\
+         $ payonce-bench run --help                         # every option\n\
+         ```",
+        report.machine.date,
+        report.machine.commit,
+        humantime::format_duration(Duration::from_secs(report.took_seconds as u64)),
+        thousands(report.checks),
+    );
+    text
+}
+
+fn required(report: &Report) -> String {
+    let ratios = ratios::all(report);
+    if ratios.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "## What it must reach\n\n| measure | at least, at most | reached | | each round |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for ratio in ratios {
+        let Ratio {
+            measure, required, ..
+        } = &ratio;
+        let rounds: Vec<String> = ratio
+            .rounds
+            .iter()
+            .map(|round| format!("{round:.2}"))
+            .collect();
+        let _ = writeln!(
+            text,
+            "| {measure} | {} | {} | {} | {} |",
+            required.text(),
+            required.value(ratio.reached),
+            if ratio.holds() { "✓" } else { "✗" },
+            rounds.join(", "),
+        );
+    }
+    text
+}
+
+const RUNS_HEAD: &str = "\
+| | connections | a second | p50 ms | p99 ms | max ms | other than 201 | processor µs an answer: service, generator, rest | busy | memory MiB |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |
+";
+
+/// One line for each number of connections of each series.
+fn runs_table(report: &Report, series: &[Series]) -> String {
+    let mut text = String::from(RUNS_HEAD);
+    for &series in series {
+        for connections in report.connections_of(series) {
+            text += &runs_line(series, connections, &report.runs_of(series, connections));
+        }
+    }
+    text
+}
+
+fn runs_line(series: Series, connections: u32, runs: &[&Run]) -> String {
+    let of = |value: fn(&Run) -> Option<f64>, digits: usize| {
+        let found = median(runs.iter().filter_map(|run| value(run)));
+        found.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    let latency = |pick: fn(&Latency) -> f64| {
+        let found = median(runs.iter().filter_map(|run| run.latency.as_ref()).map(pick));
+        found.map_or("–".to_owned(), |value| format!("{value:.1}"))
+    };
+    let rate = median(runs.iter().map(|run| run.per_second)).unwrap_or_default();
+    let others: u64 = runs.iter().map(|run| run.other_answers).sum();
+    format!(
+        "| {} | {connections} | {} | {} | {} | {} | {others} | {}, {}, {} | {} % | {} |\n",
+        series.label(),
+        thousands(rate.round() as u64),
+        latency(|waits| waits.p50_ms),
+        latency(|waits| waits.p99_ms),
+        latency(|waits| waits.max_ms),
+        of(|run| run.usage.service_us, 0),
+        of(|run| run.usage.generator_us, 0),
+        of(|run| run.usage.others_us, 0),
+        of(|run| run.usage.busy_percent, 0),
+        of(|run| run.usage.memory_mib, 0),
+    )
+}
+
+fn fresh(report: &Report, plot: &str) -> String {
+    let series = [
+        Series::Payonce,
+        Series::PayonceAlone,
+        Series::Reference,
+        Series::Pgbench,
+    ];
+    if report.connections_of(Series::Payonce).is_empty() {
+        return String::new();
+    }
+    let pools: Vec<String> = report
+        .reference_pools
+        .iter()
+        .map(|best| format!("{} at {}", best.pool, best.connections))
+        .collect();
+    format!(
+        "## New payments\n\n![New payments a second by connections]({plot})\n\n{}\n\
+         The reference handler's pool, the best of {:?} at each number of connections: {}. pgbench at numbers of clients that were not\n\
+         the best was measured once, for {} s at most.",
+        runs_table(report, &series),
+        report.plan.reference_pools,
+        pools.join(", "),
+        report.plan.duration.as_secs_f64().min(2.0),
+    )
+}
+
+fn table_under_load(report: &Report) -> String {
+    report.table.as_ref().map_or(String::new(), |table| {
+        format!(
+            "After these {} payments in payonce's tables: {:.1} % of the updates of `idempotency_keys` were HOT, {:.1} % of those of\n\
+             `payments`; a key takes {:.0} bytes of `idempotency_keys` and {:.0} bytes of its indexes.",
+            thousands(table.keys),
+            table.keys_hot_percent,
+            table.payments_hot_percent,
+            table.heap_bytes_per_key,
+            table.index_bytes_per_key,
+        )
+    })
+}
+
+fn many_keys(report: &Report) -> String {
+    report.many_keys.as_ref().map_or(String::new(), |many| {
+        format!(
+            "## Many keys\n\n{}\n{} keys and their payments: {:.1} GiB of tables and {:.1} GiB of indexes, filled in {:.0} s.",
+            runs_table(report, &[Series::EmptyTable, Series::ManyKeys]),
+            thousands(many.keys),
+            many.heap_gib,
+            many.indexes_gib,
+            many.fill_seconds,
+        )
+    })
+}
+
+fn replays(report: &Report) -> String {
+    if report.connections_of(Series::HotKeys).is_empty() {
+        return String::new();
+    }
+    let series = [
+        Series::HotKeys,
+        Series::OneKey,
+        Series::Bare,
+        Series::ColdKeys,
+        Series::SelectOne,
+    ];
+    format!("## Replays\n\n{}", runs_table(report, &series))
+}
+
+fn storms(report: &Report) -> String {
+    if report.storms.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "## A storm of duplicates\n\n\
+         The same request on 1,000 connections at once, over a gateway that takes 200 ms.\n\n\
+         | storm | first answer ms | last answer after it ms | gateway calls | connections to the database |\n\
+         | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for (number, storm) in report.storms.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {:.1} | {} | {} |",
+            number + 1,
+            storm.first_answer_ms,
+            storm.last_after_first_ms,
+            storm.gateway_calls,
+            storm.database_connections,
+        );
+    }
+    text
+}
+
+fn gateway(report: &Report) -> String {
+    if report.gateway.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "## Added to the gateway's time\n\n\
+         {} payments a second over a gateway that takes 100 ms; its 100 ms are taken off.\n\n\
+         | round | payments | p50 ms | p99 ms |\n| ---: | ---: | ---: | ---: |\n",
+        report.plan.steady_rate
+    );
+    for (number, added) in report.gateway.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.1} | {:.1} |",
+            number + 1,
+            thousands(added.payments),
+            added.p50_ms,
+            added.p99_ms,
+        );
+    }
+    text
+}
+
+fn cleanup(report: &Report) -> String {
+    let Some(first) = report.cleanup.first() else {
+        return String::new();
+    };
+    let mut text = format!(
+        "## Clean-up\n\n\
+         {} expired keys, deleted by `payonce-cleanup` and by a plain `delete … where expires_at < now()`; and {} payments a second\n\
+         beside `payonce-cleanup`, and as long without it.\n\n\
+         | round | payonce-cleanup, rows/s | plain DELETE, rows/s | payments' p50, p99 ms with it | without |\n\
+         | ---: | ---: | ---: | --- | --- |\n",
+        thousands(first.rows),
+        report.plan.steady_rate,
+    );
+    for (number, round) in report.cleanup.iter().enumerate() {
+        let waits = |waits: &Latency| format!("{:.1}, {:.1}", waits.p50_ms, waits.p99_ms);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            number + 1,
+            thousands(round.payonce_per_second as u64),
+            thousands(round.plain_per_second as u64),
+            waits(&round.with),
+            waits(&round.without),
+        );
+    }
+    text
+}
+
+fn machine(report: &Report) -> String {
+    let machine = &report.machine;
+    let memory = machine
+        .memory_gib
+        .map_or(String::new(), |gib| format!(", {gib:.0} GiB of memory"));
+    let mut text = format!(
+        "## The machine\n\n\
+         {} × {}{memory}, {}; PostgreSQL {} with `shared_buffers` {} and `max_wal_size` {}. {} rounds of {} s after {} s of warm-up,\n\
+         a generator of {} threads.\n\n\
+         `pg_test_fsync`, one 8 kB write ({}; the server uses `{}`, {} a second):\n\n| method | a second |\n| --- | ---: |\n",
+        machine.cores,
+        machine.cpu,
+        machine.system,
+        machine.postgresql,
+        machine.shared_buffers,
+        machine.max_wal_size,
+        report.plan.rounds,
+        report.plan.duration.as_secs_f64(),
+        report.plan.warm_up.as_secs_f64(),
+        report.plan.threads,
+        match report.fsync.beside_the_data {
+            true => "beside the server's data",
+            false => "not beside the server's data, which cannot be reached",
+        },
+        report.fsync.server_method,
+        report
+            .fsync
+            .server_rate()
+            .map_or("unknown".to_owned(), |rate| thousands(rate.round() as u64)),
+    );
+    for (method, rate) in &report.fsync.methods {
+        let _ = writeln!(text, "| {method} | {} |", thousands(rate.round() as u64));
+    }
+    text
+}

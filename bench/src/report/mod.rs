@@ -1,0 +1,216 @@
+//! What was found, and how it is told: a JSON file, from which the Markdown and the plot are made. No figure is written by hand.
+
+mod document;
+mod median;
+mod plot;
+mod ratios;
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+pub use self::median::median;
+use crate::fsync::Fsync;
+use crate::load::Latency;
+use crate::machine::Machine;
+use crate::options::Plan;
+use crate::process::Usage;
+
+/// All that a run of the program found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub machine: Machine,
+    pub plan: Plan,
+    /// How long all of it took, in seconds.
+    pub took_seconds: f64,
+    /// The checks that were made; all of them hold, or there would be no report.
+    pub checks: u64,
+    pub fsync: Fsync,
+    pub runs: Vec<Run>,
+    pub reference_pools: Vec<ReferencePool>,
+    pub table: Option<TableUnderLoad>,
+    pub storms: Vec<Storm>,
+    pub many_keys: Option<ManyKeys>,
+    pub gateway: Vec<AddedLatency>,
+    pub cleanup: Vec<Cleanup>,
+}
+
+/// One variant, driven at a number of connections for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    pub series: Series,
+    pub connections: u32,
+    /// From 1. Round 0 was shorter and served to find the best setting of a rival.
+    pub round: u32,
+    pub per_second: f64,
+    /// Unknown for pgbench.
+    pub latency: Option<Latency>,
+    /// Answers other than 201.
+    pub other_answers: u64,
+    pub usage: Usage,
+}
+
+/// What is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Series {
+    Payonce,
+    PayonceAlone,
+    Reference,
+    Pgbench,
+    HotKeys,
+    OneKey,
+    ColdKeys,
+    Bare,
+    SelectOne,
+    EmptyTable,
+    ManyKeys,
+}
+
+impl Series {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Payonce => "payonce",
+            Self::PayonceAlone => "payonce, groups of one",
+            Self::Reference => "reference handler",
+            Self::Pgbench => "pgbench, two transactions",
+            Self::HotKeys => "payonce, 1,000 hot keys",
+            Self::OneKey => "payonce, one hot key",
+            Self::ColdKeys => "payonce, keys not in memory",
+            Self::Bare => "bare endpoint, same bytes",
+            Self::SelectOne => "pgbench, select of one row",
+            Self::EmptyTable => "payonce, empty tables",
+            Self::ManyKeys => "payonce, many keys",
+        }
+    }
+}
+
+/// The pool that was best for the reference handler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReferencePool {
+    pub connections: u32,
+    pub pool: u32,
+}
+
+/// How payonce's tables took the fresh payments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableUnderLoad {
+    pub keys: u64,
+    pub keys_hot_percent: f64,
+    pub payments_hot_percent: f64,
+    /// Bytes for a key, of `idempotency_keys` without its indexes and of its indexes.
+    pub heap_bytes_per_key: f64,
+    pub index_bytes_per_key: f64,
+}
+
+/// A thousand duplicates at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storm {
+    pub duplicates: u32,
+    pub first_answer_ms: f64,
+    pub last_after_first_ms: f64,
+    pub gateway_calls: u64,
+    /// The most connections to the database that were seen.
+    pub database_connections: u64,
+}
+
+/// The large table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManyKeys {
+    pub keys: u64,
+    pub connections: u32,
+    pub fill_seconds: f64,
+    pub heap_gib: f64,
+    pub indexes_gib: f64,
+    pub memory_empty_mib: Option<f64>,
+    pub memory_many_mib: Option<f64>,
+}
+
+/// What payonce adds to the gateway's own time, in a round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddedLatency {
+    pub gateway_ms: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub payments: u64,
+}
+
+/// A round of clean-ups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleanup {
+    pub rows: u64,
+    pub payonce_per_second: f64,
+    pub plain_per_second: f64,
+    /// Of payments beside it, and as long without it.
+    pub with: Latency,
+    pub without: Latency,
+}
+
+impl Report {
+    /// The measured runs of a series; those that only looked for a setting where there are no others.
+    pub fn runs_of(&self, series: Series, connections: u32) -> Vec<&Run> {
+        let all: Vec<&Run> = self
+            .runs
+            .iter()
+            .filter(|run| run.series == series && run.connections == connections)
+            .collect();
+        let measured: Vec<&Run> = all.iter().copied().filter(|run| run.round > 0).collect();
+        if measured.is_empty() { all } else { measured }
+    }
+
+    /// The connections at which a series was measured.
+    pub fn connections_of(&self, series: Series) -> Vec<u32> {
+        let runs = self.runs.iter().filter(|run| run.series == series);
+        let mut found: Vec<u32> = runs.map(|run| run.connections).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The median of a series' rate.
+    pub fn rate(&self, series: Series, connections: u32) -> Option<f64> {
+        let runs = self.runs_of(series, connections);
+        median(runs.iter().map(|run| run.per_second))
+    }
+
+    /// Writes it where the options say.
+    pub fn write(&self, json: &Path, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
+        for path in [json, markdown, plot] {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+        }
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        std::fs::write(json, text).with_context(|| format!("cannot write {}", json.display()))?;
+        self.write_document(markdown, plot)
+    }
+
+    fn write_document(&self, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
+        plot::draw(self, plot).with_context(|| format!("cannot draw {}", plot.display()))?;
+        let link = match (markdown.parent(), plot.parent()) {
+            (Some(one), Some(other)) if one == other => plot.file_name().map(Path::new),
+            _ => None,
+        };
+        let text = document::markdown(self, &link.unwrap_or(plot).display().to_string());
+        std::fs::write(markdown, text)
+            .with_context(|| format!("cannot write {}", markdown.display()))
+    }
+}
+
+/// Makes the Markdown and the plot anew from a report's JSON file.
+pub fn render(json: &Path, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(json).with_context(|| format!("cannot read {}", json.display()))?;
+    let report: Report =
+        serde_json::from_str(&text).with_context(|| format!("{} is no report", json.display()))?;
+    report.write_document(markdown, plot)
+}

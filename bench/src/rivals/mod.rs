@@ -1,0 +1,23 @@
+//! What payonce is compared with, in the benchmark's own code. Each is a process of its own, as payonce is.
+
+mod bare;
+mod reference;
+
+pub use self::bare::{Answer, BareArgs, serve_bare};
+pub use self::reference::{ReferenceArgs, serve_reference};
+
+use std::net::TcpListener;
+
+/// The tables of the reference handler and of pgbench.
+pub const SCHEMA: &str = include_str!("schema.sql");
+
+/// pgbench's script. `ANSWER` stands for the stored body, in hexadecimal digits.
+pub const CLAIM_AND_SETTLE: &str = include_str!("claim_and_settle.sql");
+
+/// A port of the system's choice, told on standard error as payonce tells its own.
+fn listen() -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let line = serde_json::json!({ "address": listener.local_addr()?.to_string() });
+    eprintln!("{line}");
+    Ok(listener)
+}

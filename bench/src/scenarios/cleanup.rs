@@ -1,0 +1,172 @@
+//! The clean-up beside a plain DELETE of the same rows, and what payments feel of it.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use sqlx::Connection;
+
+use super::replays::fill_by_a_payment;
+use crate::bench::{Bench, Site, count, random_seed};
+use crate::fill::{Fill, KEYS};
+use crate::keys::KeyKind;
+use crate::load::open::{self, Pace};
+use crate::load::{Keys, Latency};
+use crate::programs;
+use crate::report::{Cleanup, Report};
+use crate::requests::{Customers, Request};
+use crate::server::Server;
+use crate::store;
+
+/// The longest that payments go on beside a clean-up.
+const LONGEST: Duration = Duration::from_secs(120);
+
+pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let plan = &bench.plan;
+    bench.progress.expect(4 * u64::from(plan.rounds));
+    let site = bench.site("cleanup").await?;
+    let rows = plan.expired_keys;
+    for round in 1..=plan.rounds {
+        bench.progress.step(&format!(
+            "{rows} expired keys, payonce-cleanup, round {round}"
+        ));
+        fill_expired(bench, &site).await?;
+        let payonce_per_second = clean_up(bench, &site).await?;
+        bench
+            .progress
+            .say(&format!("{payonce_per_second:.0} rows/s"));
+
+        bench
+            .progress
+            .step(&format!("{rows} expired keys, plain DELETE, round {round}"));
+        fill_expired(bench, &site).await?;
+        let plain_per_second = plain_delete(bench, &site).await?;
+        bench.progress.say(&format!("{plain_per_second:.0} rows/s"));
+
+        fill_expired(bench, &site).await?;
+        let server = bench.payonce(&site, &[]).await?;
+        bench
+            .progress
+            .step(&format!("payments beside payonce-cleanup, round {round}"));
+        let (with, took) = payments_beside(bench, &site, &server).await?;
+        bench
+            .progress
+            .step(&format!("payments without it, round {round}"));
+        let without = payments_alone(bench, &site, &server, took).await?;
+        bench.progress.say(&format!(
+            "p99 {:.1} ms with, {:.1} ms without",
+            with.p99_ms, without.p99_ms
+        ));
+        server.stop().await?;
+        report.cleanup.push(Cleanup {
+            rows,
+            payonce_per_second,
+            plain_per_second,
+            with,
+            without,
+        });
+    }
+    bench.server.drop(&site.database).await
+}
+
+/// The same rows each time: all expired, over the last day.
+async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
+    let mut connection = site.database.connect().await?;
+    let truncate = "truncate idempotency_keys, payments cascade".to_owned();
+    store::execute(&mut connection, truncate).await?;
+    connection.close().await?;
+    let fill = Fill {
+        count: bench.plan.expired_keys,
+        kind: KeyKind::Uuid { seed: 1 },
+        payment_id: String::new(),
+        merchants: 1000,
+        customers: false,
+        expires_in: -24 * 3600..-60,
+        tables: KEYS,
+    };
+    fill_by_a_payment(bench, site, fill).await?;
+    bench.server.settle_down().await
+}
+
+/// Rows a second of `payonce-cleanup`, by its own report.
+async fn clean_up(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
+    let mut command = bench.programs.payonce("payonce-cleanup");
+    command.env("DATABASE_URL", site.database.url());
+    let said: Value = serde_json::from_str(&programs::output(&mut command).await?)?;
+    let number = |name: &str| said[name].as_u64().context("payonce-cleanup's report");
+    bench
+        .checks
+        .equal("deleted keys", bench.plan.expired_keys, number("deleted")?)?;
+    bench.checks.equal("keys left", 0, number("remaining")?)?;
+    Ok(number("deleted")? as f64 * 1e3 / number("durationMs")?.max(1) as f64)
+}
+
+async fn plain_delete(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
+    let mut connection = site.database.connect().await?;
+    let began = Instant::now();
+    let deleted = store::plain_delete(&mut connection).await?;
+    let took = began.elapsed();
+    connection.close().await?;
+    bench
+        .checks
+        .equal("deleted keys", bench.plan.expired_keys, deleted)?;
+    Ok(deleted as f64 / took.as_secs_f64())
+}
+
+/// Payments from the clean-up's first moment to its last; their waits, and how long it took.
+async fn payments_beside(
+    bench: &Bench,
+    site: &Site,
+    server: &Server,
+) -> anyhow::Result<(Latency, Duration)> {
+    let pace = Pace::new(bench.plan.steady_rate, bench.plan.warm_up, LONGEST);
+    let (stop, warm_up) = (pace.stop.clone(), pace.warm_up);
+    let cleaning = async {
+        tokio::time::sleep(warm_up).await;
+        let began = Instant::now();
+        let cleaned = clean_up(bench, site).await;
+        stop.store(true, Ordering::Relaxed);
+        cleaned.map(|_| began.elapsed())
+    };
+    let keys = Keys::fresh(random_seed());
+    let request = Request::new(&site.api_key, keys.kind(), Customers::Many);
+    let paying = open::drive(server.address().socket, request, keys, pace);
+    let (took, tally) = tokio::join!(cleaning, paying);
+    let (took, tally) = (took?, tally?);
+    ensure!(
+        tally.measured > 0,
+        "the clean-up was over before a payment was measured"
+    );
+    // All others were expired, and are gone. The template's payment is left without its key.
+    let after = count(&site.database).await?;
+    bench.checks.equal(
+        "keys of payments beside it",
+        tally.created(),
+        after.keys.unsigned_abs(),
+    )?;
+    bench.checks.equal(
+        "their payments",
+        tally.created() + 1,
+        after.payments.unsigned_abs(),
+    )?;
+    Ok((tally.latency(), took))
+}
+
+/// The same without it, for as long.
+async fn payments_alone(
+    bench: &Bench,
+    site: &Site,
+    server: &Server,
+    duration: Duration,
+) -> anyhow::Result<Latency> {
+    bench.server.settle_down().await?;
+    let before = count(&site.database).await?;
+    let keys = Keys::fresh(random_seed());
+    let request = Request::new(&site.api_key, keys.kind(), Customers::Many);
+    let pace = Pace::new(bench.plan.steady_rate, bench.plan.warm_up, duration);
+    let tally = open::drive(server.address().socket, request, keys, pace).await?;
+    let after = count(&site.database).await?;
+    bench.checks.created(before, after, &tally)?;
+    Ok(tally.latency())
+}

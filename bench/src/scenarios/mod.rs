@@ -1,0 +1,15 @@
+//! What is measured, a file each.
+
+mod cleanup;
+mod fresh;
+mod latency;
+mod many_keys;
+mod replays;
+mod storm;
+
+pub use self::cleanup::cleanup;
+pub use self::fresh::fresh;
+pub use self::latency::latency;
+pub use self::many_keys::many_keys;
+pub use self::replays::replays;
+pub use self::storm::storm;

@@ -1,0 +1,202 @@
+//! The benchmark's SQL.
+//!
+//! It is not checked at compile time: `sqlx-data.json` describes payonce's own statements alone, and this program is not part of
+//! what is shipped. A statement that does not fit the schema ends the run.
+
+use sqlx::PgConnection;
+
+/// What makes a commit last, and what the report says of the server.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct ServerSettings {
+    pub version: String,
+    pub fsync: String,
+    pub synchronous_commit: String,
+    pub full_page_writes: String,
+    pub wal_sync_method: String,
+    pub shared_buffers: String,
+    pub max_wal_size: String,
+    pub max_connections: i32,
+}
+
+pub async fn server_settings(connection: &mut PgConnection) -> sqlx::Result<ServerSettings> {
+    sqlx::query_as(
+        "select
+            current_setting('server_version') as version,
+            current_setting('fsync') as fsync,
+            current_setting('synchronous_commit') as synchronous_commit,
+            current_setting('full_page_writes') as full_page_writes,
+            current_setting('wal_sync_method') as wal_sync_method,
+            current_setting('shared_buffers') as shared_buffers,
+            current_setting('max_wal_size') as max_wal_size,
+            current_setting('max_connections')::int as max_connections",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Where the data lies, where the role may know it.
+pub async fn data_directory(connection: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar("show data_directory")
+        .fetch_one(connection)
+        .await
+}
+
+pub async fn create_database(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    let sql = format!("create database {name} template template0 encoding 'UTF8'");
+    execute(connection, sql).await
+}
+
+pub async fn drop_database(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!("drop database if exists {name} with (force)"),
+    )
+    .await
+}
+
+/// Writes out what is dirty, so that no run pays for the last one's.
+pub async fn checkpoint(connection: &mut PgConnection) -> sqlx::Result<()> {
+    execute(connection, "checkpoint".to_owned()).await
+}
+
+/// Statements that the benchmark puts together itself, from names that it has made itself.
+pub async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Final keys and payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Counts {
+    pub keys: i64,
+    pub payments: i64,
+}
+
+/// In payonce's tables. The reference handler's have the same names and states.
+pub async fn count_final(connection: &mut PgConnection) -> sqlx::Result<Counts> {
+    sqlx::query_as(
+        "select
+            (select count(*) from idempotency_keys where state = 'COMPLETED') as keys,
+            (select count(*) from payments where state = 'SUCCESS') as payments",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Updates of a table, and those of them that were HOT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Updates {
+    pub all: i64,
+    pub hot: i64,
+}
+
+pub async fn updates(connection: &mut PgConnection, table: &str) -> sqlx::Result<Updates> {
+    sqlx::query_as(
+        r#"select n_tup_upd as "all", n_tup_hot_upd as hot from pg_stat_user_tables where relname = $1"#,
+    )
+    .bind(table)
+    .fetch_one(connection)
+    .await
+}
+
+/// Bytes of a table and of its indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Sizes {
+    pub heap: i64,
+    pub indexes: i64,
+}
+
+pub async fn sizes(connection: &mut PgConnection, table: &str) -> sqlx::Result<Sizes> {
+    sqlx::query_as(
+        "select pg_table_size($1::regclass) as heap, pg_indexes_size($1::regclass) as indexes",
+    )
+    .bind(table)
+    .fetch_one(connection)
+    .await
+}
+
+/// The connections to this database but for our own.
+pub async fn count_connections(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// A table's columns in the order of `copy`.
+pub async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select attname::text from pg_attribute
+        where attrelid = $1::regclass and attnum > 0 and not attisdropped
+        order by attnum",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await
+}
+
+/// What brings a table's indexes and constraints back: drop and create, in this order.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct IndexStatements {
+    pub dropping: String,
+    pub creating: String,
+}
+
+/// Constraints with an index, and indexes without a constraint.
+pub async fn index_statements(
+    connection: &mut PgConnection,
+    table: &str,
+) -> sqlx::Result<Vec<IndexStatements>> {
+    sqlx::query_as(
+        "select
+            case
+                when c.conname is null then format('drop index %s', i.indexrelid::regclass)
+                else format('alter table %s drop constraint %I cascade', i.indrelid::regclass, c.conname)
+            end as dropping,
+            case
+                when c.conname is null then pg_get_indexdef(i.indexrelid)
+                else format(
+                    'alter table %s add constraint %I %s',
+                    i.indrelid::regclass,
+                    c.conname,
+                    pg_get_constraintdef(c.oid)
+                )
+            end as creating
+        from pg_index i
+        left join pg_constraint c
+            on c.conindid = i.indexrelid
+            and c.contype in ('p', 'u')
+        where i.indrelid = $1::regclass
+        order by i.indexrelid",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await
+}
+
+/// The foreign keys that point at a table and go with its primary key.
+pub async fn references_to(
+    connection: &mut PgConnection,
+    table: &str,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select format('alter table %s add constraint %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+        from pg_constraint
+        where confrelid = $1::regclass and contype = 'f'",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await
+}
+
+/// What a developer would write in a cron job of his own. Returns how many keys it deleted.
+pub async fn plain_delete(connection: &mut PgConnection) -> sqlx::Result<u64> {
+    sqlx::query("delete from idempotency_keys where expires_at < now()")
+        .execute(connection)
+        .await
+        .map(|done| done.rows_affected())
+}

@@ -1,0 +1,55 @@
+// Pays an order, once, however often it is run:  node pay.mjs ORDER AMOUNT TOKEN
+// PAYONCE_URL and PAYONCE_API_KEY say where, and as whom.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+const { PAYONCE_URL, PAYONCE_API_KEY } = process.env;
+
+/** The payment; or an Error, whose `refused` says that sending it again changes nothing. */
+async function pay(order, amount, token) {
+  const request = {
+    method: "POST",
+    headers: {
+      Authorization: `Bearer ${PAYONCE_API_KEY}`,
+      // Made from the order and not by chance, so that a second run, even after a crash, sends the same key and request.
+      "Idempotency-Key": `order-${order}`,
+      "Content-Type": "application/json",
+    },
+    // The amount is a string: a float may not be what was meant.
+    body: JSON.stringify({ amount, currency: "USD", paymentMethod: { type: "CARD", token } }),
+  };
+  for (let attempt = 0; attempt < 8; attempt++) {
+    // As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
+    let pause = 100 + Math.random() * 100 * 2 ** attempt;
+    try {
+      // Longer than the service waits for its gateway (10 s).
+      const answer = await fetch(`${PAYONCE_URL}/v1/payments`, { ...request, signal: AbortSignal.timeout(15_000) });
+      const text = await answer.text();
+      if (answer.status === 200 || answer.status === 201) return JSON.parse(text);
+      if (!isWorthAnotherTry(answer.status, text)) throw Object.assign(new Error(text), { refused: true });
+      const after = answer.headers.get("Retry-After") ?? "";
+      if (/^\d+$/.test(after)) pause = 1000 * Number(after);
+    } catch (error) {
+      // No answer: it may have been paid, and the same key finds out.
+      if (error.refused) throw error;
+    }
+    await sleep(pause);
+  }
+  throw new Error(`order ${order}: the outcome is not known yet; run this again`);
+}
+
+function isWorthAnotherTry(status, text) {
+  if (status === 202 || status >= 500) return true;
+  try {
+    return JSON.parse(text).retry === "same-key";
+  } catch {
+    return false; // not the service's own answer
+  }
+}
+
+try {
+  console.log(JSON.stringify(await pay(...process.argv.slice(2, 5))));
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = error.refused ? 1 : 75;
+}

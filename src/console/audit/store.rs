@@ -1,0 +1,156 @@
+//! The SQL of the audit.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Entry, NewEntry};
+use crate::idempotency::ScopedKey;
+
+/// So many of one key are shown.
+const SHOWN_OF_KEY: i64 = 50;
+
+/// Writes a row.
+pub(super) async fn insert_entry(
+    pool: &PgPool,
+    entry: &NewEntry<'_>,
+) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(
+        r#"
+        insert into operator_actions (
+            merchant_id,
+            action_id,
+            operator,
+            peer,
+            session_id,
+            action,
+            operation,
+            key
+        )
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        returning occurred_at
+        "#,
+        entry.subject.map_or("", |scope| &scope.merchant_id),
+        entry.id,
+        entry.operator,
+        entry.peer,
+        entry.session,
+        entry.action.as_str(),
+        entry.subject.map(|scope| scope.operation.as_str()),
+        entry.subject.map(|scope| scope.key.as_str()),
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Adds the outcome to a row that has none.
+pub(super) async fn add_outcome(
+    pool: &PgPool,
+    merchant_id: &str,
+    id: Uuid,
+    outcome: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        update operator_actions
+        set outcome = $3
+        where merchant_id = $1
+            and action_id = $2
+            and outcome is null
+        "#,
+        merchant_id,
+        id,
+        outcome,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Whether a session goes on.
+pub(super) async fn session_is_open(
+    pool: &PgPool,
+    session: Uuid,
+    expires_at: i64,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select
+            extract(epoch from now()) < $2::bigint
+            and not exists (
+                select
+                from operator_actions
+                where merchant_id = ''
+                    and session_id = $1
+                    and action = 'sign_out'
+            ) as "is_open!"
+        "#,
+        session,
+        expires_at,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// A page of the audit, latest first.
+pub(super) async fn list_entries(
+    pool: &PgPool,
+    before: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"
+        select
+            action_id as id,
+            occurred_at,
+            operator,
+            peer,
+            action,
+            merchant_id,
+            operation,
+            key,
+            outcome
+        from operator_actions
+        where $1::uuid is null
+            or action_id < $1
+        order by action_id desc
+        limit $2
+        "#,
+        before,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What was done to one key, latest first.
+pub(super) async fn list_of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"
+        select
+            action_id as id,
+            occurred_at,
+            operator,
+            peer,
+            action,
+            merchant_id,
+            operation,
+            key,
+            outcome
+        from operator_actions
+        where merchant_id = $1
+            and operation = $2
+            and key = $3
+        order by action_id desc
+        limit $4
+        "#,
+        scope.merchant_id,
+        scope.operation,
+        scope.key.as_str(),
+        SHOWN_OF_KEY,
+    )
+    .fetch_all(pool)
+    .await
+}

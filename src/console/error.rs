@@ -1,0 +1,90 @@
+//! What an operator sees in place of a page.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpResponse, ResponseError};
+use maud::html;
+
+use super::layout;
+use crate::idempotency::{IdempotencyError, is_transient};
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConsoleError {
+    /// 303 to the form: nobody is signed in.
+    #[error("Sign in first")]
+    SignInFirst,
+    /// 401: an action by nobody.
+    #[error("You are signed out")]
+    SignedOut,
+    /// 403: the form is not from our page, or from a page of an earlier session.
+    #[error("The form is not from this session")]
+    Forged,
+    /// 404.
+    #[error("There is no such page")]
+    NotFound,
+    /// 400: what was sent is not what the form sends.
+    #[error("The form could not be read")]
+    BadForm,
+    /// 503 where the database may be back soon, else 500.
+    #[error("The database did not answer")]
+    Database(#[from] sqlx::Error),
+    /// 500: the task that asked the database did not end in order.
+    #[error("Something went wrong inside")]
+    Aborted(#[from] IdempotencyError),
+}
+
+impl ConsoleError {
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::SignInFirst => "This page is for operators.",
+            Self::SignedOut => {
+                "Nothing was done: your session has ended, or was ended elsewhere. Sign in and do it again."
+            }
+            Self::Forged => {
+                "Nothing was done. Go back to the page, load it again, and do it from there."
+            }
+            Self::NotFound => "The address may be of an older version, or mistyped.",
+            Self::BadForm => {
+                "Nothing was done. Go back to the page, load it again, and fill the form in there."
+            }
+            Self::Database(_) | Self::Aborted(_) => {
+                "Nothing that you asked for is certain to have been done, and nothing that is not in the audit was. The \
+                 cause is in the service's log, by this reply's X-Request-Id."
+            }
+        }
+    }
+}
+
+impl ResponseError for ConsoleError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::SignInFirst => StatusCode::SEE_OTHER,
+            Self::SignedOut => StatusCode::UNAUTHORIZED,
+            Self::Forged => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadForm => StatusCode::BAD_REQUEST,
+            Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::Aborted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if let Self::Database(error) = self {
+            tracing::error!(%error, "a page of the console failed");
+        } else if let Self::Aborted(error) = self {
+            tracing::error!(%error, "a page of the console failed");
+        }
+        let title = self.to_string();
+        let body = html! {
+            p { (self.advice()) }
+            p { a href="/console" { "To the overview" } }
+        };
+        let mut response = layout::reply(self.status_code(), layout::bare_page(&title, &body));
+        if matches!(self, Self::SignInFirst) {
+            let to = actix_web::http::header::HeaderValue::from_static("/console/sign-in");
+            response.headers_mut().insert(LOCATION, to);
+        }
+        response
+    }
+}

@@ -1,0 +1,133 @@
+//! One key.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use maud::{Markup, html};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::super::audit::{self, actions_table};
+use super::super::error::ConsoleError;
+use super::super::layout::{self, Tab, facts, or_dash, time, time_or_dash};
+use super::super::session::Operator;
+use super::super::{Console, payments};
+use super::resolve::{button, outcome_notice};
+use super::{KeyView, Named, store};
+use crate::refused_reuses::{KEPT_PER_KEY, RefusedReuse, RefusedReuses};
+
+#[derive(Deserialize)]
+pub(in super::super) struct Asked {
+    #[serde(flatten)]
+    named: Named,
+    /// The operator's action that led here.
+    action: Option<Uuid>,
+}
+
+pub(in super::super) async fn key_page(
+    console: Data<Console>,
+    operator: Operator,
+    asked: Query<Asked>,
+) -> Result<HttpResponse, ConsoleError> {
+    let scope = asked.named.scope().ok_or(ConsoleError::NotFound)?;
+    let of_key = scope.clone();
+    let (key, refused, actions) = console
+        .ask(|console| async move {
+            let pool = console.pool();
+            let key = store::find_key(pool, &of_key).await?;
+            let refused = RefusedReuses::of_key(pool, &of_key).await?;
+            Ok((key, refused, audit::of_key(pool, &of_key).await?))
+        })
+        .await?;
+    let just_done = actions
+        .iter()
+        .find(|action| Some(action.id) == asked.action);
+    let body = html! {
+        @if let Some(done) = just_done { (outcome_notice(done.outcome.as_deref())) }
+        @match &key {
+            Some(key) => (record(&console, &operator, key)),
+            None => p {
+                "There is no record of this key: it was never used, was given back because nothing had happened, or is past \
+                 its time. What it made is found by it among the "
+                a href=(payments::search_href(&scope.merchant_id, scope.key.as_str())) { "payments" } "."
+            },
+        }
+        (refused_table(&refused))
+        (actions_table("What operators did to this key", &actions))
+    };
+    let status = if key.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::NOT_FOUND
+    };
+    let title = format!("Key {}", scope.key);
+    Ok(layout::page_of_status(
+        status,
+        &console,
+        &operator,
+        Some(Tab::Keys),
+        &title,
+        &body,
+    ))
+}
+
+fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
+    let standing = match (key.state.as_str(), key.is_left_behind) {
+        ("PROCESSING", true) => " left behind: its lease is over",
+        ("PROCESSING", false) => " somebody is at work on it",
+        _ => "",
+    };
+    html! {
+        (facts(&[
+            ("Merchant", html! { (key.merchant_id) }),
+            ("Operation", html! { (key.operation) }),
+            ("State", html! { (layout::state(&key.state)) (standing) }),
+            ("Made or changes", resource(key)),
+            ("Response status", html! { (or_dash(key.response_status.map(|status| status.to_string()))) }),
+            ("Attempts", html! { (key.attempt) }),
+            ("Owner (a node's engine)", html! { code { (key.owner) } }),
+            ("Lease until", time_or_dash(key.lease_expires_at)),
+            ("First used", time(key.created_at)),
+            ("Final since", time_or_dash(key.completed_at)),
+            ("Forgotten after", time(key.expires_at)),
+            ("Fingerprint", html! { code { (key.fingerprint_prefix) } "…" }),
+        ]))
+        @if key.state == "PROCESSING" { (button(console, operator, key)) }
+    }
+}
+
+/// A link where it is a payment; a refund has no page of its own.
+fn resource(key: &KeyView) -> Markup {
+    match &key.resource_id {
+        Some(id) if id.starts_with("pay_") => html! {
+            a href=(payments::payment_href(&key.merchant_id, id)) { code { (id) } }
+        },
+        Some(id) => html! { code { (id) } },
+        None => html! { "–" },
+    }
+}
+
+fn refused_table(refused: &[RefusedReuse]) -> Markup {
+    let rows = refused.iter().map(|reuse| {
+        html! {
+            tr {
+                td { (time(reuse.first_seen_at)) }
+                td { (time(reuse.last_seen_at)) }
+                td .number { (reuse.refusals) }
+                td { code { (reuse.expected_prefix) } }
+                td { code { (reuse.actual_prefix) } }
+                td { (reuse.changed.join(", ")) }
+            }
+        }
+    });
+    let caption = format!("Refused reuses: other requests under this key, the last {KEPT_PER_KEY}");
+    let titles = [
+        "First seen",
+        "Last seen",
+        "Times",
+        "Expected",
+        "Came",
+        "What differs",
+    ];
+    layout::table(&caption, &titles, rows)
+}

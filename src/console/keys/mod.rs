@@ -1,0 +1,83 @@
+//! Idempotency keys: one key with all that is known of it, work that is stuck, and *resolve now*.
+
+mod key_page;
+mod resolve;
+mod search_page;
+mod store;
+mod stuck_page;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub(super) use self::key_page::key_page;
+pub(super) use self::resolve::resolve_now;
+pub(super) use self::search_page::search_page;
+pub(super) use self::stuck_page::stuck_page;
+use super::layout::href;
+use crate::idempotency::{IdempotencyKey, ScopedKey};
+
+/// A key as the console shows it. The stored answer's headers and body are not in it.
+#[derive(Clone, Debug)]
+struct KeyView {
+    merchant_id: String,
+    operation: String,
+    key: String,
+    state: String,
+    /// The first 16 hexadecimal digits.
+    fingerprint_prefix: String,
+    attempt: i32,
+    owner: Uuid,
+    lease_expires_at: Option<DateTime<Utc>>,
+    /// The lease is over, by the database's clock: whoever comes may take the claim over.
+    is_left_behind: bool,
+    resource_id: Option<String>,
+    response_status: Option<i16>,
+    created_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    expires_at: DateTime<Utc>,
+}
+
+/// What is in `PROCESSING`.
+pub(super) struct Unsettled {
+    pub(super) processing: u64,
+    /// For how long the oldest has been.
+    pub(super) oldest: Duration,
+    /// Those whose lease is over.
+    pub(super) left_behind: u64,
+}
+
+pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
+    store::count_unsettled(pool).await
+}
+
+/// A key's address within the console. In parameters, because a key may hold any visible character.
+pub(super) fn key_href(merchant_id: &str, operation: &str, key: &str) -> String {
+    let named = [
+        ("merchant", merchant_id),
+        ("operation", operation),
+        ("key", key),
+    ];
+    href("/console/key", &named)
+}
+
+/// A key as an address or a form names it.
+#[derive(Deserialize)]
+struct Named {
+    merchant: String,
+    operation: String,
+    key: String,
+}
+
+impl Named {
+    /// `None` where there can be no such key.
+    fn scope(&self) -> Option<ScopedKey> {
+        let is_name = |text: &str| (1..=255).contains(&text.len()) && !text.contains('\0');
+        let key = IdempotencyKey::new(&self.key).ok()?;
+        (is_name(&self.merchant) && is_name(&self.operation))
+            .then(|| ScopedKey::new(&self.merchant, &self.operation, key))
+    }
+}

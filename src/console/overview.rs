@@ -1,0 +1,250 @@
+//! The overview: how much there is to do, and what needs somebody's attention.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use maud::{Markup, html};
+
+use super::charts::Chart;
+use super::error::ConsoleError;
+use super::layout::{self, Tab, href};
+use super::session::Operator;
+use super::traffic::{self, Counts, Hour, MINUTES};
+use super::{Console, keys};
+use crate::refused_reuses::{RefusedReuse, RefusedReuses};
+
+/// So many refused reuses are shown.
+const REFUSED_SHOWN: u16 = 5;
+
+/// A share of declines from here on needs attention: several times what card payments are declined at, most days.
+const MANY_DECLINES: f64 = 0.2;
+
+/// Of fewer payments a share says nothing.
+const FEW_PAYMENTS: u64 = 20;
+
+/// A key that is in `PROCESSING` for longer has outlived its gateway's time-out and its lease.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Seen {
+    hour: Hour,
+    processing: u64,
+    oldest: Duration,
+    left_behind: u64,
+    refused: Vec<RefusedReuse>,
+}
+
+async fn look(console: Console) -> sqlx::Result<Seen> {
+    let pool = console.pool();
+    console.traffic().save(pool, console.node()).await?;
+    let counts = keys::count_unsettled(pool).await?;
+    Ok(Seen {
+        hour: traffic::last_hour(pool).await?,
+        processing: counts.processing,
+        oldest: counts.oldest,
+        left_behind: counts.left_behind,
+        refused: RefusedReuses::latest(pool, REFUSED_SHOWN).await?,
+    })
+}
+
+pub(super) async fn page(
+    console: Data<Console>,
+    operator: Operator,
+) -> Result<HttpResponse, ConsoleError> {
+    let seen = console.ask(look).await?;
+    let mut all = Counts::default();
+    seen.hour.iter().for_each(|minute| all.add(minute));
+    let body = html! {
+        h2 #attention { "What needs attention" }
+        ul .cards aria-labelledby="attention" { @for card in attention(&console, &seen, &all) { (card) } }
+        h2 { "The last hour" }
+        (hour(&seen.hour, &all))
+        (refused_table("Keys that came again with another request", &seen.refused))
+    };
+    Ok(layout::page(
+        &console,
+        &operator,
+        Some(Tab::Overview),
+        "Overview",
+        &body,
+    ))
+}
+
+/// Something to look at: in letters first, in colour besides.
+fn card(title: &str, is_well: bool, figure: &str, explained: Markup) -> Markup {
+    html! {
+        li .card {
+            h3 { (title) }
+            p .figure { (figure) }
+            p {
+                @if is_well { span .state.good { "fine" } } @else { span .state.bad { "look" } }
+                " " (explained)
+            }
+        }
+    }
+}
+
+fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
+    let pool = console.pool();
+    let idle = u64::try_from(pool.num_idle()).unwrap_or(u64::MAX);
+    let busy = u64::from(pool.size()).saturating_sub(idle);
+    let most = u64::from(pool.options().get_max_connections());
+    let decided = all.made + all.declined;
+    let declined = share(all.declined, decided);
+    let gateway_answers = console.payments().gateway_is_available();
+    let oldest = Duration::from_secs(seen.oldest.as_secs());
+    [
+        card(
+            "Stuck keys",
+            seen.left_behind == 0,
+            &seen.left_behind.to_string(),
+            html! { a href="/console/stuck" { "left behind by whoever held them" } },
+        ),
+        card(
+            "Oldest PROCESSING",
+            oldest < LONG,
+            &humantime::format_duration(oldest).to_string(),
+            html! { "of " (seen.processing) " in PROCESSING" },
+        ),
+        card(
+            "Declined",
+            declined.is_none_or(|share| share < MANY_DECLINES || decided < FEW_PAYMENTS),
+            &percent(declined),
+            html! { (all.declined) " of " (decided) " payments in the last hour" },
+        ),
+        card(
+            "Answered 202 or 5xx",
+            all.unknown + all.failed == 0,
+            &(all.unknown + all.failed).to_string(),
+            html! { (all.unknown) " gateway unknown, " (all.failed) " failed in the last hour" },
+        ),
+        card(
+            "Gateway (this node)",
+            gateway_answers,
+            if gateway_answers {
+                "reachable"
+            } else {
+                "circuit open"
+            },
+            html! { "calls are " (if gateway_answers { "made" } else { "not even tried" }) },
+        ),
+        card(
+            "Connections (this node)",
+            busy < most,
+            &format!("{busy} of {most}"),
+            html! { "to the database in use" },
+        ),
+    ]
+}
+
+fn hour(hour: &Hour, all: &Counts) -> Markup {
+    let asked = all.executed + all.replayed;
+    let replayed = percent(share(all.replayed, asked));
+    let keyed = hour.map(|minute| [minute.executed, minute.replayed]);
+    let payments = hour.map(|minute| [minute.made, minute.declined]);
+    let shares = hour.map(|minute| share(minute.replayed, minute.executed + minute.replayed));
+    html! {
+        div .charts {
+            (Chart {
+                id: "requests",
+                title: "Requests with a key, a minute",
+                description: &format!("{} executed and {} replayed in the last hour.", all.executed, all.replayed),
+            }.stacked(["executed", "replayed"], &keyed))
+            (Chart {
+                id: "payments",
+                title: "Payments a minute",
+                description: &format!("{} made and {} declined in the last hour.", all.made, all.declined),
+            }.stacked(["made", "declined"], &payments))
+            (Chart {
+                id: "replays",
+                title: "Share of requests that were replays",
+                description: &format!("{replayed} of {asked} requests with a key in the last hour."),
+            }.share(&format!("{replayed} over the hour"), &shares))
+        }
+        details { summary { "The same in figures" } (figures(hour)) }
+    }
+}
+
+/// The minutes in which something was answered, latest first.
+fn figures(hour: &Hour) -> Markup {
+    let rows = hour
+        .iter()
+        .rev()
+        .enumerate()
+        .filter(|(_, minute)| **minute != Counts::default());
+    let rows = rows.map(|(minutes_ago, minute)| {
+        let replays = share(minute.replayed, minute.executed + minute.replayed);
+        html! {
+            tr {
+                th scope="row" { (minutes_ago) " min ago" }
+                @for count in [minute.executed, minute.replayed] { td .number { (count) } }
+                td .number { (percent(replays)) }
+                @for count in [minute.made, minute.declined, minute.unknown, minute.failed] {
+                    td .number { (count) }
+                }
+            }
+        }
+    });
+    let titles = [
+        "Minute",
+        "Executed",
+        "Replayed",
+        "Replay share",
+        "Made",
+        "Declined",
+        "202",
+        "5xx",
+    ];
+    layout::table(&format!("The last {MINUTES} minutes"), &titles, rows)
+}
+
+/// Refused reuses as a table.
+fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
+    let rows = refused.iter().map(|reuse| {
+        let scope = &reuse.scope;
+        let key = scope.key.as_str();
+        html! {
+            tr {
+                td { (layout::time(reuse.last_seen_at)) }
+                th scope="row" { a href=(href("/console/payments", &[("merchant", &scope.merchant_id)])) { (scope.merchant_id) } }
+                td { (scope.operation) }
+                td { a href=(keys::key_href(&scope.merchant_id, &scope.operation, key)) { code { (key) } } }
+                td { (reuse.changed.join(", ")) }
+                td .number { (reuse.refusals) }
+            }
+        }
+    });
+    layout::table(
+        caption,
+        &[
+            "Last seen",
+            "Merchant",
+            "Operation",
+            "Key",
+            "What differs",
+            "Times",
+        ],
+        rows,
+    )
+}
+
+/// `None` of nothing.
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_nothing_is_none() {
+        assert_eq!(percent(share(0, 0)), "–");
+        assert_eq!(percent(share(1, 3)), "33.3 %");
+        assert_eq!(percent(share(3, 3)), "100.0 %");
+    }
+}

@@ -1,0 +1,49 @@
+//! Every route of the console in one list.
+
+use actix_web::HttpResponse;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, FormConfig, QueryConfig, ServiceConfig};
+
+use super::error::ConsoleError;
+use super::session::Operator;
+use super::shield::shield;
+use super::{Console, audit, keys, layout, overview, payments, sign_in};
+
+/// The largest form, in bytes: a merchant, an operation and a key at their longest, encoded.
+const LARGEST_FORM: usize = 4096;
+
+/// Adds the console's routes; none where there is no console.
+pub fn routes(config: &mut ServiceConfig, console: Option<&Console>) {
+    let Some(console) = console else { return };
+    config.app_data(Data::new(console.clone())).service(
+        web::scope("/console")
+            .wrap(from_fn(shield))
+            .app_data(form_config())
+            .app_data(QueryConfig::default().error_handler(|_, _| ConsoleError::BadForm.into()))
+            .route("", web::get().to(overview::page))
+            .route("/sign-in", web::get().to(sign_in::page))
+            .route("/sign-in", web::post().to(sign_in::enter))
+            .route("/sign-out", web::post().to(sign_in::leave))
+            .route("/payments", web::get().to(payments::search_page))
+            .route("/payment", web::get().to(payments::payment_page))
+            .route("/keys", web::get().to(keys::search_page))
+            .route("/key", web::get().to(keys::key_page))
+            .route("/stuck", web::get().to(keys::stuck_page))
+            .route("/stuck/resolve", web::post().to(keys::resolve_now))
+            .route("/audit", web::get().to(audit::page))
+            .route("/assets/console.css", web::get().to(layout::style_sheet))
+            .route("/assets/icon.svg", web::get().to(layout::icon))
+            .default_service(web::to(not_found)),
+    );
+}
+
+fn form_config() -> FormConfig {
+    FormConfig::default()
+        .limit(LARGEST_FORM)
+        .error_handler(|_, _| ConsoleError::BadForm.into())
+}
+
+/// Only an operator learns which pages there are.
+async fn not_found(_: Operator) -> Result<HttpResponse, ConsoleError> {
+    Err(ConsoleError::NotFound)
+}

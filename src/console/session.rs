@@ -1,0 +1,249 @@
+//! A session is the time between an operator's signing in and out.
+//!
+//! It lives in a signed cookie, so that every node knows it and none keeps it: the key of the signature comes from the
+//! console's token, and a new token ends all sessions. When it ends is in it, under the signature, and is compared with the
+//! database's clock. That an operator signed out is found in the audit table, on every page: a copied cookie is worth nothing
+//! afterwards.
+
+use std::fmt;
+
+use actix_web::cookie::time::Duration as CookieDuration;
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::http::Method;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest, dev};
+use futures_util::future::LocalBoxFuture;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+use uuid::Uuid;
+
+use super::error::ConsoleError;
+use super::{Console, audit};
+
+/// The cookie's name.
+const COOKIE: &str = "payonce_console";
+
+/// A shift. Whoever stays longer signs in again.
+pub(super) const SECONDS: i64 = 8 * 60 * 60;
+
+/// The longest name of an operator, in characters; the schema's constraint says the same.
+const LONGEST_NAME: usize = 64;
+
+/// Signs sessions and what belongs to them.
+pub(super) struct SessionKey(Hmac<Sha256>);
+
+impl SessionKey {
+    /// The key of this token's sessions, on every node the same.
+    pub(super) fn derived_from(token: &SecretString) -> Self {
+        let derived = keyed(token.expose_secret().as_bytes())
+            .chain_update(b"payonce console sessions, version 1")
+            .finalize()
+            .into_bytes();
+        Self(keyed(&derived))
+    }
+
+    /// A signature of `content` in its role, as hexadecimal digits.
+    pub(super) fn sign(&self, role: &str, content: &str) -> String {
+        hex::encode(self.mac(role, content).finalize().into_bytes())
+    }
+
+    /// Whether `signature` is that of `content`, in a time that does not depend on how much of it is right.
+    pub(super) fn verify(&self, role: &str, content: &str, signature: &str) -> bool {
+        hex::decode(signature)
+            .is_ok_and(|signature| self.mac(role, content).verify_slice(&signature).is_ok())
+    }
+
+    fn mac(&self, role: &str, content: &str) -> Hmac<Sha256> {
+        // A role has no NUL, so no two pairs of role and content are signed alike.
+        let mac = self.0.clone().chain_update(role).chain_update([0]);
+        mac.chain_update(content)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(hidden)")
+    }
+}
+
+/// HMAC takes a key of any length (RFC 2104, 2).
+pub(super) fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    match <Hmac<Sha256> as KeyInit>::new_from_slice(key) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("HMAC has no key of a wrong length"),
+    }
+}
+
+/// An operator's name as it was typed: 1–64 characters on one line.
+pub(super) fn operator_name(typed: &str) -> Option<String> {
+    let name = typed.trim();
+    let fits = (1..=LONGEST_NAME).contains(&name.chars().count());
+    (fits && !name.contains(char::is_control)).then(|| name.to_owned())
+}
+
+/// What the cookie says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) id: Uuid,
+    /// Who signed in, by their own word.
+    pub(super) operator: String,
+    /// Seconds since 1970, by the database's clock.
+    pub(super) expires_at: i64,
+}
+
+impl Session {
+    /// The cookie that carries it; `is_secure`: the browser must not send it in the clear.
+    pub(super) fn cookie(&self, key: &SessionKey, is_secure: bool) -> Cookie<'static> {
+        let content = self.content();
+        let signature = key.sign("session", &content);
+        cookie(format!("{content}.{signature}"), SECONDS, is_secure)
+    }
+
+    fn content(&self) -> String {
+        let operator = hex::encode(&self.operator);
+        format!("{}.{}.{operator}", self.id.simple(), self.expires_at)
+    }
+
+    /// The session in a cookie that this key signed.
+    fn read(value: &str, key: &SessionKey) -> Option<Self> {
+        let (content, signature) = value.rsplit_once('.')?;
+        if !key.verify("session", content, signature) {
+            return None;
+        }
+        let mut parts = content.splitn(3, '.');
+        Some(Self {
+            id: parts.next()?.parse().ok()?,
+            expires_at: parts.next()?.parse().ok()?,
+            operator: String::from_utf8(hex::decode(parts.next()?).ok()?).ok()?,
+        })
+    }
+}
+
+/// The cookie that makes a browser forget the session.
+pub(super) fn no_cookie(is_secure: bool) -> Cookie<'static> {
+    cookie(String::new(), 0, is_secure)
+}
+
+fn cookie(value: String, seconds: i64, is_secure: bool) -> Cookie<'static> {
+    Cookie::build(COOKIE, value)
+        .path("/console")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(is_secure)
+        .max_age(CookieDuration::seconds(seconds))
+        .finish()
+}
+
+/// True where the browser spoke TLS, to us or to a proxy that says so (`X-Forwarded-Proto`, `Forwarded`). A client that lies
+/// about it only gets a cookie that it will not send.
+pub(super) fn is_secure(request: &HttpRequest) -> bool {
+    request.connection_info().scheme() == "https"
+}
+
+/// Where a request comes from, for the audit: the other end of the connection, which may be a proxy.
+pub(super) fn peer(request: &HttpRequest) -> String {
+    let address = request.peer_addr().map(|address| address.ip().to_string());
+    address.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Who asks for a page, or does something: an operator who signed in, has not signed out, and whose time is not over.
+#[derive(Clone, Debug)]
+pub(super) struct Operator {
+    pub(super) session: Session,
+    pub(super) peer: String,
+}
+
+impl FromRequest for Operator {
+    type Error = ConsoleError;
+    type Future = LocalBoxFuture<'static, Result<Self, ConsoleError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let operator = signed_in(&request).await?;
+            operator.ok_or(match *request.method() {
+                Method::GET => ConsoleError::SignInFirst,
+                _ => ConsoleError::SignedOut,
+            })
+        })
+    }
+}
+
+async fn signed_in(request: &HttpRequest) -> Result<Option<Operator>, ConsoleError> {
+    let Some(console) = request.app_data::<Data<Console>>() else {
+        return Ok(None);
+    };
+    let Some(cookie) = request.cookie(COOKIE) else {
+        return Ok(None);
+    };
+    let Some(session) = Session::read(cookie.value(), console.sessions()) else {
+        return Ok(None);
+    };
+    let (id, expires_at) = (session.id, session.expires_at);
+    let is_open =
+        console
+            .ask(move |console| async move {
+                audit::session_is_open(console.pool(), id, expires_at).await
+            })
+            .await?;
+    let peer = peer(request);
+    Ok(is_open.then_some(Operator { session, peer }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            id: Uuid::from_u128(7),
+            operator: "Zoë. B".to_owned(),
+            expires_at: 1_800_000_000,
+        }
+    }
+
+    fn key(token: &str) -> SessionKey {
+        SessionKey::derived_from(&SecretString::from(token))
+    }
+
+    #[test]
+    fn a_cookie_is_read_under_its_own_token_alone() {
+        let cookie = session().cookie(&key("one"), true);
+        assert_eq!(Session::read(cookie.value(), &key("one")), Some(session()));
+        assert_eq!(Session::read(cookie.value(), &key("two")), None);
+    }
+
+    #[test]
+    fn a_cookie_that_was_changed_anywhere_is_none() {
+        let cookie = session().cookie(&key("one"), true);
+        let value = cookie.value();
+        for index in 0..value.len() {
+            let mut changed = value.as_bytes().to_vec();
+            changed[index] = if changed[index] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(changed).expect("ASCII");
+            assert_eq!(Session::read(&changed, &key("one")), None, "{changed}");
+        }
+        for text in ["", ".", "a.b.c.d", &value[..value.len() - 2]] {
+            assert_eq!(Session::read(text, &key("one")), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_roles_signature_is_not_anothers() {
+        let key = key("one");
+        let signature = key.sign("csrf", "x");
+        assert!(key.verify("csrf", "x", &signature));
+        assert!(!key.verify("session", "x", &signature));
+        assert!(!key.verify("csrf", "y", &signature));
+    }
+
+    #[test]
+    fn a_name_has_1_to_64_characters_on_one_line() {
+        assert_eq!(operator_name(" Ada "), Some("Ada".to_owned()));
+        assert!(operator_name(&"ü".repeat(64)).is_some());
+        for name in ["", "  ", "a\nb", "a\0b", &"a".repeat(65)] {
+            assert_eq!(operator_name(name), None, "{name:?}");
+        }
+    }
+}

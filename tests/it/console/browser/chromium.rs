@@ -1,0 +1,165 @@
+//! Chromium without a screen, driven by its own chromedriver.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use thirtyfour::prelude::*;
+use thirtyfour::{ChromiumLikeCapabilities, Key};
+
+use crate::support::service::client;
+
+/// How somebody looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub width: u32,
+    pub height: u32,
+    /// `light` or `dark`.
+    pub scheme: &'static str,
+}
+
+pub const DESKTOP: Look = Look {
+    width: 1280,
+    height: 900,
+    scheme: "light",
+};
+
+/// A small telephone.
+pub const TELEPHONE: Look = Look {
+    width: 360,
+    height: 740,
+    scheme: "dark",
+};
+
+/// A browser that was started for a test, and ends with it.
+pub struct Chromium {
+    pub driver: WebDriver,
+    process: Child,
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // Otherwise the session would end by a call to the process that ends here. The browser hangs at a pipe of its
+        // driver's, and ends with it.
+        drop(self.driver.clone().leak());
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn driver_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("chromedriver"))
+        .find(|program| program.is_file())
+}
+
+impl Chromium {
+    /// `None`, and a loud word, where there is no chromedriver.
+    pub async fn start() -> Option<Self> {
+        let Some(program) = driver_program() else {
+            eprintln!(
+                "SKIPPED: no chromedriver in PATH (apt-get install chromium chromium-driver)"
+            );
+            return None;
+        };
+        let mut process = Command::new(program)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let port = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, port) = line.split_once("started successfully on port ")?;
+                Some(port.trim_end_matches('.').to_owned())
+            })
+            .expect("chromedriver says its port");
+        std::thread::spawn(move || lines.for_each(drop));
+        // It installs the provider of TLS that the driver's client asks for.
+        drop(client());
+        let mut capabilities = DesiredCapabilities::chrome();
+        for argument in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+        ] {
+            capabilities.add_arg(argument).expect("an argument");
+        }
+        let url = format!("http://127.0.0.1:{port}");
+        let driver = WebDriver::new(url, capabilities)
+            .await
+            .expect("Chromium starts");
+        Some(Self { driver, process })
+    }
+
+    pub async fn look(&self, look: Look) {
+        let metrics = json!({"width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": look.width < 600});
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": look.scheme}]});
+        self.cdp("Emulation.setEmulatedMedia", scheme).await;
+    }
+
+    async fn cdp(&self, method: &str, parameters: Value) {
+        let sent = self.driver.cdp().send_raw(method, parameters).await;
+        sent.unwrap_or_else(|error| panic!("{method}: {error}"));
+    }
+
+    /// What a script finds out; the page itself may run none.
+    pub async fn find_out(&self, script: &str) -> Value {
+        let answer = self.driver.execute(script, Vec::new()).await;
+        answer.expect("the script runs").json().clone()
+    }
+
+    /// Waits for an element.
+    pub async fn see(&self, css: &str) -> WebElement {
+        let found = self.driver.query(By::Css(css)).first().await;
+        found.unwrap_or_else(|error| panic!("{css} is not on the page: {error}"))
+    }
+
+    /// Waits for the page of this title.
+    pub async fn see_page(&self, title: &str) {
+        let is_it = format!("//h1[normalize-space()='{title}']");
+        let page = self.driver.query(By::XPath(is_it)).first().await;
+        page.unwrap_or_else(|error| panic!("there is no page {title:?}: {error}"));
+    }
+
+    pub async fn press(&self, css: &str) {
+        self.see(css).await.click().await.expect("a click");
+    }
+
+    pub async fn follow(&self, link: &str) {
+        let found = self.driver.query(By::LinkText(link)).first().await;
+        let found = found.unwrap_or_else(|error| panic!("no link {link:?}: {error}"));
+        found.click().await.expect("a click");
+    }
+
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.see(css).await;
+        field.clear().await.expect("an empty field");
+        field.send_keys(text).await.expect("typing");
+    }
+
+    /// Types into whatever has the focus.
+    pub async fn type_keys(&self, keys: impl Into<thirtyfour::TypingData>) {
+        let focused = self.driver.active_element().await.expect("a focus");
+        focused.send_keys(keys).await.expect("typing");
+    }
+
+    pub async fn tab(&self) {
+        self.type_keys(Key::Tab).await;
+    }
+
+    pub async fn text(&self) -> String {
+        let main = self.see("main").await;
+        main.text().await.expect("its text")
+    }
+}

@@ -1,0 +1,180 @@
+//! One merchant at full load, and another that wants to pay all the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use payonce::merchants::Merchants;
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::{interval, timeout};
+
+use crate::support::process::Server;
+use crate::support::service::{Merchant, Service, Setup, client};
+
+/// So many connections send in a tight loop.
+const STORM: usize = 64;
+
+/// Ten a second, for three seconds.
+const REQUESTS: u32 = 30;
+
+/// Of a shorter time, three times as long says more of the machine than of the service: its gateway alone takes 100 ms.
+const FLOOR: Duration = Duration::from_millis(150);
+
+/// On a machine that does other things at the same time, one of so many rounds has to show it.
+const ROUNDS: u32 = 4;
+
+/// A merchant that pays as often as it can, on a thread of its own, until it is dropped.
+struct Storm {
+    ends: Arc<AtomicBool>,
+    paid: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Storm {
+    fn of(merchant: &Merchant, round: u32) -> Self {
+        let (ends, paid) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let connections: Vec<_> = (0..STORM)
+            .map(|connection| {
+                let (merchant, ends, paid) =
+                    (merchant.clone(), Arc::clone(&ends), Arc::clone(&paid));
+                pay_on(merchant, ends, paid, format!("storm-{round}-{connection}"))
+            })
+            .collect();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let storm = futures_util::future::join_all(connections);
+            drop(runtime.expect("a runtime").block_on(storm));
+        });
+        Self {
+            ends,
+            paid,
+            thread: Some(thread),
+        }
+    }
+
+    fn paid(&self) -> u64 {
+        self.paid.load(Ordering::Relaxed)
+    }
+}
+
+async fn pay_on(merchant: Merchant, ends: Arc<AtomicBool>, paid: Arc<AtomicU64>, name: String) {
+    for n in 0.. {
+        if ends.load(Ordering::Relaxed) {
+            return;
+        }
+        let pay = merchant.pay("10").key(&format!("{name}-{n}"));
+        if pay.send().await.status == 201 {
+            paid.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Pays ten times a second; the 99th hundredth of how long it took, by nearest rank.
+async fn p99(merchant: &Merchant, name: &str) -> Duration {
+    let mut ticks = interval(Duration::from_millis(100));
+    let mut took = Vec::new();
+    for n in 0..REQUESTS {
+        ticks.tick().await;
+        let began = Instant::now();
+        let paid = merchant.pay("10").key(&format!("{name}-{n}")).send().await;
+        took.push(began.elapsed());
+        assert_eq!(paid.status, 201);
+    }
+    took.sort_unstable();
+    took[(took.len() * 99).div_ceil(100) - 1]
+}
+
+async fn merchant(pool: &PgPool, server: &Server, id: &str) -> Merchant {
+    let made = Merchants::new(pool.clone()).create(id, id).await;
+    Merchant {
+        url: server.url.clone(),
+        api_key: made.expect("made").api_key.expose_secret().to_owned(),
+        client: client(),
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time_alone(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = PgPool::connect_with(db.clone()).await.expect("connected");
+    let server = Server::start(&db, &[("PAYONCE_LOG", "warn,payonce::cli=info")]);
+    let stormy = merchant(&pool, &server, "stormy").await;
+    let calm = merchant(&pool, &server, "calm").await;
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        let alone = p99(&calm, &format!("alone-{round}")).await;
+        let storm = Storm::of(&stormy, round);
+        let beside = p99(&calm, &format!("beside-{round}")).await;
+        assert!(storm.paid() > u64::from(REQUESTS), "it was no storm");
+        if beside <= 3 * alone.max(FLOOR) {
+            return;
+        }
+        seen.push((alone, beside));
+    }
+    panic!("alone, and beside the storm: {seen:?}");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn reads_that_hang_leave_the_other_merchants_their_connections(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let setup = Setup {
+        connections: 8,
+        ..Setup::default()
+    };
+    let service = Service::start_with(&db, setup).await;
+    let (stormy, calm) = (
+        service.merchant("stormy").await,
+        service.merchant("calm").await,
+    );
+    assert_eq!(calm.pay("10").key("k").send().await.status, 201);
+    let mut other = PgConnection::connect_with(&db).await.expect("connected");
+    let mut holding = other.begin().await.expect("begun");
+    sqlx::raw_sql("lock table refunds in access exclusive mode")
+        .execute(&mut *holding)
+        .await
+        .expect("locked");
+    let hanging: Vec<_> = (0..50)
+        .map(|_| {
+            let stormy = stormy.clone();
+            tokio::spawn(async move { stormy.get("/v1/refunds/ref_x").await })
+        })
+        .collect();
+    let waiting =
+        "select count(*) from pg_locks where not granted and relation = 'refunds'::regclass";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // A quarter of eight.
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&mut *holding)
+        .await
+        .expect("counted")
+        < 2
+    {
+        assert!(Instant::now() < deadline, "they do not hang");
+    }
+    for _ in 0..20 {
+        let record = calm.get("/v1/idempotency-keys/create_payment/k");
+        let record = timeout(Duration::from_secs(2), record).await;
+        assert_eq!(record.expect("at once").status, 200);
+    }
+    holding.rollback().await.expect("let go");
+    for hung in hanging {
+        let status = hung.await.expect("answered").status.as_u16();
+        assert!(matches!(status, 404 | 503), "{status}");
+    }
+}
