@@ -398,10 +398,16 @@ async fn a_dead_owners_claim_is_taken_over_and_its_late_settle_changes_nothing(
 ) {
     let slow = Setup {
         latency: Duration::from_secs(1),
+        recovery_interval: Duration::from_secs(3600),
         ..Setup::default()
     };
     let owner = Service::start_with(&db, slow).await;
-    let other = Service::start(&db).await;
+    // The request is to take over, not the recovery worker.
+    let patient = Setup {
+        recovery_interval: Duration::from_secs(3600),
+        ..Setup::default()
+    };
+    let other = Service::start_with(&db, patient).await;
     let acme = owner.merchant("acme").await;
     let request = acme.pay("10").key("k");
     let first = tokio::spawn(async move { request.send().await });

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::process::{Server, merchant};
-use crate::support::service::{Service, Setup};
+use crate::support::service::{Merchant, Service, Setup, client};
 
 /// The value of the one sample of this name with all of these labels.
 fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
@@ -210,10 +210,11 @@ async fn a_fresh_service_has_its_metrics(_: PgPoolOptions, db: PgConnectOptions)
     for gauge in [
         "payonce_keys_processing",
         "payonce_keys_oldest_processing_seconds",
-        "payonce_database_waiting",
     ] {
         assert_eq!(sample(&text, gauge, &[]), Some(0.0), "{gauge}");
     }
+    // The recovery's own connection may be waited for at this moment.
+    assert!(sample(&text, "payonce_database_waiting", &[]).is_some());
     assert!(sample(&text, "payonce_database_connections", &[]) >= Some(1.0));
     assert!(sample(&text, "payonce_database_wait_seconds_count", &[]) >= Some(1.0));
     assert!(

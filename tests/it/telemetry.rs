@@ -1,5 +1,7 @@
 //! What a process says of its requests: one line each in the log, and their traces to a collector.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -163,6 +165,19 @@ async fn a_collector_that_is_none_is_said_in_one_line(_: PgPoolOptions, db: PgCo
     assert!(error_line(&output).contains("OTEL_EXPORTER_OTLP_ENDPOINT"));
 }
 
+/// The log, once it has this: its lines come through a pipe, in order.
+async fn logged(server: &Server, text: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let log = server.log();
+        if log.contains(text) {
+            return log;
+        }
+        assert!(Instant::now() < deadline, "no {text} in {log}");
+        tokio::task::yield_now().await;
+    }
+}
+
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn each_request_is_one_line(_: PgPoolOptions, db: PgConnectOptions) {
     let server = Server::start(&db, &[]);
@@ -185,7 +200,7 @@ async fn each_request_is_one_line(_: PgPoolOptions, db: PgConnectOptions) {
         .send()
         .await;
 
-    let log = server.log();
+    let log = logged(&server, "\"request_id\":\"method\"").await;
     for (id, status, route, merchant_id, idempotency) in [
         ("first", 201, "/v1/payments", json!("acme"), json!("miss")),
         ("again", 201, "/v1/payments", json!("acme"), json!("hit")),
