@@ -25,7 +25,9 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin payonce
+RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin payonce \
+    # A volume that is mounted here belongs to the user, too.
+    && install -d -o payonce -g payonce /var/lib/payonce/textfile
 COPY --from=build /payonce/target/release/payonce /payonce/target/release/payonce-cleanup /usr/local/bin/
 USER payonce
 # Inside a container the loopback address reaches nobody.

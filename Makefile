@@ -43,3 +43,10 @@ fmt: ## Format the code
 lint: ## Lint with sqlx-data.json, without a database
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	cargo clippy -p payonce-bench --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, bans and sources of all dependencies, and advisories where their database can be had
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+	@if cargo deny fetch db 2>/dev/null; then \
+	  cargo deny --locked check --hide-inclusion-graph advisories; \
+	else echo 'deny: SKIPPED: the database of advisories cannot be had here'; fi

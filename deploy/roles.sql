@@ -61,7 +61,11 @@ begin
             ('unsettled_keys', 'select, insert, delete', null),
             -- Deleted is only what never reached the gateway.
             ('payments', 'select, insert, update, delete', null),
-            ('refunds', 'select, insert, update, delete', null)
+            ('refunds', 'select, insert, update, delete', null),
+            -- What operators did stays: only what came of it is added.
+            ('operator_actions', 'select, insert, update (outcome)', null),
+            ('refused_reuses', 'select, insert, update, delete', null),
+            ('traffic_minutes', 'select, insert, update, delete', null)
     loop
         -- Before the migration that makes it, a table is not there.
         if to_regclass('public.' || table_name) is not null then

@@ -12,6 +12,10 @@ begin;
 -- look-up would ask every node.
 select create_reference_table('merchants');
 select create_reference_table('api_keys');
+-- The console's, which no payment waits for.
+select create_reference_table('operator_actions');
+select create_reference_table('refused_reuses');
+select create_reference_table('traffic_minutes');
 
 select create_distributed_table('idempotency_keys', 'merchant_id', colocate_with => 'none');
 select create_distributed_table('unsettled_keys', 'merchant_id', colocate_with => 'idempotency_keys');

@@ -7,6 +7,7 @@ mod command_line;
 mod console;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod deployment;
 mod doctor;
 mod dropped;
 mod durability;

@@ -170,6 +170,8 @@ async fn the_service_role_alters_neither_the_schema_nor_who_may_come_in() {
         "insert into api_keys values ('acme', 'key', '')",
         "update api_keys set revoked_at = null",
         "delete from api_keys",
+        "delete from operator_actions",
+        "update operator_actions set operator = 'nobody'",
         "delete from _sqlx_migrations",
         "create role r",
         "set role payonce_owner",

@@ -194,3 +194,19 @@ fn promtool_accepts_the_rules_and_sees_each_alert_come() {
         assert!(tests.contains(&comes), "{alert}");
     }
 }
+
+#[test]
+fn each_alert_has_a_heading_that_says_what_to_do() {
+    let operations = deployed::read("../docs/OPERATIONS.md");
+    let rules = deployed::yaml("observability/alerts.yml");
+    let rules = rules["groups"][0]["rules"].as_array().expect("rules");
+    for rule in rules {
+        let alert = text(&rule["alert"]);
+        let heading = format!("\n### {alert}\n\n");
+        let advice = operations.split(&heading).nth(1).expect(&alert);
+        let advice = advice.split("\n#").next().expect("a section");
+        assert!(advice.split_whitespace().count() > 20, "{alert}: {advice}");
+        let anchor = format!("docs/OPERATIONS.md#{}", alert.to_lowercase());
+        assert_eq!(rule["annotations"]["runbook"], anchor, "{alert}");
+    }
+}

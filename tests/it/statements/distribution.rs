@@ -12,14 +12,16 @@ use sqlparser::ast::{
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-/// The tables that merchants share; a merchant's rows of them lie together.
-pub const TABLES: [&str; 6] = [
-    "merchants",
+/// The tables that are distributed; a merchant's rows of them lie together on one node.
+pub const TABLES: [&str; 4] = ["idempotency_keys", "unsettled_keys", "payments", "refunds"];
+
+/// The tables that every node has a copy of (`deploy/citus/distribute.sql`).
+pub const COPIES: [&str; 5] = [
     "api_keys",
-    "idempotency_keys",
-    "unsettled_keys",
-    "payments",
-    "refunds",
+    "merchants",
+    "operator_actions",
+    "refused_reuses",
+    "traffic_minutes",
 ];
 
 const MERCHANT: &str = "merchant_id";

@@ -1,0 +1,95 @@
+//! `deploy/systemd`.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{STOP_SECONDS, assert_is_taken};
+use crate::support::deployed;
+use crate::support::process::run;
+
+const UNITS: [&str; 3] = [
+    "payonce.service",
+    "payonce-cleanup.service",
+    "payonce-cleanup.timer",
+];
+
+/// What a unit sets, the last time that it does.
+fn setting(unit: &str, name: &str) -> Option<String> {
+    let text = deployed::read(&format!("systemd/{unit}"));
+    let prefix = format!("{name}=");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(&prefix));
+    lines.next_back().map(str::to_owned)
+}
+
+#[test]
+fn the_units_start_what_there_is_confined_and_with_time_to_stop() {
+    for unit in ["payonce.service", "payonce-cleanup.service"] {
+        let command = setting(unit, "ExecStart").expect("a command");
+        assert_is_taken(&command.split(' ').collect::<Vec<_>>());
+        for (name, value) in [
+            ("DynamicUser", "yes"),
+            ("NoNewPrivileges", "yes"),
+            ("ProtectSystem", "strict"),
+            ("ProtectHome", "yes"),
+            ("PrivateTmp", "yes"),
+            ("CapabilityBoundingSet", ""),
+        ] {
+            assert_eq!(
+                setting(unit, name).as_deref(),
+                Some(value),
+                "{unit}: {name}"
+            );
+        }
+        assert!(
+            setting(unit, "EnvironmentFile").is_some_and(|file| file.starts_with("/etc/payonce/"))
+        );
+    }
+    assert_eq!(
+        setting("payonce.service", "TimeoutStopSec"),
+        Some(format!("{STOP_SECONDS}s"))
+    );
+    assert_eq!(
+        setting("payonce.service", "RestartPreventExitStatus").as_deref(),
+        Some("2")
+    );
+    let folder = setting("payonce-cleanup.service", "StateDirectory").expect("a folder");
+    let command = setting("payonce-cleanup.service", "ExecStart").expect("a command");
+    assert!(
+        command.contains(&format!(" /var/lib/{folder}/")),
+        "{command}"
+    );
+    for (name, value) in [("OnCalendar", "hourly"), ("Persistent", "yes")] {
+        assert_eq!(
+            setting("payonce-cleanup.timer", name).as_deref(),
+            Some(value)
+        );
+    }
+}
+
+/// systemd's own check; the programs need not be installed for it.
+#[test]
+fn systemd_accepts_the_units() {
+    let analyze = Path::new("/usr/bin/systemd-analyze");
+    if !analyze.exists() {
+        eprintln!("SKIPPED: no systemd-analyze here: apt-get install systemd");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for unit in UNITS {
+        let text = deployed::read(&format!("systemd/{unit}"));
+        let text = text
+            .replace("/usr/local/bin/payonce-cleanup", "/bin/true")
+            .replace("/usr/local/bin/payonce", "/bin/true");
+        std::fs::write(folder.path().join(unit), text).expect("a file");
+    }
+    let units = UNITS.map(|unit| folder.path().join(unit));
+    let verified = run(Command::new(analyze)
+        .args(["verify", "--man=no"])
+        .args(&units));
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("payonce"))
+        .collect();
+    assert!(verified.status.success() && ours.is_empty(), "{said}");
+}
