@@ -45,7 +45,10 @@ async fn groups_stay_within_their_size(_: PgPoolOptions, db: PgConnectOptions) {
     ];
     let server = Server::start(&db, &settings);
     let acme = acme(&db, &server);
-    let payments = (0..50).map(|i| acme.pay("10").key(&format!("k{i}")).send());
+    let payments = (0..50).map(|i| {
+        let request = acme.pay("10").key(&format!("k{i}"));
+        async move { request.send().await }
+    });
     for paid in futures_util::future::join_all(payments).await {
         assert_eq!(paid.status, 201);
     }
