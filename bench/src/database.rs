@@ -1,11 +1,12 @@
 //! The server that everything is measured on, and the databases that are made on it, one for each variant: all empty at the
 //! start, none in another's way.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::Mutex;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
@@ -46,6 +47,34 @@ impl DatabaseServer {
 
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
         Ok(self.options.connect().await?)
+    }
+
+    /// Where the data lies, if the role may know it and it is on this machine.
+    pub async fn data_directory(&self) -> Option<PathBuf> {
+        let mut connection = self.connect().await.ok()?;
+        let path = store::data_directory(&mut connection)
+            .await
+            .ok()
+            .map(PathBuf::from);
+        drop(connection.close().await);
+        path.filter(|path| path.exists())
+    }
+
+    /// Refuses what would fill the disk, where it can be seen.
+    pub async fn check_room(&self, needed: u64) -> anyhow::Result<()> {
+        let Some(data) = self.data_directory().await else {
+            return Ok(());
+        };
+        let disk = nix::sys::statvfs::statvfs(&data)?;
+        let free = disk.blocks_available() * disk.fragment_size();
+        ensure!(
+            free >= needed,
+            "{} GiB of disk are needed, {} GiB are free in {}",
+            needed >> 30,
+            free >> 30,
+            data.display()
+        );
+        Ok(())
     }
 
     /// An empty database.

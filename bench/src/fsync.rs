@@ -1,14 +1,12 @@
 //! How often a second the disk says that a write will last: `pg_test_fsync`, where the data lies.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use sqlx::Connection;
 
 use crate::database::DatabaseServer;
 use crate::programs::{self, Programs};
-use crate::store;
 
 /// One 8 KiB write and its way to the disk, many times over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +30,8 @@ impl Fsync {
 }
 
 pub async fn measure(server: &DatabaseServer, programs: &Programs) -> anyhow::Result<Fsync> {
-    let beside = folder_beside_the_data(server).await;
+    let data = server.data_directory().await;
+    let beside = data.as_deref().and_then(Path::parent);
     let (folder, beside_the_data) =
         match beside.and_then(|beside| tempfile::tempdir_in(beside).ok()) {
             Some(folder) => (folder, true),
@@ -50,13 +49,6 @@ pub async fn measure(server: &DatabaseServer, programs: &Programs) -> anyhow::Re
         methods: parse(&said).context("pg_test_fsync says what is not understood")?,
         beside_the_data,
     })
-}
-
-async fn folder_beside_the_data(server: &DatabaseServer) -> Option<PathBuf> {
-    let mut connection = server.connect().await.ok()?;
-    let data = store::data_directory(&mut connection).await.ok()?;
-    drop(connection.close().await);
-    Path::new(&data).parent().map(Path::to_owned)
 }
 
 /// The first table: "Compare file sync methods using one 8kB write".

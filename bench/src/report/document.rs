@@ -142,19 +142,25 @@ fn runs_line(series: Series, connections: u32, runs: &[&Run]) -> String {
         let found = median(runs.iter().filter_map(|run| run.latency.as_ref()).map(pick));
         found.map_or("–".to_owned(), |value| format!("{value:.1}"))
     };
+    let usage = match runs.iter().any(|run| run.usage.busy_percent.is_some()) {
+        true => format!(
+            "{}, {}, {} | {} %",
+            of(|run| run.usage.service_us, 0),
+            of(|run| run.usage.generator_us, 0),
+            of(|run| run.usage.others_us, 0),
+            of(|run| run.usage.busy_percent, 0),
+        ),
+        false => "– | –".to_owned(),
+    };
     let rate = median(runs.iter().map(|run| run.per_second)).unwrap_or_default();
     let others: u64 = runs.iter().map(|run| run.other_answers).sum();
     format!(
-        "| {} | {connections} | {} | {} | {} | {} | {others} | {}, {}, {} | {} % | {} |\n",
+        "| {} | {connections} | {} | {} | {} | {} | {others} | {usage} | {} |\n",
         series.label(),
         thousands(rate.round() as u64),
         latency(|waits| waits.p50_ms),
         latency(|waits| waits.p99_ms),
         latency(|waits| waits.max_ms),
-        of(|run| run.usage.service_us, 0),
-        of(|run| run.usage.generator_us, 0),
-        of(|run| run.usage.others_us, 0),
-        of(|run| run.usage.busy_percent, 0),
         of(|run| run.usage.memory_mib, 0),
     )
 }
@@ -169,6 +175,12 @@ fn fresh(report: &Report, plot: &str) -> String {
     if report.connections_of(Series::Payonce).is_empty() {
         return String::new();
     }
+    let tried: Vec<String> = report
+        .plan
+        .reference_pools
+        .iter()
+        .map(u32::to_string)
+        .collect();
     let pools: Vec<String> = report
         .reference_pools
         .iter()
@@ -176,10 +188,10 @@ fn fresh(report: &Report, plot: &str) -> String {
         .collect();
     format!(
         "## New payments\n\n![New payments a second by connections]({plot})\n\n{}\n\
-         The reference handler's pool, the best of {:?} at each number of connections: {}. pgbench at numbers of clients that were not\n\
-         the best was measured once, for {} s at most.",
+         The reference handler's pool, the best of {} connections at each step: {}. pgbench at numbers of clients that were\n\
+         not the best was measured once, for {} s at most.",
         runs_table(report, &series),
-        report.plan.reference_pools,
+        tried.join(" and "),
         pools.join(", "),
         report.plan.duration.as_secs_f64().min(2.0),
     )
@@ -335,4 +347,53 @@ fn machine(report: &Report) -> String {
         let _ = writeln!(text, "| {method} | {} |", thousands(rate.round() as u64));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn figures_are_medians_and_a_ratio_says_whether_it_holds() {
+        let text = markdown(&sample::report(), "plot.svg");
+        let line = |start: &str| {
+            text.lines()
+                .find(|line| line.starts_with(start))
+                .unwrap_or_default()
+        };
+        assert!(line("| payonce | 32 | 9,000 | 1.5 | 3.0 | 4.0 | 2 |").ends_with(" – | – | – |"));
+        // Three rounds: 9,000 over 3,000, 8,000 over 4,000, 10,000 over 2,000.
+        let ratio = line("| new payments, 32 connections, over the reference handler |");
+        assert!(
+            ratio.ends_with("| ≥ 2 × | 3.00 × | ✓ | 3.00, 2.00, 5.00 |"),
+            "{ratio}"
+        );
+        let ratio = line("| HOT updates of `payments` |");
+        assert!(
+            ratio.ends_with("| ≥ 95 % | 90.0 % | ✗ | 90.00 |"),
+            "{ratio}"
+        );
+        assert!(text.contains("](plot.svg)"));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out_and_a_quick_run_is_marked() {
+        let mut report = sample::report();
+        let marked =
+            |report: &Report| markdown(report, "plot.svg").contains("Its figures say nothing");
+        assert!(!marked(&report));
+        report.plan.quick = true;
+        assert!(marked(&report));
+        let text = markdown(&report, "plot.svg");
+        for absent in [
+            "## Replays",
+            "## Many keys",
+            "## Clean-up",
+            "over the bare endpoint",
+            "128 connections",
+        ] {
+            assert!(!text.contains(absent), "{absent}");
+        }
+    }
 }

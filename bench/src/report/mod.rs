@@ -4,6 +4,8 @@ mod document;
 mod median;
 mod plot;
 mod ratios;
+#[cfg(test)]
+mod sample;
 
 use std::path::Path;
 
@@ -213,4 +215,36 @@ pub fn render(json: &Path, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
     let report: Report =
         serde_json::from_str(&text).with_context(|| format!("{} is no report", json.display()))?;
     report.write_document(markdown, plot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_rendered_anew_from_its_json() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let text = |name: &str| std::fs::read_to_string(path(name)).expect(name);
+        let report = sample::report();
+        report
+            .write(&path("r.json"), &path("r.md"), &path("r.svg"))
+            .expect("written");
+        assert!(text("r.md").contains("](r.svg)"), "beside it");
+        assert!(text("r.svg").contains("reference handler"));
+        render(&path("r.json"), &path("again.md"), &path("r.svg")).expect("rendered");
+        assert_eq!(text("again.md"), text("r.md"));
+    }
+
+    #[test]
+    fn tries_count_only_where_nothing_else_was_measured() {
+        let report = sample::report();
+        let rounds = |clients| -> Vec<u32> {
+            let runs = report.runs_of(Series::Pgbench, clients);
+            runs.iter().map(|run| run.round).collect()
+        };
+        assert_eq!(rounds(8), [0]);
+        assert_eq!(rounds(16), [1, 2, 3]);
+        assert_eq!(report.connections_of(Series::Pgbench), [8, 16]);
+    }
 }

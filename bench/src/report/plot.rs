@@ -15,9 +15,12 @@ const SERIES: [(Series, RGBColor); 4] = [
     (Series::Pgbench, RGBColor(0, 158, 115)),
 ];
 
+/// A series, its colour, and its points: connections and payments a second.
+type Line = (Series, RGBColor, Vec<(f64, f64)>);
+
 /// Draws it; without fresh payments it is an empty field.
 pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let lines: Vec<(Series, RGBColor, Vec<(f64, f64)>)> = SERIES
+    let lines: Vec<Line> = SERIES
         .iter()
         .map(|(series, colour)| (*series, *colour, points(report, *series)))
         .collect();
@@ -37,7 +40,7 @@ fn points(report: &Report, series: Series) -> Vec<(f64, f64)> {
 }
 
 fn draw_lines(
-    lines: &[(Series, RGBColor, Vec<(f64, f64)>)],
+    lines: &[Line],
     widest: f64,
     most: f64,
     path: &Path,

@@ -135,7 +135,7 @@ fn passes_luhn(number: &str) -> bool {
             _ => digit * 2,
         })
         .sum();
-    number.bytes().all(|byte| byte.is_ascii_digit()) && sum % 10 == 0
+    number.bytes().all(|byte| byte.is_ascii_digit()) && sum.is_multiple_of(10)
 }
 
 /// The shape of payonce's own answer.

@@ -21,9 +21,18 @@ const CONNECTIONS: u32 = 128;
 /// The keys are shared by so many merchants. The one who pays is one of them.
 const MERCHANTS: u64 = 1000;
 
+/// What a key and its payment take of the disk, with their indexes and what is written ahead of them, amply.
+const BYTES_PER_KEY: u64 = 4500;
+
 pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let plan = &bench.plan;
     bench.progress.expect(1 + 2 * u64::from(plan.rounds));
+    let room = plan.many_keys * BYTES_PER_KEY;
+    bench
+        .server
+        .check_room(room)
+        .await
+        .context("--many-keys asks for too many")?;
     let (empty, many) = (bench.site("empty").await?, bench.site("many").await?);
     bench.progress.step(&format!(
         "{} keys and payments are filled in",
