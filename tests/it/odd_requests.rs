@@ -117,7 +117,7 @@ async fn odd_bodies_are_refused(_: PgPoolOptions, db: PgConnectOptions) {
     let acme = service.merchant("acme").await;
     let good = payment("AMOUNT").to_string();
     let with = |amount: &str| good.replace("\"AMOUNT\"", amount).into_bytes();
-    let deep = |depth| "[".repeat(depth) + "]".repeat(depth).as_str();
+    let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     let in_name = |text: &[u8]| {
         let (before, after) = good.split_once("\"A\"").expect("the customer's name");
         let before = before.replace("\"AMOUNT\"", "1");

@@ -12,7 +12,7 @@ async fn refused_requests_leave_no_row(_: PgPoolOptions, db: PgConnectOptions) {
     let pay = || acme.pay("1");
     let fix = "fix-request";
     let long = "k".repeat(256);
-    let big = payment("1").to_string() + " ".repeat(70 * 1024).as_str();
+    let big = payment("1").to_string() + &" ".repeat(70 * 1024);
     for (what, request, status, slug) in [
         ("no key", pay(), 400, "idempotency-key-missing"),
         (

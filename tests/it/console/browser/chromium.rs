@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
-use thirtyfour::prelude::*;
-use thirtyfour::{ChromiumLikeCapabilities, Key};
+use fantoccini::elements::Element;
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Map, Value, json};
 
 use crate::support::service::client;
 
@@ -34,15 +36,15 @@ pub const TELEPHONE: Look = Look {
 
 /// A browser that was started for a test, and ends with it.
 pub struct Chromium {
-    pub driver: WebDriver,
+    pub driver: Client,
     process: Child,
+    /// Where chromedriver listens.
+    url: String,
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // Otherwise the session would end by a call to the process that ends here. The browser hangs at a pipe of its
-        // driver's, and ends with it.
-        drop(self.driver.clone().leak());
+        // The browser hangs at a pipe of its driver's, and ends with it.
         drop(self.process.kill());
         drop(self.process.wait());
     }
@@ -80,24 +82,27 @@ impl Chromium {
             })
             .expect("chromedriver says its port");
         std::thread::spawn(move || lines.for_each(drop));
-        // It installs the provider of TLS that the driver's client asks for.
-        drop(client());
-        let mut capabilities = DesiredCapabilities::chrome();
-        for argument in [
+        let arguments = [
             "--headless=new",
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--hide-scrollbars",
             "--remote-debugging-pipe",
-        ] {
-            capabilities.add_arg(argument).expect("an argument");
-        }
+        ];
+        let mut capabilities = Map::new();
+        capabilities.insert("goog:chromeOptions".to_owned(), json!({"args": arguments}));
         let url = format!("http://127.0.0.1:{port}");
-        let driver = WebDriver::new(url, capabilities)
+        let driver = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&url)
             .await
             .expect("Chromium starts");
-        Some(Self { driver, process })
+        Some(Self {
+            driver,
+            process,
+            url,
+        })
     }
 
     pub async fn look(&self, look: Look) {
@@ -108,34 +113,45 @@ impl Chromium {
         self.cdp("Emulation.setEmulatedMedia", scheme).await;
     }
 
+    /// Chromium's own commands, which the standard does not have.
     async fn cdp(&self, method: &str, parameters: Value) {
-        let sent = self.driver.cdp().send_raw(method, parameters).await;
-        sent.unwrap_or_else(|error| panic!("{method}: {error}"));
+        let session = self.driver.session_id().await.expect("a session");
+        let session = session.expect("an open session");
+        let sent = client()
+            .post(format!("{}/session/{session}/goog/cdp/execute", self.url))
+            .json(&json!({"cmd": method, "params": parameters}))
+            .send()
+            .await
+            .expect("an answer");
+        assert!(sent.status().is_success(), "{method}: {sent:?}");
     }
 
     /// What a script finds out; the page itself may run none.
     pub async fn find_out(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, Vec::new()).await;
-        answer.expect("the script runs").json().clone()
+        answer.expect("the script runs")
     }
 
     /// The same, where the script calls back with the answer.
     pub async fn find_out_later(&self, script: &str) -> Value {
         let answer = self.driver.execute_async(script, Vec::new()).await;
-        answer.expect("the script runs").json().clone()
+        answer.expect("the script runs")
+    }
+
+    async fn wait_for(&self, what: Locator<'_>) -> Element {
+        let found = self.driver.wait().for_element(what).await;
+        found.unwrap_or_else(|error| panic!("{what:?} is not on the page: {error}"))
     }
 
     /// Waits for an element.
-    pub async fn see(&self, css: &str) -> WebElement {
-        let found = self.driver.query(By::Css(css)).first().await;
-        found.unwrap_or_else(|error| panic!("{css} is not on the page: {error}"))
+    pub async fn see(&self, css: &str) -> Element {
+        self.wait_for(Locator::Css(css)).await
     }
 
     /// Waits for the page of this title.
     pub async fn see_page(&self, title: &str) {
         let is_it = format!("//h1[normalize-space()='{title}']");
-        let page = self.driver.query(By::XPath(is_it)).first().await;
-        page.unwrap_or_else(|error| panic!("there is no page {title:?}: {error}"));
+        self.wait_for(Locator::XPath(&is_it)).await;
     }
 
     pub async fn press(&self, css: &str) {
@@ -143,8 +159,7 @@ impl Chromium {
     }
 
     pub async fn follow(&self, link: &str) {
-        let found = self.driver.query(By::LinkText(link)).first().await;
-        let found = found.unwrap_or_else(|error| panic!("no link {link:?}: {error}"));
+        let found = self.wait_for(Locator::LinkText(link)).await;
         found.click().await.expect("a click");
     }
 
@@ -155,17 +170,22 @@ impl Chromium {
     }
 
     /// Types into whatever has the focus.
-    pub async fn type_keys(&self, keys: impl Into<thirtyfour::TypingData>) {
+    pub async fn type_keys(&self, keys: &str) {
         let focused = self.driver.active_element().await.expect("a focus");
         focused.send_keys(keys).await.expect("typing");
     }
 
     pub async fn tab(&self) {
-        self.type_keys(Key::Tab).await;
+        self.type_keys(&key(Key::Tab)).await;
     }
 
     pub async fn text(&self) -> String {
         let main = self.see("main").await;
         main.text().await.expect("its text")
     }
+}
+
+/// A key that writes nothing, as it is typed.
+pub fn key(key: Key) -> String {
+    char::from(key).to_string()
 }

@@ -6,33 +6,30 @@ mod chromium;
 
 use std::path::Path;
 
+use fantoccini::key::Key;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use thirtyfour::Key;
 
-use self::chromium::{Chromium, DESKTOP, Look, TELEPHONE};
+use self::chromium::{Chromium, DESKTOP, Look, TELEPHONE, key};
 use super::operator::{PAGES, TOKEN, audit, key_path, move_leases, service_with};
 use crate::support::scripted::Turn;
 use crate::support::service::Service;
 
 async fn goto(browser: &Chromium, service: &Service, path: &str) {
     let address = format!("{}{path}", service.url);
-    browser.driver.goto(address).await.expect("a page");
+    browser.driver.goto(&address).await.expect("a page");
 }
 
 /// With the keyboard alone.
 async fn sign_in(browser: &Chromium, token: &str) {
     browser.see_page("Sign in").await;
     browser
-        .see("#operator")
-        .await
-        .focus()
-        .await
-        .expect("a focus");
+        .find_out("document.getElementById('operator').focus()")
+        .await;
     browser.type_keys("Ada").await;
     browser.tab().await;
     browser.type_keys(token).await;
-    browser.type_keys(Key::Enter).await;
+    browser.type_keys(&key(Key::Enter)).await;
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -64,7 +61,7 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
     browser
         .see("body")
         .await
-        .send_keys(Key::Tab)
+        .send_keys(&key(Key::Tab))
         .await
         .expect("a key");
     let focused = browser.find_out("return [document.activeElement.className, document.activeElement.getBoundingClientRect().left]").await;
@@ -73,7 +70,7 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
         json!(["skip", 0]),
         "it shows when it has the focus"
     );
-    browser.type_keys(Key::Enter).await;
+    browser.type_keys(&key(Key::Enter)).await;
     assert_eq!(
         browser.find_out("return document.activeElement.id").await,
         "main"
@@ -212,7 +209,8 @@ async fn every_page_is_readable_by_everybody(_: PgPoolOptions, db: PgConnectOpti
             {
                 goto(&browser, &service, path).await;
                 let file = Path::new(&folder).join(format!("console-{name}-{suffix}.png"));
-                browser.driver.screenshot(&file).await.expect("a picture");
+                let picture = browser.driver.screenshot().await.expect("a picture");
+                std::fs::write(&file, picture).expect("a file");
             }
         }
     }
