@@ -6,6 +6,7 @@ use clap::Subcommand;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
+use super::examples;
 use super::output::{or_dash, print_json, print_line, print_table, time};
 use crate::config::DatabaseArgs;
 use crate::merchants::{ApiKeyRecord, Merchants, Revocation};
@@ -13,6 +14,7 @@ use crate::merchants::{ApiKeyRecord, Merchants, Revocation};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a further API key, which is shown only here
+    #[command(after_help = examples::API_KEYS_CREATE)]
     Create {
         /// The merchant's ID.
         merchant: String,
@@ -20,6 +22,7 @@ pub(super) enum Command {
         database: DatabaseArgs,
     },
     /// List a merchant's API keys, without the keys themselves
+    #[command(after_help = examples::API_KEYS_LIST)]
     List {
         /// The merchant's ID.
         merchant: String,
@@ -30,6 +33,7 @@ pub(super) enum Command {
         database: DatabaseArgs,
     },
     /// Revoke an API key; every node refuses it within 5 s
+    #[command(after_help = examples::API_KEYS_REVOKE)]
     Revoke {
         /// The key's ID: key_…
         api_key_id: String,

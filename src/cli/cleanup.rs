@@ -12,7 +12,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
-use super::{exit, output, usage};
+use super::{examples, exit, output, usage};
 use crate::config::{DatabaseArgs, positive_duration};
 use crate::idempotency::{Cleaner, CleanupLimits, CleanupReport};
 
@@ -21,7 +21,7 @@ const PROGRAM: &str = "payonce-cleanup";
 /// Deletes idempotency keys past their time, oldest first, in short transactions; never one that is
 /// still PROCESSING.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version)]
+#[command(name = PROGRAM, version, after_help = examples::CLEANUP)]
 pub(super) struct CleanupCli {
     #[command(flatten)]
     database: DatabaseArgs,

@@ -46,6 +46,6 @@ fn print_findings(report: &Report) -> anyhow::Result<()> {
     print_table(["RESULT", "CHECK", "FOUND"], rows)?;
     let [ok, warnings, problems] = report.counts();
     print_line(&format!(
-        "{problems} problems, {warnings} warnings, {ok} ok"
+        "problems: {problems}, warnings: {warnings}, ok: {ok}"
     ))
 }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
+use super::examples;
 use super::output::{or_dash, print_json, print_table, time};
 use crate::config::DatabaseArgs;
 use crate::idempotency::{IdempotencyKey, Inspector, InvalidKey, KeyRecord, KeyState, ScopedKey};
@@ -15,6 +16,7 @@ const FINGERPRINT_DIGITS: usize = 16;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show one key's record
+    #[command(after_help = examples::KEYS_SHOW)]
     Show {
         /// The merchant's ID.
         merchant: String,
@@ -30,6 +32,7 @@ pub(super) enum Command {
         database: DatabaseArgs,
     },
     /// List records, newest first, or those that are stuck, oldest first
+    #[command(after_help = examples::KEYS_LIST)]
     List {
         /// Only those in this state.
         #[arg(long, value_parser = ["PROCESSING", "COMPLETED", "FAILED"], ignore_case = true)]

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
+use super::examples;
 use super::output::{print_json, print_table, time};
 use crate::config::DatabaseArgs;
 use crate::merchants::{Merchant, Merchants};
@@ -11,6 +12,7 @@ use crate::merchants::{Merchant, Merchants};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a merchant and its first API key, which is shown only here
+    #[command(after_help = examples::MERCHANTS_CREATE)]
     Create {
         /// [A-Za-z0-9_.-]{1,64}; it never changes.
         id: String,
@@ -21,6 +23,7 @@ pub(super) enum Command {
         database: DatabaseArgs,
     },
     /// List all merchants
+    #[command(after_help = examples::MERCHANTS_LIST)]
     List {
         /// One JSON array in place of a table.
         #[arg(long)]

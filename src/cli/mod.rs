@@ -6,7 +6,9 @@
 
 mod api_keys;
 pub mod cleanup;
+mod completions;
 mod doctor;
+mod examples;
 mod exit;
 mod idempotency_keys;
 mod merchants;
@@ -29,7 +31,7 @@ const MAX_CONNECTIONS: u32 = 2;
 
 /// A payments service whose clients may repeat any request, and are charged once.
 #[derive(Debug, Parser)]
-#[command(name = "payonce", version)]
+#[command(name = "payonce", version, after_help = examples::PAYONCE)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,8 +40,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the HTTP service; applies pending migrations first
+    #[command(after_help = examples::SERVE)]
     Serve(Box<ServeArgs>),
     /// Apply pending migrations
+    #[command(after_help = examples::MIGRATE)]
     Migrate(DatabaseArgs),
     /// Create and list merchants
     #[command(subcommand)]
@@ -51,11 +55,17 @@ enum Command {
     #[command(subcommand)]
     IdempotencyKeys(idempotency_keys::Command),
     /// Run the recovery pass by hand: go on with what dead processes left behind
+    #[command(after_help = examples::RECOVER)]
     Recover(Box<recover::RecoverArgs>),
     /// Check the database, the gateway and the settings, and say what to do about each finding
+    #[command(after_help = examples::DOCTOR)]
     Doctor(Box<doctor::DoctorArgs>),
     /// Run the eight demonstrations against a real server and a real database
+    #[command(after_help = examples::DEMO)]
     Demo(DatabaseArgs),
+    /// Print the script that teaches a shell to complete this program's commands
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs `payonce` with the process's arguments.
@@ -75,6 +85,7 @@ impl Command {
             Self::ApiKeys(command) => command.run().await?,
             Self::IdempotencyKeys(command) => command.run().await?,
             Self::Recover(args) => recover::run(&args).await?,
+            Self::Completions(args) => completions::run(&args)?,
             Self::Doctor(args) => return doctor::run(&args).await,
             Self::Demo(args) => {
                 let all_hold = demo::run(args).await?;

@@ -26,7 +26,7 @@ pub(super) fn parse<P: Parser>() -> Result<P, ExitCode> {
     })
 }
 
-fn parse_from<P: Parser>(
+pub(super) fn parse_from<P: Parser>(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     is_ignored: impl Fn(&OsStr) -> bool + Copy,
 ) -> Result<P, Error> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// 64 KiB (413).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A request's line and headers have to be there within this; otherwise 408.
+    /// A connection's first request line and headers have to be there within this; otherwise 408. actix-web has no such limit
+    /// for the later ones of a connection.
     pub head_timeout: Duration,
     /// Its body has to be there within this, from its head on; otherwise 408.
     pub body_timeout: Duration,

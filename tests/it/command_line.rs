@@ -1,6 +1,6 @@
 //! What the programs print and end with, as scripts rely on it.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -248,4 +248,86 @@ async fn an_older_schema_is_refused_until_it_is_migrated(_: PgPoolOptions, db: P
     }
     printed(&payonce(&db, &["merchants", "create", "acme"]));
     printed(&run(&mut program("payonce-cleanup", &db)));
+}
+
+/// As the shell itself does it: what comes after these words.
+fn completed(script: &str, words: &[&str]) -> String {
+    let last = words.len() - 1;
+    let asking = format!(
+        "{script}\nCOMP_WORDS=({}); COMP_CWORD={last}; _payonce payonce {:?} {:?}; echo \"${{COMPREPLY[*]}}\"",
+        words
+            .iter()
+            .map(|word| format!("{word:?} "))
+            .collect::<String>(),
+        words[last],
+        words[last - 1],
+    );
+    let output = run(Command::new("bash").args(["-c", &asking]));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn shells_complete_commands_flags_and_values() {
+    let nowhere = PgConnectOptions::new_without_pgpass();
+    let script = |shell: &str| {
+        let output = payonce(&nowhere, &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let bash = script("bash");
+    for (words, expected) in [
+        (&["payonce", "do"][..], "doctor"),
+        (&["payonce", "api-keys", "rev"], "revoke"),
+        (&["payonce", "serve", "--lock"], "--lock-timeout"),
+        (&["payonce", "serve", "--gateway", "str"], "stripe"),
+        (&["payonce", "completions", "z"], "zsh"),
+    ] {
+        assert_eq!(completed(&bash, words).trim(), expected, "{words:?}");
+    }
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(script(shell).contains("idempotency-keys"), "{shell}");
+    }
+    let unknown = payonce(&nowhere, &["completions", "csh"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        error_line(&unknown).contains("bash"),
+        "it names those that there are"
+    );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn people_get_tables(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    acme.pay("10").key("good").send().await;
+    for (arguments, titles, cell) in [
+        (&["merchants", "list"][..], "MERCHANT  CREATED", "acme"),
+        (&["api-keys", "list", "acme"], "API KEY", "key_"),
+        (
+            &["idempotency-keys", "list"],
+            "MERCHANT  OPERATION",
+            "acme      create_payment  good",
+        ),
+        (
+            &["idempotency-keys", "show", "acme", "create_payment", "good"],
+            "FIELD        VALUE",
+            "state        COMPLETED",
+        ),
+        (
+            &["doctor", "--fingerprint-secret", "a secret of the tests"],
+            "RESULT   CHECK",
+            "ok       version",
+        ),
+    ] {
+        let output = payonce(&db, arguments);
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {table}");
+        assert!(table.starts_with(titles), "{table}");
+        assert!(
+            table.lines().any(|line| line.starts_with(cell)),
+            "{cell}: {table}"
+        );
+    }
 }

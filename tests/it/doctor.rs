@@ -158,7 +158,7 @@ fn a_server_that_is_set_up_badly_is_told_setting_by_setting() {
         .position(|line| line.starts_with("problem  fsync"));
     let advice = lines[fsync.expect("a row") + 1].trim_start();
     assert!(advice.starts_with("→ "), "{page}");
-    assert!(page.contains("\n5 problems, "), "{page}");
+    assert!(page.contains("\nproblems: 5, "), "{page}");
 
     let allowed = doctor(
         &cluster.options(),

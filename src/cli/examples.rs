@@ -1,0 +1,185 @@
+//! Examples at the end of each command's `--help`. A test reads them as the program would.
+
+pub(super) const PAYONCE: &str = "\
+Begin:
+  payonce migrate                       # the schema
+  payonce merchants create acme         # prints the merchant's API key, once
+  payonce doctor                        # is everything as it should be?
+  payonce serve
+
+DATABASE_URL says which database, or --database-url; .env.example has every setting. Exit status: 0
+done; 2 bad usage or configuration, in one line that names the setting; 1 anything else.";
+
+pub(super) const SERVE: &str = "\
+Examples:
+  payonce serve
+  payonce serve --listen 0.0.0.0:8080 --log-format json
+  payonce serve --gateway stripe        # with PAYONCE_STRIPE_SECRET_KEY in the environment
+  payonce serve --no-migrate            # under a role that may not change the schema
+
+Give secrets by the environment: arguments can be seen by everybody on the machine. SIGTERM ends it
+in order: requests under way are answered first.";
+
+pub(super) const MIGRATE: &str = "\
+Examples:
+  payonce migrate
+
+A schema that is newer than this program is left as it is. Programs that start at once take turns.";
+
+pub(super) const MERCHANTS_CREATE: &str = "\
+Examples:
+  payonce merchants create acme --name Acme
+
+Prints {\"merchantId\":…,\"apiKey\":…}. The key is kept only as a hash: store it where the merchant's
+program finds it.";
+
+pub(super) const MERCHANTS_LIST: &str = "\
+Examples:
+  payonce merchants list
+  payonce merchants list --json | jq -r '.[].merchantId'";
+
+pub(super) const API_KEYS_CREATE: &str = "\
+Examples:
+  payonce api-keys create acme
+
+To rotate a key: create another, let the merchant use it, then revoke the first.";
+
+pub(super) const API_KEYS_LIST: &str = "\
+Examples:
+  payonce api-keys list acme
+  payonce api-keys list acme --json | jq '.[] | select(.revokedAt == null)'";
+
+pub(super) const API_KEYS_REVOKE: &str = "\
+Examples:
+  payonce api-keys revoke key_01a20d23330d777eafd0f58d99527f64
+
+`payonce api-keys list` shows the IDs. Revoking a key twice does no harm.";
+
+pub(super) const KEYS_SHOW: &str = "\
+Examples:
+  payonce idempotency-keys show acme create_payment order-1001
+  payonce idempotency-keys show acme refund_payment refund-7 --json | jq .state";
+
+pub(super) const KEYS_LIST: &str = "\
+Examples:
+  payonce idempotency-keys list --stuck
+  payonce idempotency-keys list --state failed --limit 20
+  payonce idempotency-keys list --json | jq -r '.[].key'
+
+A stuck key is one that `payonce recover`, or any running node, takes over.";
+
+pub(super) const RECOVER: &str = "\
+Examples:
+  payonce recover --once
+  payonce recover                       # pass after pass, until nothing is left
+
+It calls the gateway, so it needs the service's settings. Each pass prints a JSON summary.";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  payonce doctor
+  payonce doctor --no-migrate           # as a service would be that may not change the schema
+  payonce doctor --json | jq '.findings[] | select(.result != \"ok\")'
+
+Give it the settings of the service. It changes nothing and charges nothing. Exit status: 0 no
+problem, though there may be warnings; 1 a problem.";
+
+pub(super) const DEMO: &str = "\
+Examples:
+  payonce demo
+
+It starts servers of its own, and makes merchants that no other run has; what else is in the
+database stays as it is.";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  payonce completions bash > ~/.local/share/bash-completion/completions/payonce
+  payonce completions zsh > ~/.zfunc/_payonce
+  payonce completions fish > ~/.config/fish/completions/payonce.fish";
+
+pub(super) const CLEANUP: &str = "\
+Examples:
+  payonce-cleanup
+  payonce-cleanup --dry-run
+  payonce-cleanup --metrics-file /var/lib/node_exporter/payonce.prom
+
+Run it hourly (deploy/crontab.example). Of two at once the second ends by itself, with 0.";
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, Parser};
+
+    use crate::cli::Cli;
+    use crate::cli::cleanup::CleanupCli;
+    use crate::cli::usage::parse_from;
+
+    /// What a shell would give to the program: the words before a pipe, a redirection or a comment.
+    fn words(line: &str) -> Vec<&str> {
+        let words = line.split_whitespace();
+        words
+            .take_while(|word| !matches!(*word, "|" | ">" | "#"))
+            .collect()
+    }
+
+    fn examples(command: &Command) -> Vec<Vec<String>> {
+        let help = command.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_default();
+        let examples = help.lines().filter(|line| line.starts_with("  payonce"));
+        examples
+            .map(|line| words(line).into_iter().map(str::to_owned).collect())
+            .collect()
+    }
+
+    fn assert_parses<P: Parser>(mut words: Vec<String>, command: &Command) {
+        // What the environment gives.
+        for (flag, value) in [
+            ("database-url", "postgres://h/d"),
+            ("fingerprint-secret", "a secret of the tests"),
+        ] {
+            let mut arguments = command.get_arguments();
+            if arguments.any(|argument| argument.get_long() == Some(flag)) {
+                words.push(format!("--{flag}={value}"));
+            }
+        }
+        let parsed = parse_from::<P>(&words, |_| true);
+        assert!(parsed.is_ok(), "{words:?}: {:?}", parsed.err());
+    }
+
+    /// Each command without commands of its own, by its whole name.
+    fn leaves(command: &Command, name: &str) -> Vec<(String, Command)> {
+        let leaves = command.get_subcommands().flat_map(|command| {
+            let name = format!("{name} {}", command.get_name());
+            match command.has_subcommands() {
+                true => leaves(command, &name),
+                false => vec![(name, command.clone())],
+            }
+        });
+        leaves.collect()
+    }
+
+    #[test]
+    fn each_command_has_examples_of_itself_and_they_are_good() {
+        let root = Cli::command();
+        let leaves = leaves(&root, "payonce");
+        for (name, command) in &leaves {
+            let examples = examples(command);
+            assert!(!examples.is_empty(), "{name} --help shows no example");
+            for example in examples {
+                assert!(example.join(" ").starts_with(name), "{example:?}");
+                assert_parses::<Cli>(example, command);
+            }
+        }
+        for example in examples(&root) {
+            let name = example.join(" ");
+            let mut named = leaves.iter().filter(|(leaf, _)| name.starts_with(leaf));
+            let (_, command) = named.next().expect("one of the commands");
+            assert_parses::<Cli>(example, command);
+        }
+        let cleanup = CleanupCli::command();
+        let of_cleanup = examples(&cleanup);
+        assert_eq!(of_cleanup.len(), 3);
+        for example in of_cleanup {
+            assert_parses::<CleanupCli>(example, &cleanup);
+        }
+    }
+}
