@@ -20,11 +20,18 @@ pub const NEEDED: &[(&str, &[&str])] = &[
     ("_sqlx_migrations", &["select"]),
 ];
 
+/// What it does besides where there is a console. Of what operators did it may change the outcome alone, a column.
+const NEEDED_BY_THE_CONSOLE: &[(&str, &[&str])] = &[
+    ("operator_actions", &["select", "insert"]),
+    ("refused_reuses", &["select", "insert", "update", "delete"]),
+    ("traffic_minutes", &["select", "insert", "update", "delete"]),
+];
+
 pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Finding {
-    Finding::or_unseen(NAME, look(connection, args.no_migrate).await)
+    Finding::or_unseen(NAME, look(connection, args).await)
 }
 
-async fn look(connection: &mut PgConnection, no_migrate: bool) -> sqlx::Result<Finding> {
+async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<Finding> {
     let role = store::role(connection).await?;
     let Some(schema) = role.schema else {
         return Ok(Finding::problem(
@@ -34,7 +41,11 @@ async fn look(connection: &mut PgConnection, no_migrate: bool) -> sqlx::Result<F
         ));
     };
     let mut grants: Vec<String> = Vec::new();
-    for (table, privileges) in NEEDED {
+    let by_the_console = match args.console_token {
+        Some(_) => NEEDED_BY_THE_CONSOLE,
+        None => &[],
+    };
+    for (table, privileges) in NEEDED.iter().chain(by_the_console) {
         let missing = store::missing_privileges(connection, table, privileges).await?;
         if !missing.is_empty() {
             let missing = missing.join(", ");
@@ -42,7 +53,7 @@ async fn look(connection: &mut PgConnection, no_migrate: bool) -> sqlx::Result<F
         }
     }
     // Even where there is nothing to apply, sqlx begins with a "create table if not exists".
-    if !no_migrate && !role.may_create {
+    if !args.no_migrate && !role.may_create {
         grants.push(format!(
             "start it with --no-migrate and migrate as the tables' owner (or grant create on schema {schema} to {})",
             role.name
