@@ -323,6 +323,9 @@ pub async fn schema_is_current(pool: &PgPool) -> Result<(), DatabaseError> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
 
     fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
@@ -452,5 +455,30 @@ mod tests {
             checked,
             Err(DatabaseError::OldSchema { missing: 2 })
         ));
+    }
+
+    #[sqlx::test]
+    async fn whoever_waits_for_a_connection_is_counted(_: PgPoolOptions, db: PgConnectOptions) {
+        let pool = pool_options().max_connections(1).connect_with(db).await;
+        let pool = pool.expect("the database");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        // This thread's alone: the test's runtime has no other.
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let held = acquire(&pool).await.expect("the only one");
+        let mut waiting = Box::pin(acquire(&pool));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(metrics.render().contains("payonce_database_waiting 1"));
+        let mut begins = Box::pin(begin(&pool));
+        assert!(begins.as_mut().now_or_never().is_none());
+        assert!(metrics.render().contains("payonce_database_waiting 2"));
+        drop((held, begins));
+        drop(waiting.await.expect("in its place"));
+        let counted = metrics.render();
+        assert!(counted.contains("payonce_database_waiting 0"));
+        assert!(
+            counted.contains("payonce_database_wait_seconds_count 3"),
+            "who gave up, too: {counted}"
+        );
     }
 }

@@ -45,12 +45,6 @@ async fn refused_requests_leave_no_row(_: PgPoolOptions, db: PgConnectOptions) {
             400,
             "idempotency-key-invalid",
         ),
-        (
-            "a key with the card's number in it",
-            pay().key("order-4242-4242-4242-4242"),
-            400,
-            "idempotency-key-invalid",
-        ),
         ("no JSON", pay().key("k").body("{"), 400, "malformed-json"),
         ("a list", pay().key("k").body("[]"), 400, "malformed-json"),
         ("nothing", pay().key("k").body(""), 400, "malformed-json"),

@@ -97,14 +97,6 @@ impl NewPayment {
         })
     }
 
-    /// Whether a text, such as the request's idempotency key, has the card's number in it.
-    pub fn number_is_in(&self, text: &str) -> bool {
-        match &self.instrument {
-            Instrument::Card(card) => card.number.is_in(text),
-            Instrument::Token(_) => false,
-        }
-    }
-
     /// A card's number that slipped into another field would be stored with it, which PCI DSS 3.5.1 forbids.
     fn reject_exposed_number(&self, fields: &mut Fields<'_, '_>) -> Result<(), Rejected> {
         let Instrument::Card(card) = &self.instrument else {

@@ -10,13 +10,14 @@ use super::document::Document;
 use crate::support::scripted::Turn;
 use crate::support::service::{Answer, Service, payment};
 
-/// They need a service or a database in trouble; other tests make them. Their examples are checked against the schema.
-const OF_TROUBLE: [&str; 5] = [
+/// They need a service, a database or a client in trouble; other tests make them. Their examples are checked against the schema.
+const OF_TROUBLE: [&str; 6] = [
     "database-unavailable",
     "internal-error",
     "outcome-unknown",
     "overloaded",
     "rate-limited",
+    "request-timeout",
 ];
 
 struct Met<'a> {
