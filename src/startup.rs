@@ -23,6 +23,9 @@ use crate::recovery::Recovery;
 use crate::telemetry;
 use crate::tls::Certificate;
 
+/// How long a stopping service leaves its connections to write answers that are ready.
+const LAST_WRITES: Duration = Duration::from_millis(100);
+
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
@@ -236,11 +239,13 @@ impl Application {
         }
         tracing::info!("stopping: requests under way end first");
         // Idle connections do not hold the stop up, so its end is not awaited: the requests' is.
-        let stopping = tokio::spawn(handle.stop(true));
+        let mut stopping = tokio::spawn(handle.stop(true));
         let drained = self.in_flight.drained(STOP_PATIENCE).await;
         let finished = tokio::time::timeout(STOP_PATIENCE, self.payments.engine().finish())
             .await
             .is_ok();
+        // The last answers have been handed to their connections: a moment to write them.
+        let _ = tokio::time::timeout(LAST_WRITES, &mut stopping).await;
         stopping.abort();
         if let Some(console) = &self.console {
             console.finish().await;

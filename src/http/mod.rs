@@ -24,6 +24,7 @@ mod refunds;
 mod reply;
 mod request;
 mod routes;
+mod sent;
 mod stored;
 mod unread;
 

@@ -15,6 +15,7 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::KEY_HEADER;
+use super::sent::UntilSent;
 use super::unread::LentBody;
 use crate::telemetry;
 
@@ -68,7 +69,7 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let _served = in_flight.enter();
+    let served = in_flight.enter();
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let key = request.headers().get(KEY_HEADER).cloned();
@@ -77,7 +78,8 @@ pub async fn observe(
     let mut request = request;
     let body = LentBody::of(&mut request);
     let response = next.call(request).instrument(span.clone()).await?;
-    let mut response = body.keep_with(response);
+    // A service that stops waits until the answer is on its way, not only until it is known.
+    let mut response = response.map_body(|_, answer| UntilSent::new(answer, (served, body.hold())));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
     // Twice the same header can't be echoed: its reply says so.

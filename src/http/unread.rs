@@ -7,13 +7,10 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use actix_web::HttpMessage;
-use actix_web::body::{BodySize, EitherBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::TRANSFER_ENCODING;
-use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
 
@@ -35,40 +32,8 @@ impl LentBody {
         Self(Some(body))
     }
 
-    /// Keeps it until the response has been sent.
-    pub(super) fn keep_with<B>(
-        self,
-        response: ServiceResponse<B>,
-    ) -> ServiceResponse<EitherBody<B, Keeping<B>>> {
-        match self.0 {
-            None => response.map_into_left_body(),
-            Some(request_body) => response.map_body(|_, body| {
-                EitherBody::right(Keeping {
-                    body: Box::pin(body),
-                    _request_body: request_body,
-                })
-            }),
-        }
-    }
-}
-
-/// A response's body, and the request's, which lives as long.
-pub(super) struct Keeping<B> {
-    body: Pin<Box<B>>,
-    _request_body: Rc<RefCell<Payload>>,
-}
-
-impl<B: MessageBody> MessageBody for Keeping<B> {
-    type Error = B::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.get_mut().body.as_mut().poll_next(context)
+    /// What keeps it: whoever holds this when the response has been sent.
+    pub(super) fn hold(self) -> Option<Rc<RefCell<Payload>>> {
+        self.0
     }
 }

@@ -1,6 +1,6 @@
 //! What `/metrics` counts, in a process of its own: the recorder is one a process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

@@ -25,6 +25,7 @@ const KEYED: &[Code] = &[
     Code::IdempotencyKeyInvalid,
     Code::MalformedJson,
     Code::PaymentDeclined,
+    Code::RequestTimeout,
     Code::IdempotencyKeyInUse,
     Code::PayloadTooLarge,
     Code::UnsupportedMediaType,
@@ -51,8 +52,10 @@ pub(super) fn of(operation: &str) -> Vec<Code> {
             Code::PaymentStateConflict,
             Code::AmountTooLarge,
         ],
-        "list_payments" => &[Code::ValidationFailed],
-        "get_payment" | "list_refunds" | "get_refund" | "get_idempotency_key" => &[Code::NotFound],
+        "list_payments" => &[Code::ValidationFailed, Code::Overloaded],
+        "get_payment" | "list_refunds" | "get_refund" | "get_idempotency_key" => {
+            &[Code::NotFound, Code::Overloaded]
+        }
         "explain_problem" | "docs_asset" => return vec![Code::NotFound],
         _ => return Vec::new(),
     };
