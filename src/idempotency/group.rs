@@ -85,14 +85,16 @@ impl<W: GroupWriter> GroupCommit<W> {
         let queue = Arc::new(FairQueue::new(MAX_WAITING));
         let writer = Arc::new(writer);
         let closing = Arc::new(CloseOnDrop(Arc::clone(&queue)));
+        let has_room = engine.pool().options().get_max_connections() >= ROOM_FOR_BOTH;
         for _ in 0..lanes.max(1) {
             let lane = Lane {
                 pool: engine.pool().clone(),
                 writer: Arc::clone(&writer),
                 queue: Arc::clone(&closing),
-                connection: None,
+                connections: [None, None],
                 // The settings' range is checked where they are read; a library user's 0 would wait for ever.
                 group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
+                planned_once: if has_room { PLANNED_ONCE } else { 0 },
             };
             engine.spawn_background(lane.run());
         }
@@ -130,9 +132,10 @@ struct Lane<W: GroupWriter> {
     pool: PgPool,
     writer: Arc<W>,
     queue: Arc<CloseOnDrop<W>>,
-    /// Kept from group to group: borrowing one would cost a round trip each time.
-    connection: Option<PoolConnection<Postgres>>,
+    /// Kept from group to group: borrowing one would cost a round trip each time. One for each way of planning.
+    connections: [Option<PoolConnection<Postgres>>; 2],
     group_size: usize,
+    planned_once: usize,
 }
 
 impl<W: GroupWriter> Lane<W> {
@@ -186,9 +189,14 @@ impl<W: GroupWriter> Lane<W> {
     }
 
     async fn write(&mut self, items: &[W::Item]) -> sqlx::Result<Vec<Option<W::Written>>> {
-        let mut connection = match self.connection.take() {
+        let planning = if items.len() <= self.planned_once {
+            Planning::Once
+        } else {
+            Planning::EachTime
+        };
+        let mut connection = match self.connections[planning as usize].take() {
             Some(connection) => connection,
-            None => connect(&self.pool).await?,
+            None => connect(&self.pool, planning).await?,
         };
         failpoint!(&format!("{}-before-commit", W::LANE));
         let written = self.writer.write(&mut connection, items).await;
@@ -196,20 +204,52 @@ impl<W: GroupWriter> Lane<W> {
             Err(error) if may_have_committed(error) => {
                 tracing::warn!(%error, lane = W::LANE, "a lane lost its connection");
             }
-            _ => self.connection = Some(connection),
+            _ => self.connections[planning as usize] = Some(connection),
         }
         written
     }
 }
 
+/// How a group's statement is planned.
+#[derive(Clone, Copy, Debug)]
+enum Planning {
+    /// Once a connection, as nested loops over whole keys: what the plan is does not depend on how full the tables were, but
+    /// what a group brings is compared with itself row by row.
+    Once,
+    /// Anew for each group: that takes longer than a small group's statement, and is little for a large one. A generic plan
+    /// that was made while a table was empty would scan a merchant's rows for each group.
+    EachTime,
+}
+
+/// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
+const PLANNED_ONCE: usize = 32;
+
+/// A pool with fewer connections has none to spare for a lane's second one.
+const ROOM_FOR_BOTH: u32 = 10;
+
+impl Planning {
+    /// An embedding service's pool may ask for other plans than ours does.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Once => {
+                "set jit = off; \
+                 set plan_cache_mode = force_generic_plan; \
+                 set enable_seqscan = off; \
+                 set enable_bitmapscan = off; \
+                 set enable_hashjoin = off; \
+                 set enable_mergejoin = off"
+            }
+            Self::EachTime => "set jit = off; set plan_cache_mode = force_custom_plan",
+        }
+    }
+}
+
 /// A lane's own connection.
-async fn connect(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
+async fn connect(pool: &PgPool, planning: Planning) -> sqlx::Result<PoolConnection<Postgres>> {
     let mut connection = database::acquire(pool).await?;
     // Its settings are its own: it never goes back to the pool.
     connection.close_on_drop();
-    // A generic plan that was made while a table was empty would scan a merchant's rows for each group. The service's own
-    // pool asks for custom plans too, but an embedding service's need not.
-    sqlx::raw_sql("set plan_cache_mode = force_custom_plan; set jit = off")
+    sqlx::raw_sql(planning.settings())
         .execute(&mut *connection)
         .await?;
     Ok(connection)
