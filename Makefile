@@ -10,8 +10,13 @@ run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept i
 	cargo build --release --locked --bins
 	@scripts/with-postgres --keep scripts/run
 
+# They load the machine: run beside the others they would make them late.
+HEAVY_TESTS := backlog::ten_thousand chaos:: crashes::sweep fairness::beside
+
 test: ## Run every test against a database that is thrown away
-	RUST_TEST_THREADS=6 scripts/with-postgres cargo test --locked --features failpoints
+	scripts/with-postgres sh -ec '\
+		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
+		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)'
 
 chaos: ## Two nodes, every fault, kills and database stops: make chaos SEED=7 SECONDS=600
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --test it -- --nocapture chaos::

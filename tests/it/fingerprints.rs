@@ -154,7 +154,7 @@ async fn what_differs_is_named_while_the_first_is_at_work_and_the_cvv_does_not_d
     db: PgConnectOptions,
 ) {
     let slow = Setup {
-        latency: Duration::from_millis(800),
+        latency: Duration::from_secs(3),
         ..Setup::default()
     };
     let (here, there) = (

@@ -72,7 +72,7 @@ async fn a_mismatch_is_told_while_the_first_is_still_at_work(
     db: PgConnectOptions,
 ) {
     let slow = Setup {
-        latency: Duration::from_millis(700),
+        latency: Duration::from_secs(3),
         ..Setup::default()
     };
     let service = Service::start_with(&db, slow).await;
