@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::Instrument;
 
 use self::backoff::Backoff;
@@ -152,7 +152,8 @@ impl Recovery {
 
     /// A pass every `every`, until the task is dropped.
     pub async fn run(mut self, every: Duration) {
-        let mut ticks = interval(every);
+        // What is left behind at the start has a lease that is still to end.
+        let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
