@@ -37,25 +37,26 @@ impl FromRequest for Caller {
 async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let unauthorized = || Problem::new(Code::Unauthorized, Code::Unauthorized.title());
     let services = services(request)?;
-    let api_key = bearer(request.headers())
-        .ok_or_else(unauthorized)?
-        .to_owned();
-    let authenticator = services.authenticator.clone();
-    // In a task of the engine's runtime: its connections live there.
-    let found = services
-        .payments
-        .engine()
-        .run(async move { authenticator.authenticate(&api_key).await });
-    let merchant_id = found
-        .await?
-        .map_err(crate::idempotency::IdempotencyError::Database)?;
-    let merchant_id = merchant_id.ok_or_else(unauthorized)?;
+    let api_key = bearer(request.headers()).ok_or_else(unauthorized)?;
+    let found = match services.authenticator.recall(api_key).await {
+        Some(remembered) => remembered,
+        None => look_up(services, api_key.to_owned()).await?,
+    };
+    let merchant_id = found.ok_or_else(unauthorized)?;
     tracing::Span::current().record("merchant_id", &*merchant_id);
     if let Some(limiter) = &services.rate_limiter {
         limiter.check(&merchant_id).map_err(rate_limited)?;
     }
     check_accept(request.headers())?;
     Ok(Caller { merchant_id })
+}
+
+/// Whose key it is, in a task of the engine's runtime: its connections live there.
+async fn look_up(services: &Services, api_key: String) -> Result<Option<Arc<str>>, Problem> {
+    let authenticator = services.authenticator.clone();
+    let asked = async move { authenticator.authenticate(&api_key).await };
+    let found = services.payments.engine().run(asked).await?;
+    Ok(found.map_err(crate::idempotency::IdempotencyError::Database)?)
 }
 
 /// The id in the path. PostgreSQL's texts hold no NUL, so an id with one is nobody's.

@@ -40,6 +40,14 @@ impl Authenticator {
         Self { pool, merchants }
     }
 
+    /// What is remembered of a key, without the database: whose it is, or that it is nobody's. `None`: nothing is.
+    pub async fn recall(&self, api_key: &str) -> Option<Option<Arc<str>>> {
+        match ApiKeyHash::of(api_key) {
+            Some(hash) => self.merchants.get(&hash).await,
+            None => Some(None),
+        }
+    }
+
     /// The ID of the merchant whose key this is. `None`: no key, an unknown one or a revoked one.
     ///
     /// Concurrent requests with one key share a single query. An error is shared by those who
@@ -96,6 +104,8 @@ mod tests {
 
         pool.close().await;
 
+        let recalled = authenticator.recall(api_key).await.expect("remembered");
+        assert_eq!(recalled.as_deref(), Some("acme"));
         let hit = authenticator.authenticate(api_key).await.expect("a hit");
         assert_eq!(hit.as_deref(), Some("acme"));
         assert_eq!(
