@@ -67,6 +67,18 @@ pub async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result
         .map(drop)
 }
 
+/// A table's fill factor, in percent.
+pub async fn fill_factor(connection: &mut PgConnection, table: &str) -> sqlx::Result<i32> {
+    sqlx::query_scalar(
+        "select coalesce((select option_value::integer from pg_options_to_table(reloptions) \
+                          where option_name = 'fillfactor'), 100) \
+         from pg_class where oid = $1::regclass",
+    )
+    .bind(table)
+    .fetch_one(connection)
+    .await
+}
+
 /// Final keys and payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Counts {

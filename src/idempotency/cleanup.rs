@@ -105,6 +105,7 @@ async fn delete_in_batches(
     report: &mut CleanupReport,
 ) -> sqlx::Result<()> {
     let batch_size = limits.batch_size.max(1);
+    delete_unless_held(connection, limits, started, report).await?;
     let mut last = None;
     while started.elapsed() < limits.max_duration {
         let mut keys = store::list_expired(connection, last.as_ref(), batch_size.into()).await?;
@@ -116,6 +117,30 @@ async fn delete_in_batches(
             break;
         }
         last = keys.pop();
+    }
+    Ok(())
+}
+
+/// Deletes by one statement a batch, until nothing is left or somebody holds a key. Whoever is in the way is found by the
+/// caller, who looks at each key.
+async fn delete_unless_held(
+    connection: &mut PgConnection,
+    limits: CleanupLimits,
+    started: Instant,
+    report: &mut CleanupReport,
+) -> sqlx::Result<()> {
+    let batch_size = limits.batch_size.max(1);
+    while started.elapsed() < limits.max_duration {
+        let deleted = match store::delete_oldest_expired(connection, batch_size.into()).await {
+            Ok(deleted) => deleted,
+            Err(error) if is_lock_timeout(&error) => break,
+            Err(error) => return Err(error),
+        };
+        report.deleted += deleted;
+        report.batches += u64::from(deleted > 0);
+        if deleted < u64::from(batch_size) {
+            break;
+        }
     }
     Ok(())
 }

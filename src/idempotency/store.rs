@@ -714,6 +714,39 @@ pub(super) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Resu
     Ok((row.unsettled, row.oldest_seconds))
 }
 
+/// Deletes up to `limit` final keys past their time, oldest first; says how many. Where somebody holds one of them it fails by
+/// the session's lock time-out, and deletes none.
+pub(super) async fn delete_oldest_expired(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from idempotency_keys k
+        using (
+            select
+                merchant_id,
+                operation,
+                key
+            from idempotency_keys
+            where expires_at < now()
+                and state <> 'PROCESSING'
+            order by expires_at
+            limit $1
+        ) c
+        where k.merchant_id = c.merchant_id
+            and k.operation = c.operation
+            and k.key = c.key
+            and k.expires_at < now()
+            and k.state <> 'PROCESSING'
+        "#,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// A final key past its time, where the clean-up found it.
 pub(super) struct ExpiredKey {
     merchant_id: String,
