@@ -1,8 +1,9 @@
 //! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
 //!
 //! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
-//! refuses rather than grow. In the queue merchants take turns, so that one's storm does not hold up the others. Items are sorted in their group, so that two groups never wait for each other in a circle. When
-//! a group fails, its items go one by one, so that a bad one fails no neighbour.
+//! refuses rather than grow. In the queue merchants take turns, so that one's storm does not hold up the others. Items are
+//! sorted in their group, so that two groups never wait for each other in a circle. When a group fails, its items go one by
+//! one, so that a bad one fails no neighbour.
 
 use std::cmp::Ordering;
 use std::future::Future;

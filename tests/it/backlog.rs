@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
+use crate::support::gateway::{Endpoint, Fault, TestGateway};
 use crate::support::process::{Server, merchant};
 use crate::support::rows::multiply;
 use crate::support::service::{Merchant, count, until_unsettled};
@@ -80,7 +80,7 @@ async fn leave_backlog(db: &PgConnectOptions, pool: &PgPool) -> Merchant {
             ("PAYONCE_GATEWAY_TIMEOUT", "60s"),
         ],
     );
-    let acme = merchant(db, &dying, "acme");
+    let acme = merchant(db, &dying.url, "acme");
     let lost = {
         let request = acme.pay("10").key("left-0");
         tokio::spawn(async move { request.try_send().await.is_err() })
@@ -169,12 +169,10 @@ async fn ten_thousand_keys_left_behind_do_not_hold_up_fresh_payments(
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn node(db: &PgConnectOptions, gateway: &TestGateway) -> Server {
-    Server::start(
+    Server::start_on(
+        &gateway.url(),
         db,
         &[
-            ("PAYONCE_GATEWAY", "stripe"),
-            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
-            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
             ("PAYONCE_LOCK_TIMEOUT", "1s"),
             ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
         ],
@@ -186,7 +184,7 @@ fn node(db: &PgConnectOptions, gateway: &TestGateway) -> Server {
 async fn killed_in_the_call(db: &PgConnectOptions, returns: bool) -> Duration {
     let gateway = TestGateway::start();
     let (mut first, second) = (node(db, &gateway), node(db, &gateway));
-    let acme = merchant(db, &first, "acme");
+    let acme = merchant(db, &first.url, "acme");
     gateway.script([(Endpoint::Charge, Fault::Hold)]);
     let request = acme.pay("10").key("k");
     let lost = {

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
 use crate::support::gateway::{Fault, TestGateway};
-use crate::support::process::{json, program, run};
-use crate::support::service::{Merchant, client as http_client};
+use crate::support::process::merchant;
 
 use self::client::Client;
 use self::storm::Storm;
@@ -59,12 +58,7 @@ async fn nobody_is_charged_twice_and_nothing_is_lost() {
     let gateway = TestGateway::start();
     let storm = Storm::new(&cluster, &gateway, plan.seed);
     let nodes = storm.nodes();
-    let created = run(program("payonce", &cluster.options()).args(["merchants", "create", "acme"]));
-    let merchant = Merchant {
-        url: nodes.url(0),
-        api_key: json(&created)["apiKey"].as_str().expect("a key").to_owned(),
-        client: http_client(),
-    };
+    let merchant = merchant(&cluster.options(), &nodes.url(0), "acme");
 
     // The kinds that a retry gets through, and the one that it does not.
     let mut kinds = Fault::CHAOS.to_vec();

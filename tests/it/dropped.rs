@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::engine::drop_after;
+use crate::support::rows::end_leases;
 use crate::support::service::{Service, Setup, count, payment};
 
 const CONNECTIONS: u32 = 3;
@@ -98,13 +99,6 @@ async fn assert_no_transaction_is_lent(pool: &PgPool) {
     }
 }
 
-async fn move_leases(pool: &PgPool) {
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second' where state = 'PROCESSING'")
-        .execute(pool)
-        .await
-        .expect("the rows' time is moved");
-}
-
 /// A key in PROCESSING is in `unsettled_keys`, no other is, and each key has its one parcel.
 async fn assert_whole(pool: &PgPool) {
     let torn: i64 = sqlx::query_scalar(
@@ -143,7 +137,7 @@ async fn claims_settles_and_releases_are_done_as_a_whole_or_not_at_all(
     );
 
     // What was claimed is settled, or given back, and dropped at that.
-    move_leases(&pool).await;
+    end_leases(&pool).await;
     for round in 0..600 {
         if let Some(permit) = engine.take_over(&scope(round)).await.expect("an answer") {
             if round % 2 == 0 {
@@ -163,7 +157,7 @@ async fn claims_settles_and_releases_are_done_as_a_whole_or_not_at_all(
     );
 
     // Whoever asks next goes on; in the end there is one parcel a key.
-    move_leases(&pool).await;
+    end_leases(&pool).await;
     for round in 0..600 {
         if let Some(permit) = claim(&engine, &scope(round)).await {
             settle(&engine, permit).await;

@@ -17,6 +17,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use crate::support::rows::end_leases;
 use crate::support::service::count;
 
 async fn engine(db: &PgConnectOptions, connections: u32) -> (Engine, PgPool) {
@@ -214,10 +215,7 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
             .is_none(),
         "its lease holds"
     );
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
-        .execute(&pool)
-        .await
-        .expect("moved");
+    end_leases(&pool).await;
     assert_eq!(other.abandoned(None, 10).await.expect("a list").len(), 1);
     let permit = other
         .take_over(&key("k"))

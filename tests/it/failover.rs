@@ -10,10 +10,10 @@ use futures_util::future::join_all;
 use sqlx::PgPool;
 
 use crate::support::cluster::Cluster;
-use crate::support::gateway::{SECRET_KEY, TestGateway};
-use crate::support::process::{Server, json as stdout, program, run};
+use crate::support::gateway::TestGateway;
+use crate::support::process::{Server, merchant};
 use crate::support::proxy::Proxy;
-use crate::support::service::{Merchant, client, count};
+use crate::support::service::{Merchant, count};
 
 const CLIENTS: usize = 8;
 
@@ -114,26 +114,15 @@ async fn pay_until(
 async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
     let pair = Pair::start().await;
     let gateway = TestGateway::start();
-    let server = Server::start(
+    let server = Server::start_on(
+        &gateway.url(),
         &pair.address.options(),
         &[
-            ("PAYONCE_GATEWAY", "stripe"),
-            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
-            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
             ("PAYONCE_LOCK_TIMEOUT", "1s"),
             ("PAYONCE_RECOVERY_INTERVAL", "200ms"),
         ],
     );
-    let created =
-        run(program("payonce", &pair.primary.options()).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: server.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    };
+    let acme = merchant(&pair.primary.options(), &server.url, "acme");
 
     let (stop, confirmed) = (
         Arc::new(AtomicBool::new(false)),

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use payonce::merchants::Merchants;
-use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use tokio::time::{interval, timeout};
 
-use crate::support::process::Server;
-use crate::support::service::{Merchant, Service, Setup, client};
+use crate::support::process::{Server, merchant};
+use crate::support::service::{Merchant, Service, Setup};
 
 /// So many connections send in a tight loop.
 const STORM: usize = 64;
@@ -96,24 +94,14 @@ async fn p99(merchant: &Merchant, name: &str) -> Duration {
     took[(took.len() * 99).div_ceil(100) - 1]
 }
 
-async fn merchant(pool: &PgPool, server: &Server, id: &str) -> Merchant {
-    let made = Merchants::new(pool.clone()).create(id, id).await;
-    Merchant {
-        url: server.url.clone(),
-        api_key: made.expect("made").api_key.expose_secret().to_owned(),
-        client: client(),
-    }
-}
-
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time_alone(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let pool = PgPool::connect_with(db.clone()).await.expect("connected");
     let server = Server::start(&db, &[("PAYONCE_LOG", "warn,payonce::cli=info")]);
-    let stormy = merchant(&pool, &server, "stormy").await;
-    let calm = merchant(&pool, &server, "calm").await;
+    let stormy = merchant(&db, &server.url, "stormy");
+    let calm = merchant(&db, &server.url, "calm");
     let mut seen = Vec::new();
     for round in 0..ROUNDS {
         let alone = p99(&calm, &format!("alone-{round}")).await;

@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
+use crate::support::rows::end_leases;
 use crate::support::service::{Merchant, Service, Setup};
 
 async fn on_stripe(db: &PgConnectOptions, gateway: &TestGateway, time: Duration) -> Service {
@@ -31,10 +32,7 @@ async fn on_stripe_with(
 
 /// The leases' time is moved, and one pass of the recovery made.
 async fn recover(service: &Service) {
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second' where state = 'PROCESSING'")
-        .execute(&service.pool)
-        .await
-        .expect("the rows' time is moved");
+    end_leases(&service.pool).await;
     let mut recovery = Recovery::new(service.payments.clone());
     recovery.run_once().await.expect("a pass");
 }

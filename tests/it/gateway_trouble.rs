@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
+use crate::support::rows::end_leases;
 use crate::support::scripted::{ScriptedGateway, Turn};
 use crate::support::service::{Answer, Merchant, Service, Setup, payment};
 
@@ -35,14 +36,6 @@ async fn on(merchant: &Merchant, id: &str, what: &str, key: &str, body: Value) -
     let path = format!("/v1/payments/{id}/{what}");
     let request = merchant.post(&path, body).key(key);
     request.header("prefer", "wait=0").send().await
-}
-
-/// The owner has been silent for its whole lease.
-async fn move_leases(service: &Service) {
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second' where state = 'PROCESSING'")
-        .execute(&service.pool)
-        .await
-        .expect("the rows' time is moved");
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -107,7 +100,7 @@ async fn an_unknown_outcome_is_processing_and_found_by_the_same_request(
         // Its lease holds: nobody else charges meanwhile.
         let busy = request.send().await;
         busy.assert_problem(409, "idempotency-key-in-use", "same-key");
-        move_leases(&service).await;
+        end_leases(&service.pool).await;
         let found = request.send().await;
         assert_eq!((found.status.as_u16(), found.replayed()), (201, false));
         assert_eq!(found.json()["id"], pending.json()["id"]);
@@ -134,10 +127,10 @@ async fn a_later_attempt_that_reaches_nothing_keeps_the_claim(
     let service = service(&db, &gateway).await;
     let acme = service.merchant("acme").await;
     let first = acme.pay("10").key("k").send().await;
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let second = acme.pay("10").key("k").send().await;
     assert_eq!((first.status.as_u16(), second.status.as_u16()), (202, 202));
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let third = acme.pay("10").key("k").send().await;
     assert_eq!(third.status, 201);
     assert_eq!(third.json()["id"], first.json()["id"]);
@@ -160,7 +153,7 @@ async fn a_capture_under_way_admits_no_other(_: PgPoolOptions, db: PgConnectOpti
         let refused = on(&acme, &id, what, what, json!({})).await;
         refused.assert_problem(409, "payment-state-conflict", "no");
     }
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let captured = on(&acme, &id, "capture", "c", json!({"amount": "4.00"})).await;
     assert_eq!(captured.text("state"), "SUCCESS");
     assert_eq!(captured.text("amountCaptured"), "4.00");
@@ -185,7 +178,7 @@ async fn a_refund_under_way_keeps_its_amount_from_others(_: PgPoolOptions, db: P
     assert_eq!(more.text("remaining"), "3.00");
     let rest = on(&acme, &id, "refunds", "rest", json!({})).await;
     assert_eq!(rest.text("amount"), "3.00");
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let found = on(&acme, &id, "refunds", "r", json!({"amount": "7.0"})).await;
     assert_eq!(
         (found.status.as_u16(), &found.json()["id"]),

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
+use crate::support::rows::end_leases;
 use crate::support::service::count;
 
 /// A shop that embeds the engine: its orders are in the engine's database, its couriers are not.
@@ -109,10 +110,6 @@ impl Shop {
     async fn execute(&self, sql: &'static str) {
         let done = sqlx::raw_sql(sql).execute(&self.pool).await;
         done.expect("the statement");
-    }
-
-    async fn move_leases(&self) {
-        self.execute("update idempotency_keys set lease_expires_at = now() - interval '1 second' where state = 'PROCESSING'").await;
     }
 
     async fn close(self) {
@@ -390,7 +387,7 @@ async fn time_alone_takes_nothing_from_an_owner(_: PgPoolOptions, db: PgConnectO
     let key = scope("acme", "send", "k");
     let shop = Shop::open(&db).await;
     let permit = shop.claimed(&key).await;
-    shop.move_leases().await;
+    end_leases(&shop.pool).await;
     // Nobody took it over: the late owner's answer counts.
     assert!(matches!(shop.settle(permit, 200).await, Settled::Stored(_)));
     assert_eq!(shop.attempts(&key).await, (KeyState::Completed, 1));
@@ -403,7 +400,7 @@ async fn a_late_owner_can_neither_settle_nor_release(_: PgPoolOptions, db: PgCon
     for (name, settled_first) in [("before", false), ("after", true)] {
         let key = scope("acme", "send", name);
         let late = one.claimed(&key).await;
-        one.move_leases().await;
+        end_leases(&one.pool).await;
         let Gate::Mine { permit, work: None } = two.claim(&key).await else {
             panic!("a duplicate takes an abandoned claim over");
         };
@@ -447,7 +444,7 @@ async fn ten_that_find_an_abandoned_claim_are_one_new_owner(
     let key = scope("acme", "send", "k");
     let dead = Shop::open(&db).await;
     drop(dead.claimed(&key).await);
-    dead.move_leases().await;
+    end_leases(&dead.pool).await;
     let mut shops = Vec::new();
     for _ in 0..10 {
         shops.push(Shop::open(&db).await);
@@ -504,7 +501,7 @@ async fn a_settle_that_fails_or_panics_leaves_the_claim_to_the_next(
         2,
         "nothing of it is left"
     );
-    shop.move_leases().await;
+    end_leases(&shop.pool).await;
     for key in [&failing, &panicking] {
         assert_eq!(shop.attempts(key).await, (KeyState::Processing, 1));
         let taken = shop.engine.take_over(key).await.expect("an answer");

@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::process::{Server, merchant};
+use crate::support::rows::end_leases;
 use crate::support::service::{Merchant, Service, Setup, client};
 
 /// The value of the one sample of this name with all of these labels.
@@ -32,7 +33,7 @@ async fn groups_stay_within_their_size(_: PgPoolOptions, db: PgConnectOptions) {
         ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
     ];
     let server = Server::start(&db, &settings);
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     let payments = (0..50).map(|i| {
         let request = acme.pay("10").key(&format!("k{i}"));
         async move { request.send().await }
@@ -59,7 +60,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
             ("PAYONCE_RECOVERY_INTERVAL", "1h"),
         ],
     );
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     let pay = |key: &str| acme.pay("10").key(key);
     let metrics = async || String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
 
@@ -76,10 +77,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
     let text = metrics().await;
     assert_eq!(sample(&text, "payonce_keys_processing", &[]), Some(1.0));
     assert!(sample(&text, "payonce_keys_oldest_processing_seconds", &[]) > Some(0.0));
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
-        .execute(&dead.pool)
-        .await
-        .expect("the row's time is moved");
+    end_leases(&dead.pool).await;
     assert_eq!(pay("left").send().await.status, 201);
 
     let (requests, busy) = ((pay("k"), pay("k")), pay("k").header("prefer", "wait=0"));

@@ -14,6 +14,7 @@ use crate::support::cluster::{Cluster, postgres_program};
 use crate::support::process::{
     Server, error_line, json as stdout, merchant, plain_url, program, run,
 };
+use crate::support::rows::end_leases;
 use crate::support::service::{Merchant, Service, count, payment, until_unsettled};
 
 async fn pool(db: &PgConnectOptions) -> PgPool {
@@ -30,7 +31,7 @@ async fn a_killed_server_started_again_answers_from_the_database(
     db: PgConnectOptions,
 ) {
     let mut server = Server::start(&db, &[]);
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     let first = acme.pay("10").key("k").send().await;
     server.kill();
     let server = Server::start(&db, &[]);
@@ -51,7 +52,7 @@ async fn leave_behind(db: &PgConnectOptions, pool: &PgPool, lock_timeout: &str) 
         ("PAYONCE_LOCK_TIMEOUT", lock_timeout),
     ];
     let mut dying = Server::start(db, &settings);
-    let acme = merchant(db, &dying, "acme");
+    let acme = merchant(db, &dying.url, "acme");
     let lost = tokio::spawn({
         let request = acme.pay("10").key("k");
         async move { request.try_send().await.is_err() }
@@ -112,10 +113,7 @@ async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectO
             .env("PAYONCE_FINGERPRINT_SECRET", "s"))
     };
     assert_eq!(stdout(&recover())["found"], 0, "its lease holds");
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second'")
-        .execute(&pool)
-        .await
-        .expect("moved");
+    end_leases(&pool).await;
     let stuck =
         run(program("payonce", &db).args(["idempotency-keys", "list", "--stuck", "--json"]));
     assert_eq!(stdout(&stuck).as_array().map(Vec::len), Some(1));
@@ -137,7 +135,7 @@ async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectO
 async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgConnectOptions) {
     let pool = pool(&db).await;
     let mut server = Server::start(&db, &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "700ms")]);
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     let request = acme.pay("10").key("k");
     let under_way = tokio::spawn(async move { request.send().await });
     until_unsettled(&pool, 1).await;
@@ -167,7 +165,7 @@ async fn no_card_or_key_is_written_anywhere(_: PgPoolOptions, db: PgConnectOptio
             ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
         ],
     );
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     let body = payment("10").to_string().replace("737", "7391");
     for (key, card) in [
         ("good", "4242424242424242"),
@@ -223,7 +221,7 @@ async fn a_revoked_key_stops_within_five_seconds_for_replays_too(
     db: PgConnectOptions,
 ) {
     let server = Server::start(&db, &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")]);
-    let acme = merchant(&db, &server, "acme");
+    let acme = merchant(&db, &server.url, "acme");
     assert_eq!(acme.pay("10").key("k").send().await.status, 201);
     let listed = stdout(&run(
         program("payonce", &db).args(["api-keys", "list", "acme", "--json"])
@@ -431,7 +429,7 @@ async fn a_database_that_goes_and_comes_back() {
         &cluster.options(),
         &[("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")],
     );
-    let acme = merchant(&cluster.options(), &server, "acme");
+    let acme = merchant(&cluster.options(), &server.url, "acme");
     let paid = acme.pay("10").key("before").send().await;
     assert_eq!(paid.status, 201);
     cluster.down();

@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::deployed;
-use crate::support::process::{Server, json as stdout, program, run};
-use crate::support::service::{Merchant, client, count};
+use crate::support::process::{Server, merchant, run};
+use crate::support::service::{client, count};
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
 
@@ -80,15 +80,7 @@ async fn a_node_killed_under_load_costs_no_payment(pool: PgPoolOptions, db: PgCo
     let mut dying = Server::start(&db, &settings);
     let living = Server::start(&db, &settings);
     let proxy = Proxy::start([&dying, &living]).await;
-    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: proxy.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    };
+    let acme = merchant(&db, &proxy.url, "acme");
 
     // Clients that give up at the first trouble: all that is tried again, the proxy does.
     let load = tokio::spawn(join_all((0..CLIENTS).map(move |client| {

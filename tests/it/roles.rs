@@ -9,8 +9,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::support::cluster::{Cluster, postgres_program};
-use crate::support::process::{Server, error_line, json as stdout, plain_url, program, run};
-use crate::support::service::{Merchant, client, count, payment, until_unsettled};
+use crate::support::process::{
+    Server, error_line, json as stdout, merchant, plain_url, program, run,
+};
+use crate::support::service::{Merchant, count, payment, until_unsettled};
 
 /// A cluster on which an operator has run `deploy/roles.sql`, migrated as the owner, and run it again.
 struct Installation {
@@ -75,19 +77,7 @@ impl Installation {
     }
 
     fn merchant(&self, server: &Server) -> Merchant {
-        let created = run(program("payonce", &self.role("payonce_owner")).args([
-            "merchants",
-            "create",
-            "acme",
-        ]));
-        Merchant {
-            url: server.url.clone(),
-            api_key: stdout(&created)["apiKey"]
-                .as_str()
-                .expect("a key")
-                .to_owned(),
-            client: client(),
-        }
+        merchant(&self.role("payonce_owner"), &server.url, "acme")
     }
 }
 

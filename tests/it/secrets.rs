@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::cluster::postgres_program;
-use crate::support::process::{Server, json as stdout, plain_url, program, run};
-use crate::support::service::{Merchant, Service, client, payment};
+use crate::support::process::{Server, merchant, plain_url, run};
+use crate::support::service::{Merchant, Service, payment};
 
 const CARDS: [&str; 4] = [
     "4242424242424242",
@@ -134,15 +134,7 @@ async fn the_dump_and_the_log_of_a_run_hold_no_secret(_: PgPoolOptions, db: PgCo
         ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
     ];
     let mut server = Server::start(&db, &settings);
-    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: server.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    };
+    let acme = merchant(&db, &server.url, "acme");
     use_cards(&acme).await;
     server.signal(Signal::SIGTERM);
     server.ended().await;

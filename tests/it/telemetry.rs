@@ -9,23 +9,10 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::collector::{Collector, attribute};
-use crate::support::process::{Server, error_line, json as stdout, program, run};
-use crate::support::service::{Merchant, client};
+use crate::support::process::{Server, error_line, merchant, program, run};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-
-fn merchant(server: &Server, db: &PgConnectOptions) -> Merchant {
-    let created = run(program("payonce", db).args(["merchants", "create", "acme"]));
-    Merchant {
-        url: server.url.clone(),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
-        client: client(),
-    }
-}
 
 /// The spans of a trace below one of them, by name.
 fn names_below(spans: &[Span], parent: &Span) -> Vec<String> {
@@ -51,7 +38,7 @@ async fn a_request_is_traced_through_claim_gateway_and_settle(
             ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
         ],
     );
-    let acme = merchant(&server, &db);
+    let acme = merchant(&db, &server.url, "acme");
     let traceparent = format!("00-{TRACE}-{PARENT}-01");
     let paid = acme
         .pay("10")
@@ -181,7 +168,7 @@ async fn logged(server: &Server, text: &str) -> String {
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn each_request_is_one_line(_: PgPoolOptions, db: PgConnectOptions) {
     let server = Server::start(&db, &[]);
-    let acme = merchant(&server, &db);
+    let acme = merchant(&db, &server.url, "acme");
     let pay = |key: &str, id: &str| acme.pay("10").key(key).header("x-request-id", id);
     pay("k", "first").send().await;
     pay("k", "again").send().await;

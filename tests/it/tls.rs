@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
-use crate::support::process::{Server, error_line, json as stdout, program, run};
+use crate::support::process::{Server, error_line, merchant, program, run};
 use crate::support::service::{Merchant, client};
 
 /// A client that trusts this authority and no other.
@@ -40,14 +40,9 @@ async fn clients_pay_over_tls_and_only_over_tls(_: PgPoolOptions, db: PgConnectO
         ("PAYONCE_TLS_KEY", text(&key)),
     ];
     let server = Server::start(&db, &files);
-    let created = run(program("payonce", &db).args(["merchants", "create", "acme"]));
     let acme = Merchant {
-        url: server.url.replace("http://", "https://"),
-        api_key: stdout(&created)["apiKey"]
-            .as_str()
-            .expect("a key")
-            .to_owned(),
         client: client_of(&ours),
+        ..merchant(&db, &server.url.replace("http://", "https://"), "acme")
     };
     let paid = acme.pay("10").key("k").send().await;
     assert_eq!(paid.status, 201);

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::support::cluster::Cluster;
-use crate::support::gateway::{SECRET_KEY, TestGateway};
+use crate::support::gateway::TestGateway;
 use crate::support::process::Server;
 
 const STOPS_EVERY: Duration = Duration::from_secs(10);
@@ -132,12 +132,10 @@ impl Storm {
 }
 
 fn node(database: &PgConnectOptions, gateway: &str) -> Server {
-    Server::start(
+    Server::start_on(
+        gateway,
         database,
         &[
-            ("PAYONCE_GATEWAY", "stripe"),
-            ("PAYONCE_STRIPE_API_BASE", gateway),
-            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
             ("PAYONCE_GATEWAY_TIMEOUT", "2s"),
             ("PAYONCE_LOCK_TIMEOUT", LOCK_TIMEOUT),
             ("PAYONCE_RECOVERY_INTERVAL", "200ms"),

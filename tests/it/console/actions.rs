@@ -2,7 +2,8 @@
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::operator::{Operator, Page, audit, break_audit, key_path, move_leases, service_with};
+use super::operator::{Operator, Page, audit, break_audit, key_path, service_with};
+use crate::support::rows::end_leases;
 use crate::support::scripted::Turn;
 use crate::support::service::Service;
 
@@ -53,7 +54,7 @@ async fn a_payment_whose_answer_was_lost_is_resolved(_: PgPoolOptions, db: PgCon
     held.shows("somebody holds the claim");
     assert_eq!(service.gateway.charges(), 1);
 
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let stuck = ada.get("/console/stuck").await;
     stuck.shows("1 in PROCESSING, 1 of them left behind");
     assert!(stuck.text.contains("value=\"lost\""), "a button");
@@ -110,7 +111,7 @@ async fn what_the_gateway_does_not_say_stays_unknown(_: PgPoolOptions, db: PgCon
     let ada = Operator::signed_in(&service, "Ada").await;
     assert_eq!(acme.pay("10").key("lost").send().await.status, 202);
     for _ in 0..2 {
-        move_leases(&service).await;
+        end_leases(&service.pool).await;
         let tried = resolve(&ada).await;
         tried.shows("Still unknown: the gateway did not say.");
         tried.shows("PROCESSING");
@@ -131,7 +132,7 @@ async fn nothing_is_resolved_that_is_not_in_the_audit(_: PgPoolOptions, db: PgCo
     let acme = service.merchant("acme").await;
     let ada = Operator::signed_in(&service, "Ada").await;
     assert_eq!(acme.pay("10").key("lost").send().await.status, 202);
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let csrf = ada.get("/console/stuck").await.csrf();
     break_audit(&service).await;
     let mut form = KEY.to_vec();

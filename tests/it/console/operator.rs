@@ -209,11 +209,3 @@ pub async fn break_audit(service: &Service) {
         .await
         .expect("a broken audit");
 }
-
-/// The owner has been silent for its whole lease.
-pub async fn move_leases(service: &Service) {
-    sqlx::query("update idempotency_keys set lease_expires_at = now() - interval '1 second' where state = 'PROCESSING'")
-        .execute(&service.pool)
-        .await
-        .expect("the rows' time is moved");
-}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::gateway::{Endpoint, SECRET_KEY, TestGateway};
+use crate::support::gateway::{Endpoint, TestGateway};
 use crate::support::process::{Server, merchant};
 use crate::support::service::{Answer, Merchant, Request, payment};
 
@@ -53,7 +53,7 @@ impl Worker {
     pub fn start(database: &PgConnectOptions) -> Self {
         let gateway = TestGateway::start();
         let survivor = server(database, &gateway, "");
-        let merchant = merchant(database, &survivor, "acme");
+        let merchant = merchant(database, &survivor.url, "acme");
         Self {
             database: database.clone(),
             gateway,
@@ -173,12 +173,10 @@ impl Worker {
 
 fn server(database: &PgConnectOptions, gateway: &TestGateway, failpoints: &str) -> Server {
     let lock_timeout = format!("{}ms", LOCK_TIMEOUT.as_millis());
-    Server::start(
+    Server::start_on(
+        &gateway.url(),
         database,
         &[
-            ("PAYONCE_GATEWAY", "stripe"),
-            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
-            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
             ("PAYONCE_GATEWAY_TIMEOUT", "2s"),
             ("PAYONCE_LOCK_TIMEOUT", &lock_timeout),
             // The doomed one must not recover others' work: it would die of that.

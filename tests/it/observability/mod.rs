@@ -12,8 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::deployed;
 use crate::support::gateway::{Endpoint, Fault, TestGateway};
-use crate::support::process::{Server, json as stdout, program, run};
-use crate::support::service::{Merchant, client};
+use crate::support::process::{Server, merchant, program, run};
 use exported::{Sample, missing, names, samples};
 
 /// The rules' names and expressions.
@@ -55,23 +54,16 @@ fn expressions(panel: &Value) -> Vec<String> {
 /// All that a server and a clean-up export once each kind of thing has happened.
 async fn export_everything(db: &PgConnectOptions) -> Vec<Sample> {
     let gateway = TestGateway::start();
-    let server = Server::start(
+    let server = Server::start_on(
+        &gateway.url(),
         db,
         &[
-            ("PAYONCE_GATEWAY", "stripe"),
-            ("PAYONCE_STRIPE_API_BASE", &gateway.url()),
-            ("PAYONCE_STRIPE_SECRET_KEY", "sk_test_of_the_tests"),
             ("PAYONCE_GATEWAY_TIMEOUT", "1s"),
             ("PAYONCE_LOCK_TIMEOUT", "300ms"),
             ("PAYONCE_RECOVERY_INTERVAL", "50ms"),
         ],
     );
-    let created = run(program("payonce", db).args(["merchants", "create", "acme"]));
-    let acme = Merchant {
-        url: server.url.clone(),
-        api_key: text(&stdout(&created)["apiKey"]),
-        client: client(),
-    };
+    let acme = merchant(db, &server.url, "acme");
     let pay = |key: &str| acme.pay("10").key(key);
 
     // A first request with duplicates that wait for it, a retry, and another request under the same key.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use super::gateway::SECRET_KEY;
 use super::service::{Merchant, client};
 
 /// Long enough for a loaded machine; nothing waits for it where all is well.
@@ -69,12 +70,12 @@ pub fn error_line(output: &Output) -> String {
     text
 }
 
-/// A new merchant, by the command line, that talks to a server.
-pub fn merchant(database: &PgConnectOptions, server: &Server, id: &str) -> Merchant {
+/// A new merchant, by the command line, that talks to a server, or to what stands before it.
+pub fn merchant(database: &PgConnectOptions, url: &str, id: &str) -> Merchant {
     let created = run(program("payonce", database).args(["merchants", "create", id]));
     assert!(created.status.success(), "{created:?}");
     Merchant {
-        url: server.url.clone(),
+        url: url.to_owned(),
         api_key: json(&created)["apiKey"].as_str().expect("a key").to_owned(),
         client: client(),
     }
@@ -88,6 +89,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// One whose gateway is the test's own.
+    pub fn start_on(gateway: &str, database: &PgConnectOptions, settings: &[(&str, &str)]) -> Self {
+        let stripe = [
+            ("PAYONCE_GATEWAY", "stripe"),
+            ("PAYONCE_STRIPE_API_BASE", gateway),
+            ("PAYONCE_STRIPE_SECRET_KEY", SECRET_KEY),
+        ];
+        Self::start(database, &[&stripe, settings].concat())
+    }
+
     pub fn start(database: &PgConnectOptions, settings: &[(&str, &str)]) -> Self {
         Self::start_with(database, settings, &[])
     }

@@ -1,6 +1,17 @@
-//! Many rows, made from one.
+//! Rows, moved in time or made from one.
 
 use sqlx::{AssertSqlSafe, PgPool};
+
+/// The owners of all claims have been silent for their whole leases.
+pub async fn end_leases(pool: &PgPool) {
+    sqlx::query(
+        "update idempotency_keys set lease_expires_at = now() - interval '1 second' \
+         where state = 'PROCESSING'",
+    )
+    .execute(pool)
+    .await
+    .expect("the rows' time is moved");
+}
 
 /// Copies the one key and the one payment that are there, under the keys and ids `{prefix}1`, `{prefix}2`, … and
 /// `{payment's id}1`, … to `copies` more. A key in `PROCESSING` has its row in `unsettled_keys`, and so have its copies.

@@ -11,7 +11,8 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use self::chromium::{Chromium, DESKTOP, Look, TELEPHONE, key};
-use super::operator::{PAGES, TOKEN, audit, key_path, move_leases, service_with};
+use super::operator::{PAGES, TOKEN, audit, key_path, service_with};
+use crate::support::rows::end_leases;
 use crate::support::scripted::Turn;
 use crate::support::service::Service;
 
@@ -45,7 +46,7 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
     let paid = acme.pay("99.99").key("order-1").send().await.text("id");
     service.gateway.then(&[Turn::Unknown]);
     let lost = acme.pay("25.00").key("lost").send().await.text("id");
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     browser.look(DESKTOP).await;
 
     // Refused without the token.
@@ -164,7 +165,7 @@ async fn every_page_is_readable_by_everybody(_: PgPoolOptions, db: PgConnectOpti
     acme.pay("51.00").key("order-1044").send().await;
     service.gateway.then(&[Turn::Unknown]);
     acme.pay("25.00").key("order-1045").send().await;
-    move_leases(&service).await;
+    end_leases(&service.pool).await;
     let payment = format!("/console/payment?merchant=acme&id={paid}");
     let pages = PAGES
         .into_iter()
