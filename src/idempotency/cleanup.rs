@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::cleanup_pace::Pace;
 use super::engine::{Engine, is_lock_timeout};
 use super::error::IdempotencyError;
 use super::store::{self, ExpiredKey};
@@ -27,8 +29,7 @@ pub struct CleanupLimits {
 impl Default for CleanupLimits {
     fn default() -> Self {
         Self {
-            // A transaction of some 50 ms on a small machine: short enough for the traffic beside
-            // it.
+            // Reached on a quick disk, while nobody else writes.
             batch_size: 5000,
             // An hourly run ends long before the next.
             max_duration: Duration::from_secs(5 * 60),
@@ -76,14 +77,16 @@ impl Cleaner {
         store::set_cleanup_timeouts(&mut connection).await?;
         let mut report = CleanupReport::default();
         if store::try_cleanup_lock(&mut connection).await? {
-            delete_in_batches(&mut connection, limits, started, &mut report).await?;
+            let oldest_left =
+                delete_in_batches(&mut connection, limits, started, &mut report).await?;
+            report.remaining = store::count_expired(&mut connection, oldest_left).await?;
             // Not left to the closing, of which the server learns some time later: the next run may
             // begin at once.
             store::release_cleanup_lock(&mut connection).await?;
         } else {
             report.another_at_work = true;
+            report.remaining = store::count_expired(&mut connection, None).await?;
         }
-        report.remaining = store::count_expired(&mut connection).await?;
         report.duration = started.elapsed();
         connection.close().await?;
         Ok(report)
@@ -94,21 +97,46 @@ impl Cleaner {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection).await?;
-        Ok(store::count_expired(&mut connection).await?)
+        Ok(store::count_expired(&mut connection, None).await?)
     }
 }
 
+/// Where the keys are that a clean-up has not been through, as times of expiry.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Everything older has been looked at.
+    from: Option<DateTime<Utc>>,
+    /// From here on somebody held keys, or too many expired at one moment for a batch to end between them.
+    passed_over: Option<Oldest>,
+}
+
+/// `None`: from the oldest on.
+type Oldest = Option<DateTime<Utc>>;
+
+impl Progress {
+    /// The oldest key past its time that may be left.
+    fn oldest_left(&self) -> Oldest {
+        self.passed_over.unwrap_or(self.from)
+    }
+}
+
+/// Deletes what it can in whole stretches of time, and then looks key by key at what was in the way. The oldest key that may
+/// be left is returned.
 async fn delete_in_batches(
     connection: &mut PgConnection,
     limits: CleanupLimits,
     started: Instant,
     report: &mut CleanupReport,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Oldest> {
+    let progress = delete_by_time(connection, limits, started, report).await?;
+    let Some(oldest) = progress.passed_over else {
+        return Ok(progress.oldest_left());
+    };
     let batch_size = limits.batch_size.max(1);
-    delete_unless_held(connection, limits, started, report).await?;
     let mut last = None;
     while started.elapsed() < limits.max_duration {
-        let mut keys = store::list_expired(connection, last.as_ref(), batch_size.into()).await?;
+        let mut keys =
+            store::list_expired(connection, oldest, last.as_ref(), batch_size.into()).await?;
         let is_full = keys.len() >= usize::try_from(batch_size).unwrap_or(usize::MAX);
         if !keys.is_empty() {
             delete_what_is_free(connection, &keys, limits, started, report).await?;
@@ -118,31 +146,51 @@ async fn delete_in_batches(
         }
         last = keys.pop();
     }
-    Ok(())
+    Ok(progress.oldest_left())
 }
 
-/// Deletes by one statement a batch, until nothing is left or somebody holds a key. Whoever is in the way is found by the
-/// caller, who looks at each key.
-async fn delete_unless_held(
+/// Deletes stretch by stretch, each in one statement that finds its keys by their time alone: that costs what a plain delete
+/// does. It never goes back, so that it does not walk through the index entries of what it has deleted.
+async fn delete_by_time(
     connection: &mut PgConnection,
     limits: CleanupLimits,
     started: Instant,
     report: &mut CleanupReport,
-) -> sqlx::Result<()> {
-    let batch_size = limits.batch_size.max(1);
+) -> sqlx::Result<Progress> {
+    let mut pace = Pace::new(limits.batch_size.max(1), Instant::now());
+    let mut progress = Progress::default();
     while started.elapsed() < limits.max_duration {
-        let deleted = match store::delete_oldest_expired(connection, batch_size.into()).await {
-            Ok(deleted) => deleted,
-            Err(error) if is_lock_timeout(&error) => break,
+        let written = store::written(connection).await;
+        let began = Instant::now();
+        pace.look(began, written);
+        let end = store::end_of_batch(connection, progress.from, pace.batch_size.into()).await?;
+        match store::delete_expired_between(connection, progress.from, end).await {
+            // More than a batch expired at this one moment.
+            Ok(0) if end.is_some() => {
+                progress.passed_over.get_or_insert(progress.from);
+                break;
+            }
+            Ok(deleted) => {
+                report.deleted += deleted;
+                report.batches += u64::from(deleted > 0);
+            }
+            Err(error) if is_lock_timeout(&error) => {
+                progress.passed_over.get_or_insert(progress.from);
+            }
             Err(error) => return Err(error),
-        };
-        report.deleted += deleted;
-        report.batches += u64::from(deleted > 0);
-        if deleted < u64::from(batch_size) {
+        }
+        if end.is_none() {
             break;
         }
+        progress.from = end;
+        let written = store::written(connection).await;
+        let ended = Instant::now();
+        let pause = pace.after_batch(ended, ended.duration_since(began), written);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
     }
-    Ok(())
+    Ok(progress)
 }
 
 /// Deletes keys in one transaction. Where somebody holds one of them, in halves, until only that is

@@ -34,6 +34,7 @@
 //! a unique constraint of its own on what it makes (see [`Plan::Expired`]). A key in `PROCESSING` never expires.
 
 mod cleanup;
+mod cleanup_pace;
 mod config;
 mod engine;
 mod error;

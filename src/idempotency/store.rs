@@ -714,33 +714,55 @@ pub(super) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Resu
     Ok((row.unsettled, row.oldest_seconds))
 }
 
-/// Deletes up to `limit` final keys past their time, oldest first; says how many. Where somebody holds one of them it fails by
-/// the session's lock time-out, and deletes none.
-pub(super) async fn delete_oldest_expired(
+/// Where a batch of `limit` final keys past their time ends, from `from` on: the time of the first that is no longer in it.
+/// `None`: it has all that are left.
+pub(super) async fn end_of_batch(
     connection: &mut PgConnection,
+    from: Option<DateTime<Utc>>,
     limit: i64,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        r#"
+        select expires_at
+        from idempotency_keys
+        where expires_at >= coalesce($1::timestamptz, '-infinity')
+            and expires_at < now()
+            and state <> 'PROCESSING'
+        order by expires_at
+        limit 1
+        offset $2
+        "#,
+        from,
+        limit,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Where the write-ahead log is, in bytes. Not every PostgreSQL-compatible engine has one to show.
+pub(super) async fn written(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select (pg_current_wal_insert_lsn() - '0/0')::bigint as "written!""#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Deletes the final keys past their time from `from` on and before `end`; says how many. Where somebody holds one of them it
+/// fails by the session's lock time-out, and deletes none. The delete itself is the lock: a clean-up that may do nothing else
+/// could not lock a row first, and Citus locks no rows of many merchants.
+pub(super) async fn delete_expired_between(
+    connection: &mut PgConnection,
+    from: Option<DateTime<Utc>>,
+    end: Option<DateTime<Utc>>,
 ) -> sqlx::Result<u64> {
     let deleted = sqlx::query!(
         r#"
-        delete from idempotency_keys k
-        using (
-            select
-                merchant_id,
-                operation,
-                key
-            from idempotency_keys
-            where expires_at < now()
-                and state <> 'PROCESSING'
-            order by expires_at
-            limit $1
-        ) c
-        where k.merchant_id = c.merchant_id
-            and k.operation = c.operation
-            and k.key = c.key
-            and k.expires_at < now()
-            and k.state <> 'PROCESSING'
+        delete from idempotency_keys
+        where expires_at >= coalesce($1::timestamptz, '-infinity')
+            and expires_at < least($2::timestamptz, now())
+            and state <> 'PROCESSING'
         "#,
-        limit,
+        from,
+        end,
     )
     .execute(connection)
     .await?;
@@ -755,9 +777,10 @@ pub(super) struct ExpiredKey {
     expires_at: DateTime<Utc>,
 }
 
-/// Up to `limit` final keys past their time, oldest first, from behind `last`. It locks nothing.
+/// Up to `limit` final keys past their time, oldest first, from `from` on and from behind `last`. It locks nothing.
 pub(super) async fn list_expired(
     connection: &mut PgConnection,
+    from: Option<DateTime<Utc>>,
     last: Option<&ExpiredKey>,
     limit: i64,
 ) -> sqlx::Result<Vec<ExpiredKey>> {
@@ -770,19 +793,21 @@ pub(super) async fn list_expired(
             key,
             expires_at
         from idempotency_keys
-        where expires_at < now()
+        where expires_at >= coalesce($1::timestamptz, '-infinity')
+            and expires_at < now()
             and state <> 'PROCESSING'
             and (
-                $1::timestamptz is null
-                or (expires_at, merchant_id, operation, key) > ($1, $2, $3, $4)
+                $2::timestamptz is null
+                or (expires_at, merchant_id, operation, key) > ($2, $3, $4, $5)
             )
         order by
             expires_at,
             merchant_id,
             operation,
             key
-        limit $5
+        limit $6
         "#,
+        from,
         last.map(|last| last.expires_at),
         last.map(|last| last.merchant_id.as_str()),
         last.map(|last| last.operation.as_str()),
@@ -793,8 +818,7 @@ pub(super) async fn list_expired(
     .await
 }
 
-/// Deletes these keys, as far as they are still final and past their time; says how many it deleted. The delete itself is
-/// the lock: a clean-up that may do nothing else could not lock a row first, and Citus locks no rows of many merchants.
+/// Deletes these keys, as far as they are still final and past their time; says how many it deleted.
 pub(super) async fn delete_expired(
     connection: &mut PgConnection,
     keys: &[ExpiredKey],
@@ -819,15 +843,20 @@ pub(super) async fn delete_expired(
     Ok(deleted.rows_affected())
 }
 
-/// How many keys a clean-up would delete now.
-pub(super) async fn count_expired(connection: &mut PgConnection) -> sqlx::Result<u64> {
+/// How many keys a clean-up would delete now, from `from` on.
+pub(super) async fn count_expired(
+    connection: &mut PgConnection,
+    from: Option<DateTime<Utc>>,
+) -> sqlx::Result<u64> {
     let count = sqlx::query_scalar!(
         r#"
         select count(*) as "count!"
         from idempotency_keys
-        where expires_at < now()
+        where expires_at >= coalesce($1::timestamptz, '-infinity')
+            and expires_at < now()
             and state <> 'PROCESSING'
         "#,
+        from,
     )
     .fetch_one(connection)
     .await?;
