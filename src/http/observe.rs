@@ -1,5 +1,7 @@
 //! What is seen of each request: its id, one line in the log, and the metrics.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
+use metrics::{Counter, Histogram};
 use tokio::sync::Notify;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -101,14 +104,41 @@ pub async fn observe(
     });
     let method = method_label(&method);
     telemetry::describe(&span, method, &route, status);
-    let status = status.to_string();
-    metrics::counter!("payonce_http_requests_total",
-        "method" => method, "route" => route.clone(), "status" => status.clone())
-    .increment(1);
-    metrics::histogram!("payonce_http_request_seconds",
-        "method" => method, "route" => route, "status" => status)
-    .record(took.as_secs_f64());
+    count(method, route, status, took);
     Ok(response)
+}
+
+/// The two metrics of one method, route and status.
+struct Counted {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl Counted {
+    fn of(method: &'static str, route: &str, status: u16) -> Self {
+        let (route, status) = (route.to_owned(), status.to_string());
+        Self {
+            requests: metrics::counter!("payonce_http_requests_total",
+                "method" => method, "route" => route.clone(), "status" => status.clone()),
+            seconds: metrics::histogram!("payonce_http_request_seconds",
+                "method" => method, "route" => route, "status" => status),
+        }
+    }
+}
+
+/// Looking a metric up costs more than counting: each worker keeps those that it has used. There are as many as there are
+/// routes, times their statuses.
+fn count(method: &'static str, route: String, status: u16, took: Duration) {
+    thread_local! {
+        static COUNTED: RefCell<HashMap<(&'static str, String, u16), Counted>> = RefCell::default();
+    }
+    COUNTED.with_borrow_mut(|counted| {
+        let counted = counted
+            .entry((method, route, status))
+            .or_insert_with_key(|(method, route, status)| Counted::of(method, route, *status));
+        counted.requests.increment(1);
+        counted.seconds.record(took.as_secs_f64());
+    });
 }
 
 /// What belongs to a request says so by this span, in the log and in its trace. It has the level of an error, so that a

@@ -14,7 +14,7 @@ use super::{Services, reply};
 use crate::input::FieldError;
 use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
-    PaymentState,
+    PaymentState, Recalled,
 };
 use crate::problem::Problem;
 
@@ -38,14 +38,15 @@ pub(super) async fn create(
         body,
     } = request;
     let payment = NewPayment::parse(&body)?;
-    if let Some(reply) = services
+    let recalled = services
         .payments
-        .recall_created(&merchant_id, &key, &payment)?
-    {
-        return reply::keyed(Ok(reply));
-    }
+        .recall_created(&merchant_id, key, &payment);
+    let signed = match recalled? {
+        Recalled::Reply(reply) => return reply::keyed(Ok(reply)),
+        Recalled::Nothing(signed) => signed,
+    };
     let payments = services.payments.clone();
-    let create = async move { payments.create(&merchant_id, key, &payment, wait).await };
+    let create = async move { payments.create_signed(signed, &payment, wait).await };
     reply::keyed(services.payments.engine().run(create).await?)
 }
 

@@ -15,7 +15,7 @@ pub(super) fn keyed(result: Result<Reply, PaymentError>) -> Result<HttpResponse,
         replayed,
         expires_at,
     } = result?;
-    let mut response = stored_response(response);
+    let mut response = stored_response(&response);
     mark(&mut response, replayed, expires_at);
     Ok(response)
 }

@@ -10,14 +10,14 @@ use chrono::{DateTime, Utc};
 use crate::idempotency::{Answer, StoredResponse};
 
 /// Turns a stored answer into a response with its status, headers and body.
-pub fn stored_response(stored: StoredResponse) -> HttpResponse {
+pub fn stored_response(stored: &StoredResponse) -> HttpResponse {
     // The schema's and the callers' statuses are valid; anything else is a bug on our side.
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     for (name, value) in &stored.headers {
         response.insert_header((name.as_str(), value.as_str()));
     }
-    response.body(stored.body)
+    response.body(stored.body.clone())
 }
 
 /// Turns an engine's answer into a response that also says whether it is a replay, and until when the key is remembered.
@@ -27,7 +27,7 @@ pub fn answer_response(answer: Answer) -> HttpResponse {
         replayed,
         expires_at,
     } = answer;
-    let mut response = stored_response(response);
+    let mut response = stored_response(&response);
     mark(&mut response, replayed, expires_at);
     response
 }

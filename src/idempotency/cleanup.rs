@@ -101,88 +101,42 @@ impl Cleaner {
     }
 }
 
-/// Where the keys are that a clean-up has not been through, as times of expiry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    /// Everything older has been looked at.
-    from: Option<DateTime<Utc>>,
-    /// From here on somebody held keys, or too many expired at one moment for a batch to end between them.
-    passed_over: Option<Oldest>,
-}
-
-/// `None`: from the oldest on.
-type Oldest = Option<DateTime<Utc>>;
-
-impl Progress {
-    /// The oldest key past its time that may be left.
-    fn oldest_left(&self) -> Oldest {
-        self.passed_over.unwrap_or(self.from)
-    }
-}
-
-/// Deletes what it can in whole stretches of time, and then looks key by key at what was in the way. The oldest key that may
-/// be left is returned.
+/// Deletes stretch by stretch of time, each in one statement that finds its keys by their time alone: that costs what a plain
+/// delete does. It never goes back, so that it does not walk through the index entries of what it has deleted. The time is
+/// returned from which on a key may be left.
 async fn delete_in_batches(
     connection: &mut PgConnection,
     limits: CleanupLimits,
     started: Instant,
     report: &mut CleanupReport,
-) -> sqlx::Result<Oldest> {
-    let progress = delete_by_time(connection, limits, started, report).await?;
-    let Some(oldest) = progress.passed_over else {
-        return Ok(progress.oldest_left());
-    };
-    let batch_size = limits.batch_size.max(1);
-    let mut last = None;
-    while started.elapsed() < limits.max_duration {
-        let mut keys =
-            store::list_expired(connection, oldest, last.as_ref(), batch_size.into()).await?;
-        let is_full = keys.len() >= usize::try_from(batch_size).unwrap_or(usize::MAX);
-        if !keys.is_empty() {
-            delete_what_is_free(connection, &keys, limits, started, report).await?;
-        }
-        if !is_full {
-            break;
-        }
-        last = keys.pop();
-    }
-    Ok(progress.oldest_left())
-}
-
-/// Deletes stretch by stretch, each in one statement that finds its keys by their time alone: that costs what a plain delete
-/// does. It never goes back, so that it does not walk through the index entries of what it has deleted.
-async fn delete_by_time(
-    connection: &mut PgConnection,
-    limits: CleanupLimits,
-    started: Instant,
-    report: &mut CleanupReport,
-) -> sqlx::Result<Progress> {
-    let mut pace = Pace::new(limits.batch_size.max(1), Instant::now());
-    let mut progress = Progress::default();
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let mut pace = Pace::new(limits.batch_size.max(1), started);
+    let mut from = None;
+    let mut first_passed_over = None;
     while started.elapsed() < limits.max_duration {
         let written = store::written(connection).await;
         let began = Instant::now();
         pace.look(began, written);
-        let end = store::end_of_batch(connection, progress.from, pace.batch_size.into()).await?;
-        match store::delete_expired_between(connection, progress.from, end).await {
-            // More than a batch expired at this one moment.
-            Ok(0) if end.is_some() => {
-                progress.passed_over.get_or_insert(progress.from);
-                break;
-            }
-            Ok(deleted) => {
+        let size = pace.batch_size.into();
+        let end = store::end_of_batch(connection, from, size).await?;
+        let next = match store::delete_expired_between(connection, from, end).await {
+            Ok(deleted) if deleted > 0 || end.is_none() => {
                 report.deleted += deleted;
                 report.batches += u64::from(deleted > 0);
+                end
             }
-            Err(error) if is_lock_timeout(&error) => {
-                progress.passed_over.get_or_insert(progress.from);
+            Err(error) if !is_lock_timeout(&error) => return Err(error),
+            // Somebody holds one of them, or more than a batch expired at one moment.
+            Ok(_) | Err(_) => {
+                first_passed_over.get_or_insert(from);
+                let stretch = Stretch { from, end, size };
+                delete_key_by_key(connection, stretch, limits, started, report).await?
             }
-            Err(error) => return Err(error),
-        }
-        if end.is_none() {
+        };
+        if next.is_none() {
             break;
         }
-        progress.from = end;
+        from = next;
         let written = store::written(connection).await;
         let ended = Instant::now();
         let pause = pace.after_batch(ended, ended.duration_since(began), written);
@@ -190,7 +144,44 @@ async fn delete_by_time(
             sleep(pause).await;
         }
     }
-    Ok(progress)
+    Ok(first_passed_over.unwrap_or(from))
+}
+
+/// Keys past their time, by that time.
+struct Stretch {
+    /// `None`: from the oldest on.
+    from: Option<DateTime<Utc>>,
+    /// `None`: up to now.
+    end: Option<DateTime<Utc>>,
+    /// How many a transaction deletes at most.
+    size: i64,
+}
+
+/// Deletes what nobody holds of a stretch, and of what follows it up to the end of a batch. The time is returned at which to go
+/// on; `None`: nothing follows.
+async fn delete_key_by_key(
+    connection: &mut PgConnection,
+    stretch: Stretch,
+    limits: CleanupLimits,
+    started: Instant,
+    report: &mut CleanupReport,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let Stretch { from, end, size } = stretch;
+    let mut last: Option<ExpiredKey> = None;
+    while started.elapsed() < limits.max_duration {
+        let mut keys = store::list_expired(connection, from, last.as_ref(), size).await?;
+        let is_full = i64::try_from(keys.len()).is_ok_and(|length| length >= size);
+        delete_what_is_free(connection, &keys, limits, started, report).await?;
+        last = keys.pop().filter(|_| is_full);
+        match &last {
+            None => return Ok(None),
+            Some(key) if end.is_some_and(|end| key.expires_at > end) => {
+                return Ok(Some(key.expires_at));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(from)
 }
 
 /// Deletes keys in one transaction. Where somebody holds one of them, in halves, until only that is
@@ -202,7 +193,7 @@ async fn delete_what_is_free(
     started: Instant,
     report: &mut CleanupReport,
 ) -> sqlx::Result<()> {
-    let mut parts = vec![keys];
+    let mut parts = Vec::from_iter((!keys.is_empty()).then_some(keys));
     while let Some(part) = parts.pop()
         && started.elapsed() < limits.max_duration
     {

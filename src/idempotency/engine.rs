@@ -19,7 +19,7 @@ use super::gate::{Claim, Gate, Held, Permit, Plan};
 use super::key::ScopedKey;
 use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
-use super::store::{self, Abandoned, Inserted, NewKey, SeenKey, Standing};
+use super::store::{self, Abandoned, FoundKey, Inserted, NewKey, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
 use crate::database;
 
@@ -88,6 +88,8 @@ pub enum Attempt<T> {
     Finished(Answer),
     /// What it makes was made long ago.
     Expired(Remembered),
+    /// It is in use, and final.
+    Found(FoundKey),
     /// It is in use, or its record is gone while what it made is there.
     InUse,
 }
@@ -207,29 +209,52 @@ impl Engine {
         F: FnOnce(Transaction) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
     {
+        let signed = self.sign(key.clone(), request)?;
+        if let Some(gate) = self.recall(&signed) {
+            return Ok(gate.map(|never| match never {}));
+        }
         let claimant = PlannedClaim {
             engine: self.clone(),
             plan: Some(plan),
         };
-        self.enter(key, request, wait, claimant).await
+        self.enter(signed, wait, claimant).await
     }
 
-    /// The way through the gate that all operations share.
+    /// Signs a request, which is the first thing that is done with each.
+    pub fn sign(
+        &self,
+        key: ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+    ) -> Result<SignedRequest, IdempotencyError> {
+        let fingerprints = self.0.signer.sign(&key, request)?;
+        Ok(SignedRequest { key, fingerprints })
+    }
+
+    /// What the replay cache knows of the key, without asking anybody.
+    pub fn recall(&self, signed: &SignedRequest) -> Option<Gate<std::convert::Infallible>> {
+        let kept = self.0.replays.get(&signed.key)?;
+        let gate = match signed.fingerprints.compare(&kept.fingerprint) {
+            None => Gate::Replay(kept.answer.clone()),
+            Some(mismatch) => Gate::Mismatch(mismatch),
+        };
+        count(&signed.key, &gate, None);
+        Some(gate)
+    }
+
+    /// The way through the gate that all operations share, for a request that [`Engine::recall`] did not know.
     pub async fn enter<T>(
         &self,
-        key: &ScopedKey,
-        request: &(impl Fingerprinted + ?Sized),
+        signed: SignedRequest,
         wait: Wait,
         mut claimant: impl Claimant<T>,
     ) -> Result<Gate<T>, IdempotencyError> {
-        let fingerprints = self.0.signer.sign(key, request)?;
-        let mut visit = Visit::new(self, key, fingerprints, wait);
-        if let Some(gate) = self.recall_as(key, &visit.fingerprints) {
-            visit.count(&gate);
-            return Ok(gate);
-        }
+        let mut visit = Visit::new(self, signed, wait);
         let gate = loop {
-            match self.0.flights.board(key, visit.fingerprints.current()) {
+            match self
+                .0
+                .flights
+                .board(&visit.key, visit.fingerprints.current())
+            {
                 Boarding::Leader(flight) => {
                     break self.lead(&mut visit, flight, &mut claimant).await?;
                 }
@@ -254,34 +279,11 @@ impl Engine {
         Ok(gate)
     }
 
-    /// What the replay cache knows of the key, without asking anybody. [`Engine::enter`] looks there first, too: this is for
-    /// callers that would otherwise start a task for it.
-    pub fn recall(
-        &self,
-        key: &ScopedKey,
-        request: &(impl Fingerprinted + ?Sized),
-    ) -> Result<Option<Gate<std::convert::Infallible>>, IdempotencyError> {
-        let fingerprints = self.0.signer.sign(key, request)?;
-        let gate = self.recall_as(key, &fingerprints);
-        if let Some(gate) = &gate {
-            count(key, gate, None);
-        }
-        Ok(gate)
-    }
-
-    fn recall_as<T>(&self, key: &ScopedKey, fingerprints: &Fingerprints) -> Option<Gate<T>> {
-        let kept = self.0.replays.get(key)?;
-        Some(match fingerprints.compare(&kept.fingerprint) {
-            None => Gate::Replay(kept.answer.clone()),
-            Some(mismatch) => Gate::Mismatch(mismatch),
-        })
-    }
-
     /// Keeps a final answer for replays.
     pub(super) fn keep(
         &self,
         key: &ScopedKey,
-        fingerprint: &Fingerprint,
+        fingerprint: &Arc<Fingerprint>,
         answer: &Answer,
         until: Instant,
     ) {
@@ -291,7 +293,7 @@ impl Engine {
     /// Asks the database, for this request and all that follow it.
     async fn lead<T>(
         &self,
-        visit: &mut Visit<'_>,
+        visit: &mut Visit,
         flight: Flight,
         claimant: &mut impl Claimant<T>,
     ) -> Result<Gate<T>, IdempotencyError> {
@@ -322,7 +324,7 @@ impl Engine {
                         expires_at: inserted.expires_at,
                         age: Duration::ZERO,
                     };
-                    let fingerprint = visit.fingerprints.current().clone();
+                    let fingerprint = Arc::clone(visit.fingerprints.current());
                     let permit = self.permit(claim, flight, fingerprint, sent);
                     return Ok(Gate::Mine {
                         permit,
@@ -331,7 +333,7 @@ impl Engine {
                 }
                 Attempt::Finished(answer) => {
                     let until = until(sent, self.0.config.ttl);
-                    self.keep(visit.key, visit.fingerprints.current(), &answer, until);
+                    self.keep(&visit.key, visit.fingerprints.current(), &answer, until);
                     flight.land(&answer);
                     return Ok(Gate::Done(answer));
                 }
@@ -344,17 +346,31 @@ impl Engine {
                         created_at,
                     });
                 }
+                Attempt::Found(found) => {
+                    if let Some(mismatch) = visit.fingerprints.compare(&found.fingerprint) {
+                        return Ok(Gate::Mismatch(mismatch));
+                    }
+                    let until = until(sent, found.left);
+                    self.keep(
+                        &visit.key,
+                        visit.fingerprints.current(),
+                        &found.answer,
+                        until,
+                    );
+                    flight.land(&found.answer);
+                    return Ok(Gate::Replay(found.answer));
+                }
                 Attempt::InUse => {}
             }
             match self.meet(visit).await? {
                 Met::Answer(answer, until) => {
-                    self.keep(visit.key, visit.fingerprints.current(), &answer, until);
+                    self.keep(&visit.key, visit.fingerprints.current(), &answer, until);
                     flight.land(&answer);
                     return Ok(Gate::Replay(answer));
                 }
                 Met::Mismatch(mismatch) => return Ok(Gate::Mismatch(mismatch)),
                 Met::TakenOver(claim, sent) => {
-                    let fingerprint = visit.fingerprints.current().clone();
+                    let fingerprint = Arc::clone(visit.fingerprints.current());
                     let permit = self.permit(claim, flight, fingerprint, sent);
                     return Ok(Gate::Mine { permit, work: None });
                 }
@@ -363,7 +379,7 @@ impl Engine {
                     if let Some(Remembered {
                         resource_id,
                         created_at,
-                    }) = claimant.remembered(visit.key).await?
+                    }) = claimant.remembered(&visit.key).await?
                     {
                         return Ok(Gate::Expired {
                             resource_id,
@@ -379,11 +395,11 @@ impl Engine {
     }
 
     /// Meets the record that is in this request's way: replays it, refuses, takes over, or waits without a connection.
-    async fn meet(&self, visit: &mut Visit<'_>) -> Result<Met, IdempotencyError> {
+    async fn meet(&self, visit: &mut Visit) -> Result<Met, IdempotencyError> {
         loop {
             let mut connection = database::acquire(&self.0.pool).await?;
             let sent = Instant::now();
-            let Some(seen) = store::see_key(&mut connection, visit.key).await? else {
+            let Some(seen) = store::see_key(&mut connection, &visit.key).await? else {
                 return Ok(Met::Nobody);
             };
             if matches!(seen.standing, Standing::PastItsTime) {
@@ -398,7 +414,7 @@ impl Engine {
             if matches!(seen.standing, Standing::Abandoned) {
                 let taken = store::take_over(
                     &mut connection,
-                    visit.key,
+                    &visit.key,
                     self.0.owner,
                     self.0.config.lock_timeout,
                 );
@@ -420,7 +436,7 @@ impl Engine {
         &self,
         claim: Claim,
         flight: Flight,
-        fingerprint: Fingerprint,
+        fingerprint: Arc<Fingerprint>,
         sent: Instant,
     ) -> Permit {
         flight.claimed();
@@ -499,10 +515,9 @@ impl Engine {
         T: Send + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        let task = self
-            .0
-            .tasks
-            .spawn_on(future.in_current_span(), &self.0.runtime);
+        // Boxed: each wrapper that follows would move the whole of it.
+        let future = Box::pin(future).in_current_span();
+        let task = self.0.tasks.spawn_on(future, &self.0.runtime);
         task.await
             .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
     }
@@ -610,17 +625,31 @@ enum Met {
     Nobody,
 }
 
+/// A request that was signed: which key it comes with, and what it asks for.
+pub struct SignedRequest {
+    key: ScopedKey,
+    fingerprints: Fingerprints,
+}
+
+impl SignedRequest {
+    /// The key that it comes with.
+    pub fn key(&self) -> &ScopedKey {
+        &self.key
+    }
+}
+
 /// One request at the gate.
-struct Visit<'a> {
-    key: &'a ScopedKey,
+struct Visit {
+    key: ScopedKey,
     fingerprints: Fingerprints,
     deadline: Instant,
     arrived: Instant,
     waited: bool,
 }
 
-impl<'a> Visit<'a> {
-    fn new(engine: &Engine, key: &'a ScopedKey, fingerprints: Fingerprints, wait: Wait) -> Self {
+impl Visit {
+    fn new(engine: &Engine, signed: SignedRequest, wait: Wait) -> Self {
+        let SignedRequest { key, fingerprints } = signed;
         let patience = match wait {
             Wait::Configured => engine.0.config.patience(),
             Wait::AtMost(most) => most.min(engine.0.config.patience()),
@@ -638,7 +667,7 @@ impl<'a> Visit<'a> {
     fn new_key(&self, engine: &Engine) -> NewKey {
         NewKey {
             scope: self.key.clone(),
-            fingerprint: self.fingerprints.current().clone(),
+            fingerprint: Arc::clone(self.fingerprints.current()),
             owner: engine.0.owner,
             lock_timeout: engine.0.config.lock_timeout,
             ttl: engine.0.config.ttl,
@@ -646,7 +675,7 @@ impl<'a> Visit<'a> {
     }
 
     fn count<T>(&self, gate: &Gate<T>) {
-        count(self.key, gate, self.waited.then(|| self.arrived.elapsed()));
+        count(&self.key, gate, self.waited.then(|| self.arrived.elapsed()));
     }
 }
 
@@ -764,7 +793,7 @@ where
             )
             .await?;
             Attempt::Finished(Answer {
-                response: outcome.response().clone(),
+                response: Arc::new(outcome.into_response()),
                 replayed: false,
                 expires_at: inserted.expires_at,
             })

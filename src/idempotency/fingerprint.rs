@@ -5,9 +5,11 @@
 //! before it is signed, and an optional field at its default is not in it, so that an upgrade that adds a field leaves the
 //! fingerprints of requests under way as they are.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
@@ -20,18 +22,44 @@ use super::key::ScopedKey;
 /// The canonical form's version, stored beside each fingerprint. A change of the form needs a new number.
 pub const FINGERPRINT_VERSION: i16 = 1;
 
-/// A request's fields, by path (`customer.email`), each once. Dropped after signing; never stored, logged or printed.
-#[derive(Default, PartialEq, Eq)]
-pub struct CanonicalFields(BTreeMap<String, String>);
+/// A request's fields, by path (`customer.email`). Dropped after signing; never stored, logged or printed.
+#[derive(Default)]
+pub struct CanonicalFields {
+    /// The values, one after the other: a field more costs no allocation.
+    values: String,
+    fields: Vec<Field>,
+}
+
+struct Field {
+    path: Cow<'static, str>,
+    value: Range<usize>,
+}
 
 impl CanonicalFields {
     /// Adds a field. The value is in its one spelling: `10` and `10.00` must arrive here as the same text.
-    pub fn insert(&mut self, path: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(path.into(), value.into());
+    pub fn insert(&mut self, path: impl Into<Cow<'static, str>>, value: impl AsRef<str>) {
+        let start = self.values.len();
+        self.values.push_str(value.as_ref());
+        self.fields.push(Field {
+            path: path.into(),
+            value: start..self.values.len(),
+        });
+    }
+
+    /// Paths and values by path, and where a path is there twice by value: the order in which they came makes no difference.
+    fn sorted(&self) -> Vec<(&str, &str)> {
+        let value_of = |field: &Field| self.values.get(field.value.clone()).unwrap_or_default();
+        let pairs = self
+            .fields
+            .iter()
+            .map(|field| (&*field.path, value_of(field)));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_unstable();
+        pairs
     }
 
     /// Adds a field where there is a value.
-    pub fn insert_some(&mut self, path: &str, value: Option<&str>) {
+    pub fn insert_some(&mut self, path: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.insert(path, value);
         }
@@ -57,7 +85,11 @@ impl CanonicalFields {
                 }
             }
             scalar => self.insert(
-                if path.is_empty() { "value" } else { path },
+                if path.is_empty() {
+                    Cow::Borrowed("value")
+                } else {
+                    Cow::Owned(path.to_owned())
+                },
                 scalar.to_string(),
             ),
         }
@@ -66,9 +98,18 @@ impl CanonicalFields {
 
 impl fmt::Debug for CanonicalFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        let paths = self.sorted().into_iter().map(|(path, _)| path);
+        f.debug_set().entries(paths).finish()
     }
 }
+
+impl PartialEq for CanonicalFields {
+    fn eq(&self, other: &Self) -> bool {
+        self.sorted() == other.sorted()
+    }
+}
+
+impl Eq for CanonicalFields {}
 
 /// A request that can be fingerprinted.
 ///
@@ -145,7 +186,7 @@ fn whole_hash(mac: &Hmac<Sha256>, operation: &str, fields: &CanonicalFields) -> 
         &mut whole,
         &[&FINGERPRINT_VERSION.to_be_bytes(), operation.as_bytes()],
     );
-    for (path, value) in &fields.0 {
+    for (path, value) in fields.sorted() {
         update_framed(&mut whole, &[path.as_bytes(), value.as_bytes()]);
     }
     whole.finalize().into_bytes().into()
@@ -163,8 +204,8 @@ const DIGEST_DIGITS: usize = 6;
 
 impl Fingerprint {
     fn with_fields(mac: &Hmac<Sha256>, hash: [u8; 32], fields: &CanonicalFields) -> Self {
-        let mut lines = String::with_capacity(fields.0.len() * 40);
-        for (path, value) in &fields.0 {
+        let mut lines = String::with_capacity(fields.fields.len() * 40);
+        for (path, value) in fields.sorted() {
             let mut one = mac.clone();
             update_framed(&mut one, &[b"field", path.as_bytes(), value.as_bytes()]);
             let digest = hex::encode(&one.finalize().into_bytes()[..DIGEST_DIGITS / 2]);
@@ -184,31 +225,18 @@ impl Fingerprint {
         }
     }
 
-    fn digests(&self) -> BTreeMap<&str, &str> {
-        self.fields
-            .lines()
-            .filter_map(|line| {
-                line.split_at_checked(DIGEST_DIGITS)
-                    .map(|(digest, path)| (path, digest))
-            })
-            .collect()
+    /// Path and digest of each field.
+    fn digests(&self) -> BTreeSet<(&str, &str)> {
+        let lines = self.fields.lines();
+        let parts = lines.filter_map(|line| line.split_at_checked(DIGEST_DIGITS));
+        parts.map(|(digest, path)| (path, digest)).collect()
     }
 
-    /// The paths that are in one and not the other, or differ.
+    /// The paths that are in one and not the other, or differ; sorted.
     fn changed(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.digests(), other.digests());
-        let mut paths: Vec<&str> = ours
-            .iter()
-            .filter(|(path, digest)| theirs.get(*path) != Some(*digest))
-            .map(|(path, _)| *path)
-            .chain(
-                theirs
-                    .keys()
-                    .filter(|path| !ours.contains_key(*path))
-                    .copied(),
-            )
-            .collect();
-        paths.sort_unstable();
+        let differing = ours.symmetric_difference(&theirs);
+        let paths: BTreeSet<&str> = differing.map(|(path, _)| *path).collect();
         paths.into_iter().map(str::to_owned).collect()
     }
 }
@@ -226,14 +254,14 @@ fn update_framed(mac: &mut Hmac<Sha256>, parts: &[&[u8]]) {
 pub(crate) struct Fingerprints {
     signed: Vec<(Hmac<Sha256>, [u8; 32])>,
     fields: CanonicalFields,
-    current: OnceLock<Fingerprint>,
+    current: OnceLock<Arc<Fingerprint>>,
 }
 
 impl Fingerprints {
-    pub(crate) fn current(&self) -> &Fingerprint {
+    pub(crate) fn current(&self) -> &Arc<Fingerprint> {
         self.current.get_or_init(|| {
             let (mac, hash) = &self.signed[0];
-            Fingerprint::with_fields(mac, *hash, &self.fields)
+            Arc::new(Fingerprint::with_fields(mac, *hash, &self.fields))
         })
     }
 
@@ -312,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn two_fields_whose_paths_read_alike_both_count() {
+        let secrets = FingerprintSecrets::new("s");
+        let request = |dotted: u8, nested: u8| json!({"a.b": dotted, "a": {"b": nested}});
+        let base = sign(&secrets, &request(1, 2));
+        for other in [request(9, 2), request(1, 9)] {
+            let mismatch = sign(&secrets, &other).compare(base.current());
+            assert_eq!(
+                mismatch.map(|mismatch| mismatch.changed),
+                Some(vec!["a.b".to_owned()]),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
     fn operation_and_secret_are_part_of_it() {
         let request = json!({"a": 1});
         let signer = Signer::new(&FingerprintSecrets::new("s"));
@@ -342,7 +385,7 @@ mod tests {
             &FingerprintSecrets::new("s"),
             &json!({"amount": "1.00", "meta": {"a\nb": "x"}}),
         );
-        let Fingerprint { hash, fields } = fingerprint.current();
+        let Fingerprint { hash, fields } = &**fingerprint.current();
         assert_eq!(
             hex::encode(hash),
             "412b99822ee80e7a1469e363b6453e4fe651f12c661751eb688187b1b084b1ef"

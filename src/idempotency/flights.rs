@@ -91,7 +91,7 @@ impl Flights {
         }))
     }
 
-    pub(super) fn board(&self, key: &ScopedKey, fingerprint: &Fingerprint) -> Boarding {
+    pub(super) fn board(&self, key: &ScopedKey, fingerprint: &Arc<Fingerprint>) -> Boarding {
         let mut aloft = self
             .0
             .of(key)
@@ -104,9 +104,8 @@ impl Flights {
             }),
             Entry::Vacant(entry) => {
                 let (sender, landing) = watch::channel(Landing::Aloft);
-                let fingerprint = Arc::new(fingerprint.clone());
                 entry.insert(Aloft {
-                    fingerprint,
+                    fingerprint: Arc::clone(fingerprint),
                     landing,
                     claimed_at: None,
                 });

@@ -1,5 +1,6 @@
 //! The gate: what a request meets when it comes with its key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -41,6 +42,29 @@ pub enum Gate<T> {
     },
 }
 
+impl<T> Gate<T> {
+    /// The same gate, where what the claim wrote is something else.
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Gate<U> {
+        match self {
+            Self::Mine { permit, work } => Gate::Mine {
+                permit,
+                work: work.map(map),
+            },
+            Self::Done(answer) => Gate::Done(answer),
+            Self::Replay(answer) => Gate::Replay(answer),
+            Self::InProgress { retry_after } => Gate::InProgress { retry_after },
+            Self::Mismatch(mismatch) => Gate::Mismatch(mismatch),
+            Self::Expired {
+                resource_id,
+                created_at,
+            } => Gate::Expired {
+                resource_id,
+                created_at,
+            },
+        }
+    }
+}
+
 /// What the first transaction of a two-phase request decided.
 pub enum Plan<T> {
     /// A call must be made outside: claim the key.
@@ -77,7 +101,7 @@ pub(super) struct Held {
     /// While it lives, the lease is renewed and duplicates wait for its landing.
     pub(super) flight: Flight,
     /// The request's, for the replay cache.
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: Arc<Fingerprint>,
     /// When the key is forgotten, on this process's clock.
     pub(super) until: Instant,
 }

@@ -1,6 +1,8 @@
 //! An idempotency key names one thing that a client wants done once.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// The longest key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -88,9 +90,14 @@ fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     Ok(key)
 }
 
-/// A key in its scope, `merchant:operation:key`. One merchant's key never meets another's, nor another operation's.
+/// A key in its scope, `merchant:operation:key`. One merchant's key never meets another's, nor another operation's. Cloning it
+/// is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ScopedKey {
+pub struct ScopedKey(Arc<Scope>);
+
+/// What a [`ScopedKey`] consists of.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
     /// Whose key it is.
     pub merchant_id: String,
     /// What it is for, e.g. `create_payment`.
@@ -107,11 +114,19 @@ impl ScopedKey {
         operation: impl Into<String>,
         key: IdempotencyKey,
     ) -> Self {
-        Self {
+        Self(Arc::new(Scope {
             merchant_id: merchant_id.into(),
             operation: operation.into(),
             key,
-        }
+        }))
+    }
+}
+
+impl Deref for ScopedKey {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.0
     }
 }
 

@@ -53,7 +53,7 @@ mod transaction;
 
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
 pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
-pub use self::engine::{Attempt, Claimant, Engine, GATE_RESULTS, Remembered, Wait};
+pub use self::engine::{Attempt, Claimant, Engine, GATE_RESULTS, Remembered, SignedRequest, Wait};
 pub use self::error::IdempotencyError;
 pub use self::error::{is_transient, may_have_committed};
 pub use self::fingerprint::{
@@ -62,8 +62,10 @@ pub use self::fingerprint::{
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
 pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
-pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, ScopedKey};
+pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
 pub use self::settle::Settler;
-pub use self::store::{Abandoned, Inserted, KeyColumns, NewKey, ResponseColumns};
+pub use self::store::{
+    Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
+};
 pub use self::transaction::Transaction;

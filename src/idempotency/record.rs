@@ -1,5 +1,7 @@
 //! A record is what the database remembers of one idempotency key.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
@@ -99,7 +101,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What was stored.
-    pub response: StoredResponse,
+    pub response: Arc<StoredResponse>,
     /// True when an earlier or concurrent request made it.
     pub replayed: bool,
     /// When the key is forgotten, by the database's clock.

@@ -22,7 +22,7 @@ const ENTRY_OVERHEAD: usize = 512;
 
 #[derive(Clone)]
 pub(super) struct Kept {
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: Arc<Fingerprint>,
     pub(super) answer: Answer,
     until: Instant,
 }
@@ -53,7 +53,7 @@ impl Replays {
     pub(super) fn keep(
         &self,
         key: &ScopedKey,
-        fingerprint: &Fingerprint,
+        fingerprint: &Arc<Fingerprint>,
         answer: &Answer,
         until: Instant,
     ) {
@@ -65,7 +65,7 @@ impl Replays {
             self.0.insert(
                 key.clone(),
                 Arc::new(Kept {
-                    fingerprint: fingerprint.clone(),
+                    fingerprint: Arc::clone(fingerprint),
                     answer,
                     until,
                 }),

@@ -214,9 +214,8 @@ where
     store::forget_unsettled(&mut transaction, &claim.scope).await?;
     failpoint!("settle-before-commit");
     transaction.commit().await?;
-    let response = outcome.response().clone();
     Ok(Some(Answer {
-        response,
+        response: Arc::new(outcome.into_response()),
         replayed: false,
         expires_at: claim.expires_at,
     }))

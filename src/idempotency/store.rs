@@ -1,5 +1,6 @@
 //! The engine's SQL. Every function is one statement on a connection that the engine gives it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub(crate) scope: ScopedKey,
-    pub(crate) fingerprint: Fingerprint,
+    pub(crate) fingerprint: Arc<Fingerprint>,
     pub(crate) owner: Uuid,
     pub(crate) lock_timeout: Duration,
     pub(crate) ttl: Duration,
@@ -83,6 +84,51 @@ impl Outcome {
             body: &response.body,
         }
     }
+}
+
+/// A final key's columns, from a statement that looks for more than the key.
+pub struct FoundColumns {
+    /// 32 bytes.
+    pub fingerprint: Option<Vec<u8>>,
+    /// The digests of the fields, a line each.
+    pub fingerprint_fields: Option<String>,
+    /// The HTTP status.
+    pub status: Option<i16>,
+    /// `[["name", "value"], …]`.
+    pub headers: Option<Value>,
+    /// The body.
+    pub body: Option<Vec<u8>>,
+    /// When the key will be forgotten.
+    pub expires_at: DateTime<Utc>,
+    /// How long that is from the statement's start, by the database's clock.
+    pub seconds_left: f64,
+}
+
+impl FoundColumns {
+    /// What they say. The schema does not allow a final key without an answer.
+    pub fn read(self) -> sqlx::Result<FoundKey> {
+        let fingerprint = self.fingerprint.ok_or_else(|| corrupt("fingerprint"))?;
+        let fields = self
+            .fingerprint_fields
+            .ok_or_else(|| corrupt("fingerprint_fields"))?;
+        Ok(FoundKey {
+            fingerprint: Arc::new(stored_fingerprint(&fingerprint, fields)?),
+            answer: Answer {
+                response: Arc::new(stored_response(self.status, self.headers, self.body)?),
+                replayed: true,
+                expires_at: self.expires_at,
+            },
+            left: Duration::try_from_secs_f64(self.seconds_left).unwrap_or_default(),
+        })
+    }
+}
+
+/// A final key that was found in a claim's way.
+pub struct FoundKey {
+    pub(super) fingerprint: Arc<Fingerprint>,
+    pub(super) answer: Answer,
+    /// How long it is still remembered, from when it was asked for.
+    pub(super) left: Duration,
 }
 
 /// A key that was inserted.
@@ -195,7 +241,7 @@ pub(super) async fn keep_unsettled(
 /// A record as the gate sees it.
 #[derive(Debug)]
 pub(super) struct SeenKey {
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: Arc<Fingerprint>,
     pub(super) owner: Uuid,
     pub(super) attempt: i32,
     pub(super) resource_id: Option<String>,
@@ -214,7 +260,7 @@ pub(super) enum Standing {
     /// Its owner gave no sign of life for the whole lease.
     Abandoned,
     /// It has its outcome.
-    Final(StoredResponse),
+    Final(Arc<StoredResponse>),
     /// It has its outcome, and its time is over.
     PastItsTime,
 }
@@ -241,15 +287,18 @@ impl SeenRow {
             Some(KeyState::Processing) if self.lease_over == Some(true) => Standing::Abandoned,
             Some(KeyState::Processing) => Standing::Claimed,
             Some(_) if self.seconds_left < 0.0 => Standing::PastItsTime,
-            Some(_) => Standing::Final(stored_response(
+            Some(_) => Standing::Final(Arc::new(stored_response(
                 self.response_status,
                 self.response_headers,
                 self.response_body,
-            )?),
+            )?)),
             None => return Err(corrupt("state")),
         };
         Ok(SeenKey {
-            fingerprint: stored_fingerprint(&self.fingerprint, self.fingerprint_fields)?,
+            fingerprint: Arc::new(stored_fingerprint(
+                &self.fingerprint,
+                self.fingerprint_fields,
+            )?),
             owner: self.owner,
             attempt: self.attempt,
             resource_id: self.resource_id,
@@ -774,7 +823,7 @@ pub(super) struct ExpiredKey {
     merchant_id: String,
     operation: String,
     key: String,
-    expires_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
 }
 
 /// Up to `limit` final keys past their time, oldest first, from `from` on and from behind `last`. It locks nothing.

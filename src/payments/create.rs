@@ -1,11 +1,13 @@
 //! Making a payment: claim, charge, settle.
 
+use std::sync::Arc;
+
 use chrono::DateTime;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::call::{Called, count_call};
-use super::groups::{ClaimItem, SettleItem};
+use super::groups::{ClaimItem, Claimed, SettleItem};
 use super::service::{Passed, now, processing_payment, unsettled};
 use super::{
     Instrument, NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, Reply,
@@ -15,24 +17,35 @@ use crate::cards::Card;
 use crate::database;
 use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
 use crate::idempotency::{
-    Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, Inserted,
-    NewKey, Outcome, Permit, Remembered, ScopedKey, Settler, Wait, may_have_committed,
+    Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, NewKey,
+    Outcome, Permit, Remembered, ScopedKey, Settler, SignedRequest, Wait, may_have_committed,
 };
 
+/// What a process remembers of a request.
+pub enum Recalled {
+    /// Its answer.
+    Reply(Reply),
+    /// Nothing: the database is to be asked.
+    Nothing(SignedRequest),
+}
+
 impl Payments {
-    /// The stored answer to a request that this process has seen before, without asking the database.
+    /// Looks for the stored answer to a request in this process's memory, without asking the database.
     pub fn recall_created(
         &self,
         merchant_id: &str,
-        key: &IdempotencyKey,
+        key: IdempotencyKey,
         request: &NewPayment,
-    ) -> Result<Option<Reply>, PaymentError> {
-        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key.clone());
-        let recalled = self.engine().recall(&scope, request)?;
-        match recalled.map(|gate| self.pass(&scope, gate)).transpose()? {
-            Some(Passed::Answered(reply)) => Ok(Some(reply)),
-            Some(Passed::Mine(_, Some(never))) => match never {},
-            Some(Passed::Mine(_, None)) | None => Ok(None),
+    ) -> Result<Recalled, PaymentError> {
+        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
+        let signed = self.engine().sign(scope.clone(), request)?;
+        let Some(gate) = self.engine().recall(&signed) else {
+            return Ok(Recalled::Nothing(signed));
+        };
+        match self.pass(&scope, gate)? {
+            Passed::Answered(reply) => Ok(Recalled::Reply(reply)),
+            Passed::Mine(_, Some(never)) => match never {},
+            Passed::Mine(_, None) => Ok(Recalled::Nothing(signed)),
         }
     }
 
@@ -44,13 +57,26 @@ impl Payments {
         request: &NewPayment,
         wait: Wait,
     ) -> Result<Reply, PaymentError> {
-        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
+        match self.recall_created(merchant_id, key, request)? {
+            Recalled::Reply(reply) => Ok(reply),
+            Recalled::Nothing(signed) => self.create_signed(signed, request, wait).await,
+        }
+    }
+
+    /// Makes a payment, once, for a request that was not recalled.
+    pub async fn create_signed(
+        &self,
+        signed: SignedRequest,
+        request: &NewPayment,
+        wait: Wait,
+    ) -> Result<Reply, PaymentError> {
+        let scope = signed.key().clone();
         let claim = CreateClaim {
             payments: self,
             request,
             payment: None,
         };
-        let gate = self.engine().enter(&scope, request, wait, claim).await?;
+        let gate = self.engine().enter(signed, wait, claim).await?;
         match self.pass(&scope, gate)? {
             Passed::Answered(reply) => Ok(reply),
             Passed::Mine(permit, Some(payment)) => self.charge(permit, payment).await,
@@ -61,7 +87,7 @@ impl Payments {
     pub(super) async fn charge(
         &self,
         permit: Permit,
-        payment: Payment,
+        payment: Box<Payment>,
     ) -> Result<Reply, PaymentError> {
         let called = match (&payment.failure, &payment.gateway_token) {
             // The card was refused before it had a token: that is the outcome.
@@ -86,19 +112,21 @@ impl Payments {
         };
         match called {
             Called::Known(result) => {
-                let mut settled = payment.clone();
+                let mut settled = Payment::clone(&payment);
                 let outcome = settlement::charged(&mut settled, result, now());
                 count_payment(settled.state);
                 let settle = CreateSettle {
                     payments: self,
-                    payment: settled,
-                    outcome,
+                    payment: Arc::new(settled),
+                    outcome: Arc::new(outcome),
                 };
                 let settled = self.engine().settle_by(permit, &settle).await?;
                 Ok(self.settled(settled, || processing_payment(&payment)))
             }
             Called::Nothing => {
-                let (merchant_id, id) = (payment.merchant_id, payment.id);
+                let Payment {
+                    merchant_id, id, ..
+                } = *payment;
                 self.release(permit, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
@@ -115,11 +143,11 @@ struct CreateClaim<'a> {
     payments: &'a Payments,
     request: &'a NewPayment,
     /// Made once, however many turns the claim takes: its card is turned into a token only once.
-    payment: Option<Payment>,
+    payment: Option<Box<Payment>>,
 }
 
-impl Claimant<Payment> for CreateClaim<'_> {
-    async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<Payment>, IdempotencyError> {
+impl Claimant<Box<Payment>> for CreateClaim<'_> {
+    async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<Box<Payment>>, IdempotencyError> {
         let payment = match self.payment.take() {
             Some(payment) => payment,
             None if self.is_worth_a_look()
@@ -127,14 +155,15 @@ impl Claimant<Payment> for CreateClaim<'_> {
             {
                 return Ok(Attempt::InUse);
             }
-            None => self
-                .prepare(&key)
-                .await
-                .map_err(|e| IdempotencyError::Work(e.into()))?,
+            None => {
+                let prepared = self.prepare(&key).await;
+                Box::new(prepared.map_err(|e| IdempotencyError::Work(e.into()))?)
+            }
         };
         let (payment, claimed) = self.payments.claim(key, payment).await?;
         match claimed {
-            Some(inserted) => {
+            Some(Claimed::Found(found)) => Ok(Attempt::Found(found)),
+            Some(Claimed::New(inserted)) => {
                 let resource_id = payment.id.clone();
                 Ok(Attempt::Claimed {
                     inserted,
@@ -234,12 +263,12 @@ impl CreateClaim<'_> {
 }
 
 impl Payments {
-    /// Claims a payment's key together with the payment. `None`: the key is in use.
+    /// Claims a payment's key together with the payment. `None`: the key is in use, and no answer was found.
     async fn claim(
         &self,
         key: NewKey,
-        payment: Payment,
-    ) -> Result<(Payment, Option<Inserted>), IdempotencyError> {
+        payment: Box<Payment>,
+    ) -> Result<(Box<Payment>, Option<Claimed>), IdempotencyError> {
         let mut item = ClaimItem { key, payment };
         let mut was_repeated = false;
         let (mut payment, claimed) = loop {
@@ -251,7 +280,7 @@ impl Payments {
                         .claimed_after_all(&failed.key, &failed.payment.id)
                         .await?;
                     if claimed.is_some() {
-                        break (failed.payment, claimed);
+                        break (failed.payment, claimed.map(Claimed::New));
                     }
                     if was_repeated {
                         return Err(IdempotencyError::Shared(error));
@@ -263,7 +292,7 @@ impl Payments {
                 Grouped::Failed(_, error) => return Err(IdempotencyError::Shared(error)),
             }
         };
-        if let Some(claimed) = &claimed {
+        if let Some(Claimed::New(claimed)) = &claimed {
             payment.created_at = claimed.created_at;
             payment.updated_at = claimed.created_at;
         }
@@ -274,8 +303,8 @@ impl Payments {
 /// The settle of a payment: key and payment in one statement.
 struct CreateSettle<'a> {
     payments: &'a Payments,
-    payment: Payment,
-    outcome: Outcome,
+    payment: Arc<Payment>,
+    outcome: Arc<Outcome>,
 }
 
 impl Settler for CreateSettle<'_> {
@@ -286,13 +315,13 @@ impl Settler for CreateSettle<'_> {
     ) -> Result<Option<Answer>, IdempotencyError> {
         let item = SettleItem {
             attempt: claim.attempt,
-            payment: self.payment.clone(),
-            outcome: self.outcome.clone(),
+            payment: Arc::clone(&self.payment),
+            outcome: Arc::clone(&self.outcome),
         };
         match self.payments.settles().submit(item).await? {
             Grouped::Written(_, None) => Ok(None),
             Grouped::Written(SettleItem { outcome, .. }, Some(())) => Ok(Some(Answer {
-                response: outcome.into_response(),
+                response: Arc::new(outcome.response().clone()),
                 replayed: false,
                 expires_at: claim.expires_at,
             })),

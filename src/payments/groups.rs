@@ -1,10 +1,12 @@
 //! Payments' claims and settles, committed in groups: one statement for all that arrived while the last one committed.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
 use super::{Operation, Payment};
-use crate::idempotency::{GroupCommit, GroupWriter, Inserted, NewKey, Outcome};
+use crate::idempotency::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey, Outcome};
 
 /// Claims of payments, in groups.
 pub(super) type ClaimGroup = GroupCommit<ClaimWriter>;
@@ -15,7 +17,16 @@ pub(super) type SettleGroup = GroupCommit<SettleWriter>;
 /// One payment to claim.
 pub(super) struct ClaimItem {
     pub(super) key: NewKey,
-    pub(super) payment: Payment,
+    /// Boxed: an item moves through the queue and is sorted.
+    pub(super) payment: Box<Payment>,
+}
+
+/// What came of a claim.
+pub(super) enum Claimed {
+    /// It is ours.
+    New(Inserted),
+    /// Its payment was made before; this is its answer.
+    Found(FoundKey),
 }
 
 /// Writes claims.
@@ -23,7 +34,7 @@ pub(super) struct ClaimWriter;
 
 impl GroupWriter for ClaimWriter {
     type Item = ClaimItem;
-    type Written = Inserted;
+    type Written = Claimed;
 
     const LANE: &'static str = "claim";
 
@@ -39,7 +50,7 @@ impl GroupWriter for ClaimWriter {
         &self,
         connection: &mut sqlx::PgConnection,
         items: &[ClaimItem],
-    ) -> sqlx::Result<Vec<Option<Inserted>>> {
+    ) -> sqlx::Result<Vec<Option<Claimed>>> {
         let Some(first) = items.first() else {
             return Ok(Vec::new());
         };
@@ -56,29 +67,32 @@ impl GroupWriter for ClaimWriter {
                 payment: &item.payment,
             })
             .collect();
-        let mut claimed = store::claim_payments(connection, &terms, &claims).await?;
-        claimed.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+        let mut rows = store::claim_payments(connection, &terms, &claims).await?;
+        rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
         let find = |item: &ClaimItem| {
             let payment = &item.payment;
             let wanted = (&payment.merchant_id, &payment.idempotency_key);
-            let found = claimed
-                .binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
-                .ok()?;
-            let row = claimed.get(found)?;
-            Some(Inserted {
-                created_at: row.created_at,
-                expires_at: row.expires_at,
-            })
+            let row = rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted));
+            let Some(row) = row.ok().and_then(|at| rows.get_mut(at)) else {
+                return Ok(None);
+            };
+            Ok(Some(match row.found()? {
+                Some(found) => Claimed::Found(found),
+                None => Claimed::New(Inserted {
+                    created_at: row.created_at,
+                    expires_at: row.expires_at,
+                }),
+            }))
         };
-        Ok(items.iter().map(find).collect())
+        items.iter().map(find).collect()
     }
 }
 
 /// One payment to settle.
 pub(super) struct SettleItem {
     pub(super) attempt: i32,
-    pub(super) payment: Payment,
-    pub(super) outcome: Outcome,
+    pub(super) payment: Arc<Payment>,
+    pub(super) outcome: Arc<Outcome>,
 }
 
 /// Writes settles.
@@ -97,13 +111,11 @@ impl GroupWriter for SettleWriter {
     }
 
     fn order(one: &SettleItem, other: &SettleItem) -> std::cmp::Ordering {
-        let scope = |item: &SettleItem| {
-            (
-                item.payment.merchant_id.clone(),
-                item.payment.idempotency_key.clone(),
-            )
-        };
-        scope(one).cmp(&scope(other))
+        let by_merchant = one.payment.merchant_id.cmp(&other.payment.merchant_id);
+        by_merchant.then_with(|| {
+            let key = &one.payment.idempotency_key;
+            key.cmp(&other.payment.idempotency_key)
+        })
     }
 
     async fn write(

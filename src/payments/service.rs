@@ -26,7 +26,7 @@ const LANES: usize = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// Status, headers and body, byte for byte.
-    pub response: StoredResponse,
+    pub response: Arc<StoredResponse>,
     /// True when an earlier or concurrent request made it.
     pub replayed: bool,
     /// When the key is forgotten.
@@ -182,7 +182,7 @@ impl Payments {
                     .load(&mut connection, merchant_id, permit.resource_id())
                     .await?;
                 drop(connection);
-                self.charge(permit, payment).await
+                self.charge(permit, Box::new(payment)).await
             }
             Some(Operation::CapturePayment | Operation::CancelPayment) => {
                 let payment = self
@@ -226,7 +226,7 @@ impl Payments {
             Settled::Stored(answer) | Settled::Lost(Some(answer)) => answer.into(),
             // Whoever took the claim over is still at work.
             Settled::Lost(None) => Reply {
-                response: processing(),
+                response: Arc::new(processing()),
                 replayed: false,
                 expires_at: Utc::now(),
             },
@@ -329,7 +329,7 @@ pub(super) async fn locked(
 /// Not an outcome: the claim stays, and whoever asks next finds out.
 pub(super) fn unsettled(permit: &Permit, response: StoredResponse) -> Reply {
     Reply {
-        response,
+        response: Arc::new(response),
         replayed: false,
         expires_at: permit.claim().expires_at,
     }

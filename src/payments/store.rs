@@ -14,7 +14,9 @@ use super::{
 };
 use crate::cards::CardSummary;
 use crate::gateway::{Decline, GatewayToken};
-use crate::idempotency::{FINGERPRINT_VERSION, KeyColumns, ResponseColumns};
+use crate::idempotency::{
+    FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns, ResponseColumns,
+};
 use crate::money::{Amount, Currency};
 
 /// A payment to be claimed: its key, and its row in `PROCESSING`.
@@ -23,12 +25,37 @@ pub(super) struct PaymentClaim<'a> {
     pub(super) payment: &'a Payment,
 }
 
-/// A key that was claimed.
+/// A key that was claimed, or whose answer was found.
 pub(super) struct ClaimedKey {
     pub(super) merchant_id: String,
     pub(super) key: String,
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: DateTime<Utc>,
+    seconds_left: Option<f64>,
+    fingerprint: Option<Vec<u8>>,
+    fingerprint_fields: Option<String>,
+    response_status: Option<i16>,
+    response_headers: Option<Value>,
+    response_body: Option<Vec<u8>>,
+}
+
+impl ClaimedKey {
+    /// The answer that was found; `None` for a claim.
+    pub(super) fn found(&mut self) -> sqlx::Result<Option<FoundKey>> {
+        let Some(seconds_left) = self.seconds_left else {
+            return Ok(None);
+        };
+        let columns = FoundColumns {
+            fingerprint: self.fingerprint.take(),
+            fingerprint_fields: self.fingerprint_fields.take(),
+            status: self.response_status,
+            headers: self.response_headers.take(),
+            body: self.response_body.take(),
+            expires_at: self.expires_at,
+            seconds_left,
+        };
+        columns.read().map(Some)
+    }
 }
 
 /// What every claim of a batch shares.
@@ -38,8 +65,9 @@ pub(super) struct ClaimTerms {
     pub(super) ttl: PgInterval,
 }
 
-/// Claims keys and inserts their payments, in one statement that commits by itself. Returns those that were claimed; the
-/// others' keys are in use, or have made a payment already. No key may be given twice.
+/// Claims keys and inserts their payments, in one statement that commits by itself. Returns those that were claimed, and those
+/// whose payment was made before, with its answer; the others' keys are in use, or their answers are past their time. No key
+/// may be given twice.
 pub(super) async fn claim_payments(
     connection: &mut PgConnection,
     terms: &ClaimTerms,
@@ -151,11 +179,32 @@ pub(super) async fn claim_payments(
         remembered as (
             select
                 p.merchant_id,
-                p.idempotency_key
+                p.idempotency_key,
+                i.operation
             from input i
             join payments p
                 on p.merchant_id = i.merchant_id
                 and p.idempotency_key = i.key
+        ),
+        found as (
+            select
+                k.merchant_id,
+                k.key,
+                k.created_at,
+                k.expires_at,
+                extract(epoch from k.expires_at - now())::float8 as seconds_left,
+                k.fingerprint,
+                k.fingerprint_fields,
+                k.response_status,
+                k.response_headers,
+                k.response_body
+            from remembered r
+            join idempotency_keys k
+                on k.merchant_id = r.merchant_id
+                and k.operation = r.operation
+                and k.key = r.idempotency_key
+            where k.state <> 'PROCESSING'
+                and k.expires_at > now()
         ),
         claimed as (
             insert into idempotency_keys as k (
@@ -283,11 +332,30 @@ pub(super) async fn claim_payments(
                 and i.key = c.key
         )
         select
+            merchant_id as "merchant_id!",
+            key as "key!",
+            created_at as "created_at!",
+            expires_at as "expires_at!",
+            null::float8 as seconds_left,
+            null::bytea as fingerprint,
+            null::text as fingerprint_fields,
+            null::smallint as response_status,
+            null::jsonb as response_headers,
+            null::bytea as response_body
+        from claimed
+        union all
+        select
             merchant_id,
             key,
             created_at,
-            expires_at
-        from claimed
+            expires_at,
+            seconds_left,
+            fingerprint,
+            fingerprint_fields,
+            response_status,
+            response_headers,
+            response_body
+        from found
         "#,
         &merchant_ids as _,
         &operations as _,

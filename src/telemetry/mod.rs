@@ -1,5 +1,6 @@
 //! Telemetry: log lines on standard error, for a person on a terminal or for a collector of JSON, metrics, and traces.
 
+mod json_fields;
 mod metrics;
 mod traces;
 
@@ -10,6 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
+use self::json_fields::AppendedFields;
 pub use self::metrics::metrics;
 pub use self::traces::{PHASES, REQUESTS, Traces, TracesError, describe, follow};
 
@@ -59,6 +61,7 @@ where
             .json()
             .flatten_event(true)
             .with_span_list(false)
+            .fmt_fields(AppendedFields::default())
             .boxed(),
     }
 }
