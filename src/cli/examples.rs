@@ -18,7 +18,10 @@ Examples:
   payonce serve --no-migrate            # under a role that may not change the schema
 
 Give secrets by the environment: arguments can be seen by everybody on the machine. SIGTERM ends it
-in order: requests under way are answered first.";
+in order: requests under way are answered first.
+
+Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, as http://collector:4318; without it there are
+none. OpenTelemetry's other OTEL_… variables hold, too.";
 
 pub(super) const MIGRATE: &str = "\
 Examples:

@@ -14,8 +14,9 @@ const ALONE: Duration = Duration::from_millis(10);
 /// How long it takes beside others.
 const BESIDE_OTHERS: Duration = Duration::from_millis(1);
 
-/// How much longer than a batch the pause after it is, beside others.
-const PAUSE: u32 = 4;
+/// How much longer than a batch the pause after it is, beside others. What is deleted makes checkpoints due, and while one of
+/// them syncs its files, commits stand still: the slower it goes, the rarer that is.
+const PAUSE: u32 = 9;
 
 /// For how long others are taken to be there after they were last seen. A clean-up begins as if it had just seen them.
 const MEMORY: Duration = Duration::from_millis(150);

@@ -73,18 +73,18 @@ impl GroupWriter for ClaimWriter {
             let payment = &item.payment;
             let wanted = (&payment.merchant_id, &payment.idempotency_key);
             let row = rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted));
-            let Some(row) = row.ok().and_then(|at| rows.get_mut(at)) else {
-                return Ok(None);
-            };
-            Ok(Some(match row.found()? {
-                Some(found) => Claimed::Found(found),
-                None => Claimed::New(Inserted {
+            let row = row.ok().and_then(|at| rows.get_mut(at))?;
+            match row.found() {
+                Ok(Some(found)) => Some(Claimed::Found(found)),
+                Ok(None) => Some(Claimed::New(Inserted {
                     created_at: row.created_at,
                     expires_at: row.expires_at,
-                }),
-            }))
+                })),
+                // The others' claims are committed. Whoever asks for this one alone is told.
+                Err(_) => None,
+            }
         };
-        items.iter().map(find).collect()
+        Ok(items.iter().map(find).collect())
     }
 }
 

@@ -12,8 +12,11 @@ use tokio::time::{interval, timeout};
 use crate::support::process::{Server, merchant};
 use crate::support::service::{Merchant, Service, Setup};
 
-/// So many connections send in a tight loop.
-const STORM: usize = 64;
+/// So many connections send in a tight loop. In one line with them the other's payment would wait for all of theirs.
+const STORM: usize = 400;
+
+/// The items of a group: what is in a group already is what another's payment waits for in any case.
+const GROUP_SIZE: &str = "8";
 
 /// Ten a second, for two seconds: the storm takes the processors from the tests beside it.
 const REQUESTS: u32 = 20;
@@ -99,7 +102,11 @@ async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let server = Server::start(&db, &[("PAYONCE_LOG", "warn,payonce::cli=info")]);
+    let settings = [
+        ("PAYONCE_LOG", "warn,payonce::cli=info"),
+        ("PAYONCE_GROUP_SIZE", GROUP_SIZE),
+    ];
+    let server = Server::start(&db, &settings);
     let stormy = merchant(&db, &server.url, "stormy");
     let calm = merchant(&db, &server.url, "calm");
     let mut seen = Vec::new();

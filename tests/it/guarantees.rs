@@ -390,3 +390,37 @@ async fn a_client_that_hangs_up_changes_nothing(_: PgPoolOptions, db: PgConnectO
     assert!(again.replayed());
     assert_eq!(service.gateway.charges(), 1);
 }
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_stored_answer_that_cannot_be_read_is_nobody_elses_trouble(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    assert_eq!(acme.pay("10").key("broken").send().await.status, 201);
+    sqlx::query("update idempotency_keys set response_headers = '7'")
+        .execute(&service.pool)
+        .await
+        .expect("broken");
+    // Another node has nothing in memory. All of these come at once, and so into one group with it.
+    let acme = acme.at(&Service::start(&db).await);
+    let answers = join_all((0..40).map(|n| {
+        let key = if n == 20 {
+            "broken".to_owned()
+        } else {
+            format!("k-{n}")
+        };
+        let payment = acme.pay("10").key(&key);
+        async move { (key, payment.send().await) }
+    }));
+    for (key, answer) in answers.await {
+        match key.as_str() {
+            "broken" => answer.assert_problem(500, "internal-error", "same-key"),
+            _ => {
+                assert_eq!(answer.status, 201, "{key}");
+                assert!(!answer.replayed(), "{key}");
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::rows::multiply;
-use crate::support::service::Service;
+use crate::support::service::{Answer, Merchant, Service};
 
 const PAYMENTS: i64 = 512;
 
@@ -46,6 +46,15 @@ async fn cost(pool: &PgPool, table: &str) -> Cost {
     }
 }
 
+/// All at once, each under a key of its own.
+async fn pay_all(merchant: &Merchant) -> Vec<Answer> {
+    let payments = (0..PAYMENTS).map(|n| {
+        let payment = merchant.pay("10").key(&format!("k-{n}"));
+        async move { payment.send().await }
+    });
+    join_all(payments).await
+}
+
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_payment_reads_its_own_rows_and_its_settle_is_hot(
     _: PgPoolOptions,
@@ -60,11 +69,7 @@ async fn a_payment_reads_its_own_rows_and_its_settle_is_hot(
         .execute(&service.pool)
         .await
         .expect("reset");
-    let answers = join_all((0..PAYMENTS).map(|n| {
-        let request = acme.pay("10").key(&format!("k-{n}"));
-        async move { request.send().await.status }
-    }));
-    assert!(answers.await.iter().all(|status| *status == 201));
+    assert!(pay_all(&acme).await.iter().all(|paid| paid.status == 201));
     for table in ["idempotency_keys", "payments"] {
         let cost = cost(&service.pool, table).await;
         assert_eq!(cost.seq_scan, 0, "{table}: {cost:?}");
@@ -75,4 +80,26 @@ async fn a_payment_reads_its_own_rows_and_its_settle_is_hot(
             "{table}: {cost:?}"
         );
     }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn replays_that_are_not_in_memory_share_a_statement(_: PgPoolOptions, db: PgConnectOptions) {
+    let first = Service::start(&db).await;
+    let acme = first.merchant("acme").await;
+    assert!(pay_all(&acme).await.iter().all(|paid| paid.status == 201));
+    let second = Service::start(&db).await;
+    let began = sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&second.pool)
+        .await
+        .expect("a time");
+    assert!(
+        pay_all(&acme.at(&second))
+            .await
+            .iter()
+            .all(Answer::replayed)
+    );
+    // The claims' two, one that asked for the API key, and one that looked for work left behind. A replay that asked by itself
+    // would take what the pool has.
+    let used = second.sessions_used_since(began).await;
+    assert!(used <= 4, "{used} sessions");
 }

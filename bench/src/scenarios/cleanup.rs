@@ -20,7 +20,7 @@ use crate::server::Server;
 use crate::store;
 
 /// The longest that payments go on beside a clean-up.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(300);
 
 pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let plan = &bench.plan;
