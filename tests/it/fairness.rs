@@ -18,6 +18,12 @@ const STORM: usize = 400;
 /// The items of a group: what is in a group already is what another's payment waits for in any case.
 const GROUP_SIZE: &str = "8";
 
+/// As on a slow disk: each group of claims takes its time, so that the storm waits in the queue, and not for a processor.
+const SLOW_DISK: &str = "
+    create function wait() returns trigger language plpgsql as
+        'begin perform pg_sleep(0.02); return null; end';
+    create trigger wait after insert on idempotency_keys for each statement execute function wait()";
+
 /// Ten a second, for two seconds: the storm takes the processors from the tests beside it.
 const REQUESTS: u32 = 20;
 
@@ -107,6 +113,9 @@ async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time
         ("PAYONCE_GROUP_SIZE", GROUP_SIZE),
     ];
     let server = Server::start(&db, &settings);
+    let mut other = PgConnection::connect_with(&db).await.expect("connected");
+    let slowed = sqlx::raw_sql(SLOW_DISK).execute(&mut other).await;
+    slowed.expect("slowed down");
     let stormy = merchant(&db, &server.url, "stormy");
     let calm = merchant(&db, &server.url, "calm");
     let mut seen = Vec::new();
