@@ -87,10 +87,6 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     responses((status = 200, description = "Prometheus's text format", body = String, content_type = "text/plain")),
 )]
 pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
-    let pool = &services.pool;
-    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
-    metrics::gauge!("payonce_database_connections").set(pool.size());
-    metrics::gauge!("payonce_database_connections_idle").set(idle);
     let engine = services.payments.engine().clone();
     let counting = services
         .payments
@@ -102,6 +98,11 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
         metrics::gauge!("payonce_keys_processing").set(count);
         metrics::gauge!("payonce_keys_oldest_processing_seconds").set(oldest.as_secs_f64());
     }
+    // Only now: a service that has done nothing yet opens its first connection for that question.
+    let pool = &services.pool;
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    metrics::gauge!("payonce_database_connections").set(pool.size());
+    metrics::gauge!("payonce_database_connections_idle").set(idle);
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(services.metrics.render())
