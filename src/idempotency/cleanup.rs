@@ -76,17 +76,16 @@ impl Cleaner {
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection).await?;
         let mut report = CleanupReport::default();
+        let mut oldest_left = None;
         if store::try_cleanup_lock(&mut connection).await? {
-            let oldest_left =
-                delete_in_batches(&mut connection, limits, started, &mut report).await?;
-            report.remaining = store::count_expired(&mut connection, oldest_left).await?;
+            oldest_left = delete_in_batches(&mut connection, limits, started, &mut report).await?;
             // Not left to the closing, of which the server learns some time later: the next run may
             // begin at once.
             store::release_cleanup_lock(&mut connection).await?;
         } else {
             report.another_at_work = true;
-            report.remaining = store::count_expired(&mut connection, None).await?;
         }
+        report.remaining = store::count_expired(&mut connection, oldest_left).await?;
         report.duration = started.elapsed();
         connection.close().await?;
         Ok(report)
@@ -171,7 +170,9 @@ async fn delete_key_by_key(
     while started.elapsed() < limits.max_duration {
         let mut keys = store::list_expired(connection, from, last.as_ref(), size).await?;
         let is_full = i64::try_from(keys.len()).is_ok_and(|length| length >= size);
-        delete_what_is_free(connection, &keys, limits, started, report).await?;
+        if !keys.is_empty() {
+            delete_what_is_free(connection, &keys, limits, started, report).await?;
+        }
         last = keys.pop().filter(|_| is_full);
         match &last {
             None => return Ok(None),
@@ -193,7 +194,7 @@ async fn delete_what_is_free(
     started: Instant,
     report: &mut CleanupReport,
 ) -> sqlx::Result<()> {
-    let mut parts = Vec::from_iter((!keys.is_empty()).then_some(keys));
+    let mut parts = vec![keys];
     while let Some(part) = parts.pop()
         && started.elapsed() < limits.max_duration
     {

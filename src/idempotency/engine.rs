@@ -211,7 +211,7 @@ impl Engine {
     {
         let signed = self.sign(key.clone(), request)?;
         if let Some(gate) = self.recall(&signed) {
-            return Ok(gate.map(|never| match never {}));
+            return Ok(gate);
         }
         let claimant = PlannedClaim {
             engine: self.clone(),
@@ -230,8 +230,8 @@ impl Engine {
         Ok(SignedRequest { key, fingerprints })
     }
 
-    /// What the replay cache knows of the key, without asking anybody.
-    pub fn recall(&self, signed: &SignedRequest) -> Option<Gate<std::convert::Infallible>> {
+    /// What the replay cache knows of the key, without asking anybody: a replay or a mismatch.
+    pub fn recall<T>(&self, signed: &SignedRequest) -> Option<Gate<T>> {
         let kept = self.0.replays.get(&signed.key)?;
         let gate = match signed.fingerprints.compare(&kept.fingerprint) {
             None => Gate::Replay(kept.answer.clone()),
@@ -309,7 +309,7 @@ impl Engine {
                 Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
                 Err(error) => return Err(error),
             };
-            match attempt {
+            let met = match attempt {
                 Attempt::Claimed {
                     inserted,
                     resource_id,
@@ -346,23 +346,10 @@ impl Engine {
                         created_at,
                     });
                 }
-                Attempt::Found(found) => {
-                    if let Some(mismatch) = visit.fingerprints.compare(&found.fingerprint) {
-                        return Ok(Gate::Mismatch(mismatch));
-                    }
-                    let until = until(sent, found.left);
-                    self.keep(
-                        &visit.key,
-                        visit.fingerprints.current(),
-                        &found.answer,
-                        until,
-                    );
-                    flight.land(&found.answer);
-                    return Ok(Gate::Replay(found.answer));
-                }
-                Attempt::InUse => {}
-            }
-            match self.meet(visit).await? {
+                Attempt::Found(found) => visit.met(found, sent),
+                Attempt::InUse => self.meet(visit).await?,
+            };
+            match met {
                 Met::Answer(answer, until) => {
                     self.keep(&visit.key, visit.fingerprints.current(), &answer, until);
                     flight.land(&answer);
@@ -671,6 +658,14 @@ impl Visit {
             owner: engine.0.owner,
             lock_timeout: engine.0.config.lock_timeout,
             ttl: engine.0.config.ttl,
+        }
+    }
+
+    /// What a final key means for this request. `sent`: when it was asked for.
+    fn met(&self, found: FoundKey, sent: Instant) -> Met {
+        match self.fingerprints.compare(&found.fingerprint) {
+            Some(mismatch) => Met::Mismatch(mismatch),
+            None => Met::Answer(found.answer, until(sent, found.left)),
         }
     }
 

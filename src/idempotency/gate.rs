@@ -42,29 +42,6 @@ pub enum Gate<T> {
     },
 }
 
-impl<T> Gate<T> {
-    /// The same gate, where what the claim wrote is something else.
-    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Gate<U> {
-        match self {
-            Self::Mine { permit, work } => Gate::Mine {
-                permit,
-                work: work.map(map),
-            },
-            Self::Done(answer) => Gate::Done(answer),
-            Self::Replay(answer) => Gate::Replay(answer),
-            Self::InProgress { retry_after } => Gate::InProgress { retry_after },
-            Self::Mismatch(mismatch) => Gate::Mismatch(mismatch),
-            Self::Expired {
-                resource_id,
-                created_at,
-            } => Gate::Expired {
-                resource_id,
-                created_at,
-            },
-        }
-    }
-}
-
 /// What the first transaction of a two-phase request decided.
 pub enum Plan<T> {
     /// A call must be made outside: claim the key.

@@ -1,5 +1,6 @@
 //! Making a payment: claim, charge, settle.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -39,7 +40,7 @@ impl Payments {
     ) -> Result<Recalled, PaymentError> {
         let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
         let signed = self.engine().sign(scope.clone(), request)?;
-        let Some(gate) = self.engine().recall(&signed) else {
+        let Some(gate) = self.engine().recall::<Infallible>(&signed) else {
             return Ok(Recalled::Nothing(signed));
         };
         match self.pass(&scope, gate)? {
