@@ -122,8 +122,12 @@ impl Gateway for Circuit {
         self.gateway.tokenizes_remotely()
     }
 
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        Box::pin(self.guard(self.gateway.tokenize(card)))
+    fn tokenize<'a>(
+        &'a self,
+        card: &'a Card,
+        account: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        Box::pin(self.guard(self.gateway.tokenize(card, account)))
     }
 
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {

@@ -4,12 +4,15 @@
 //! is what makes it safe to ask again when an answer was lost, by the first request, by a retry or by recovery.
 
 mod circuit;
+mod gateways;
 mod simulated;
 mod stripe;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
 pub use self::circuit::Circuit;
+pub use self::gateways::Gateways;
 pub use self::simulated::SimulatedGateway;
 pub use self::stripe::{StripeGateway, StripeProbe, StripeSetupError};
 use crate::cards::{Card, CardSummary};
@@ -37,12 +40,24 @@ impl GatewayToken {
 pub struct Charge {
     /// The payment's id (`pay_…`): the gateway's idempotency key for this charge.
     pub payment_id: String,
+    /// Whose payment it is, so that a merchant recognises it at the gateway.
+    pub merchant_id: String,
+    /// The merchant's own account at the gateway; `None` for the account of the API key.
+    pub account: Option<String>,
     /// How much.
     pub amount: Amount,
     /// The card.
     pub token: GatewayToken,
     /// Take the money now, or hold it for a later capture.
     pub capture_method: CaptureMethod,
+    /// The gateway's own customer that the card is saved for.
+    pub gateway_customer_id: Option<String>,
+    /// True where the payer is not there to authenticate.
+    pub off_session: bool,
+    /// What the payment is for, in the merchant's words.
+    pub description: Option<String>,
+    /// When the payment was claimed, by the database's clock: no call for it can be older.
+    pub claimed_at: DateTime<Utc>,
 }
 
 /// A charge that the gateway made.
@@ -57,8 +72,12 @@ pub struct Charged {
 /// What is asked of [`Gateway::capture`]: take `amount` of what an earlier charge held.
 #[derive(Clone, Debug)]
 pub struct Capture {
-    /// The payment's id; the gateway's idempotency key is `{payment_id}:capture`.
+    /// The gateway's idempotency key: it names this one attempt, so that another amount after a refusal is another call.
+    pub key: String,
+    /// The payment's id.
     pub payment_id: String,
+    /// The account that the payment began with.
+    pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
     /// How much of it; the rest is let go.
@@ -68,8 +87,12 @@ pub struct Capture {
 /// What is asked of [`Gateway::cancel`]: let go of all that a charge held.
 #[derive(Clone, Debug)]
 pub struct Cancel {
-    /// The payment's id; the gateway's idempotency key is `{payment_id}:cancel`.
+    /// The gateway's idempotency key: it names this one attempt.
+    pub key: String,
+    /// The payment's id.
     pub payment_id: String,
+    /// The account that the payment began with.
+    pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
 }
@@ -79,6 +102,12 @@ pub struct Cancel {
 pub struct GatewayRefund {
     /// The refund's id (`ref_…`): the gateway's idempotency key.
     pub refund_id: String,
+    /// The payment that is given back.
+    pub payment_id: String,
+    /// Whose payment it is.
+    pub merchant_id: String,
+    /// The account that the payment began with.
+    pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
     /// How much.
@@ -90,6 +119,17 @@ pub struct GatewayRefund {
 pub struct Refunded {
     /// The gateway's id of the refund.
     pub gateway_refund_id: String,
+    /// Whether the money has arrived.
+    pub progress: RefundProgress,
+}
+
+/// How far a refund that the gateway accepted has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefundProgress {
+    /// The money was given back.
+    Succeeded,
+    /// The gateway has accepted it; it may still fail.
+    Pending,
 }
 
 /// The gateway's final no.
@@ -99,6 +139,41 @@ pub struct Decline {
     pub code: String,
     /// For people: `Insufficient funds`.
     pub message: String,
+    /// What the gateway and the card network advise.
+    pub advice: Advice,
+}
+
+impl Decline {
+    /// A decline without advice.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            advice: Advice::default(),
+        }
+    }
+}
+
+/// What a decline says besides its code. See <https://docs.stripe.com/declines/codes>.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// `try_again_later`, `confirm_card_data`, `do_not_try_again`.
+    pub advice_code: Option<String>,
+    /// The card network's advice, two digits.
+    pub network_advice_code: Option<String>,
+    /// The card network's own decline code.
+    pub network_decline_code: Option<String>,
+}
+
+/// Why the gateway found the request itself wrong: an amount below its minimum, a token that it does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The gateway's code: `amount_too_small`, `resource_missing`, …
+    pub code: String,
+    /// For people, without anything that was sent.
+    pub message: String,
+    /// The parameter of the API that is wrong, in the client's words (`amount`, `paymentMethod.token`), where it is known.
+    pub param: Option<String>,
 }
 
 /// Why a call brought no success. The variant is the first thing to know of it.
@@ -107,7 +182,18 @@ pub enum GatewayError {
     /// A final no. Asking again brings the same.
     #[error("declined: {}", .0.code)]
     Declined(Decline),
-    /// Nothing reached the gateway: it is certain that nothing was charged.
+    /// The gateway found the request's content wrong, and did nothing. Asking again brings the same; a corrected request may
+    /// succeed.
+    #[error("refused: {}", .0.code)]
+    Refused(Refusal),
+    /// The gateway refused this service, not the payer: its API key, account, API version or capabilities. Nothing was done;
+    /// the same request succeeds once an operator has put it right.
+    #[error("the gateway refuses this service: {reason}")]
+    Misconfigured {
+        /// For the log and the operator.
+        reason: String,
+    },
+    /// It is certain that this call did nothing: it was not sent, or turned away before it began.
     #[error("the gateway could not be reached: {reason}")]
     NothingHappened {
         /// For the log.
@@ -137,9 +223,13 @@ pub trait Gateway: Send + Sync + 'static {
     /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
     fn tokenizes_remotely(&self) -> bool;
 
-    /// Turns a card into a token. Nothing is charged by this, so a failure of any kind but a decline may be answered by
+    /// Turns a card into a token of the account, or of the API key's own. Nothing is charged by this, so a failure of any kind but a decline may be answered by
     /// "nothing happened".
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>>;
+    fn tokenize<'a>(
+        &'a self,
+        card: &'a Card,
+        account: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>>;
 
     /// What is known of a token without a call, for the payment's `paymentMethod`.
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary>;
@@ -147,10 +237,10 @@ pub trait Gateway: Send + Sync + 'static {
     /// Charges a card once for each `payment_id`.
     fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>>;
 
-    /// Captures once for each `payment_id`.
+    /// Captures once for each `key`.
     fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>>;
 
-    /// Cancels once for each `payment_id`.
+    /// Cancels once for each `key`.
     fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>>;
 
     /// Refunds once for each `refund_id`.
@@ -159,8 +249,8 @@ pub trait Gateway: Send + Sync + 'static {
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Refunded, GatewayError>>;
 
-    /// Asks what became of a charge that was, or was not, made long ago. `Ok(None)`: the gateway is certain that there is
-    /// none. It never charges.
+    /// Asks what became of a charge that was, or was not, made. Returns `Ok(None)` only where a consistent read shows that there
+    /// is none and that no call for it can still be under way. It never charges.
     fn find_charge<'a>(
         &'a self,
         charge: &'a Charge,

@@ -66,8 +66,5 @@ fn plain(code: Code) -> Problem {
 }
 
 pub(super) fn declined() -> Decline {
-    Decline {
-        code: "insufficient_funds".to_owned(),
-        message: "Insufficient funds".to_owned(),
-    }
+    Decline::new("insufficient_funds", "Insufficient funds")
 }

@@ -133,7 +133,9 @@ impl Payments {
             Some(Pending::Capture { minor }) => {
                 let amount = payment.in_currency(minor);
                 let capture = Capture {
+                    key: format!("{payment_id}:capture"),
                     payment_id,
+                    account: None,
                     transaction_id,
                     amount,
                 };
@@ -142,7 +144,9 @@ impl Payments {
             }
             Some(Pending::Cancel) => {
                 let cancel = Cancel {
+                    key: format!("{payment_id}:cancel"),
                     payment_id,
+                    account: None,
                     transaction_id,
                 };
                 let (call, ask) = (gateway.cancel(&cancel), gateway.find_cancel(&cancel));

@@ -76,10 +76,10 @@ impl Payments {
 
 /// The gateway was asked about a call of long ago, and is certain that it never came.
 fn never_happened() -> GatewayError {
-    GatewayError::Declined(Decline {
-        code: "never_reached_gateway".to_owned(),
-        message: "The request never reached the gateway".to_owned(),
-    })
+    GatewayError::Declined(Decline::new(
+        "never_reached_gateway",
+        "The request never reached the gateway",
+    ))
 }
 
 pub(super) fn count_call<T>(
@@ -95,13 +95,29 @@ pub(super) fn count_call<T>(
         .record(took.as_secs_f64());
 }
 
-const OUTCOMES: [&str; 4] = ["success", "declined", "nothing_happened", "unknown"];
+const OUTCOMES: [&str; 6] = [
+    "success",
+    "declined",
+    "refused",
+    "misconfigured",
+    "nothing_happened",
+    "unknown",
+];
 
 fn outcome_of<T>(answer: &Result<T, GatewayError>) -> &'static str {
-    let [success, declined, nothing_happened, unknown] = OUTCOMES;
+    let [
+        success,
+        declined,
+        refused,
+        misconfigured,
+        nothing_happened,
+        unknown,
+    ] = OUTCOMES;
     match answer {
         Ok(_) => success,
         Err(GatewayError::Declined(_)) => declined,
+        Err(GatewayError::Refused(_)) => refused,
+        Err(GatewayError::Misconfigured { .. }) => misconfigured,
         Err(GatewayError::NothingHappened { .. }) => nothing_happened,
         Err(GatewayError::Unknown { .. }) => unknown,
     }

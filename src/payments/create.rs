@@ -97,9 +97,15 @@ impl Payments {
             (None, Some(token)) => {
                 let charge = Charge {
                     payment_id: payment.id.clone(),
+                    merchant_id: payment.merchant_id.clone(),
+                    account: None,
                     amount: payment.amount,
                     token: token.clone(),
                     capture_method: payment.capture_method,
+                    gateway_customer_id: None,
+                    off_session: false,
+                    description: payment.description.clone(),
+                    claimed_at: permit.claim().created_at,
                 };
                 let gateway = self.gateway();
                 self.call(
@@ -243,7 +249,7 @@ impl CreateClaim<'_> {
         let started = Instant::now();
         let gateway = self.payments.gateway();
         let gateway_timeout = self.payments.gateway_timeout();
-        let answer = timeout(gateway_timeout, gateway.tokenize(card))
+        let answer = timeout(gateway_timeout, gateway.tokenize(card, None))
             .await
             .unwrap_or_else(|_| {
                 Err(GatewayError::NothingHappened {

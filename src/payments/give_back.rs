@@ -51,6 +51,9 @@ impl Payments {
     ) -> Result<Reply, PaymentError> {
         let asked = GatewayRefund {
             refund_id: refund.id.clone(),
+            payment_id: payment.id.clone(),
+            merchant_id: payment.merchant_id.clone(),
+            account: None,
             transaction_id: payment.gateway_transaction_id.clone().unwrap_or_default(),
             amount: refund.amount,
         };

@@ -175,7 +175,7 @@ impl Serialize for Payment {
             failure: self
                 .failure
                 .as_ref()
-                .map(|Decline { code, message }| FailureView { code, message }),
+                .map(|Decline { code, message, .. }| FailureView { code, message }),
             description: self.description.as_deref(),
             metadata: &self.metadata,
             created_at: self.created_at,

@@ -72,7 +72,9 @@ pub(super) fn refunded(
     touch(payment, now);
     payment.refunding_minor -= refund.amount.minor();
     match result {
-        Ok(Refunded { gateway_refund_id }) => {
+        Ok(Refunded {
+            gateway_refund_id, ..
+        }) => {
             payment.refunded_minor += refund.amount.minor();
             payment.state = if payment.refunded_minor == payment.captured_minor {
                 PaymentState::Refunded

@@ -1102,7 +1102,7 @@ impl RefundRow {
 
 fn failure(code: Option<String>, message: Option<String>) -> Option<Decline> {
     code.zip(message)
-        .map(|(code, message)| Decline { code, message })
+        .map(|(code, message)| Decline::new(code, message))
 }
 
 fn currency(code: &str) -> sqlx::Result<Currency> {

@@ -52,9 +52,15 @@ fn card(number: &str) -> Card {
 fn charge(payment_id: &str, token: &str, capture_method: CaptureMethod) -> Charge {
     Charge {
         payment_id: payment_id.to_owned(),
+        merchant_id: "acme".to_owned(),
+        account: None,
         amount: amount(5_000, "USD"),
         token: GatewayToken::new(token),
         capture_method,
+        gateway_customer_id: None,
+        off_session: false,
+        description: None,
+        claimed_at: chrono::Utc::now(),
     }
 }
 
@@ -68,7 +74,9 @@ fn held(payment_id: &str) -> Charge {
 
 fn capture(charged: &Charged, minor: i64) -> Capture {
     Capture {
+        key: "pay_1:capture".to_owned(),
         payment_id: "pay_1".to_owned(),
+        account: None,
         transaction_id: charged.transaction_id.clone(),
         amount: amount(minor, "USD"),
     }
@@ -76,7 +84,9 @@ fn capture(charged: &Charged, minor: i64) -> Capture {
 
 fn cancel(charged: &Charged) -> Cancel {
     Cancel {
+        key: "pay_1:cancel".to_owned(),
         payment_id: "pay_1".to_owned(),
+        account: None,
         transaction_id: charged.transaction_id.clone(),
     }
 }
@@ -84,6 +94,9 @@ fn cancel(charged: &Charged) -> Cancel {
 fn refund(charged: &Charged, refund_id: &str, minor: i64) -> GatewayRefund {
     GatewayRefund {
         refund_id: refund_id.to_owned(),
+        payment_id: "pay_1".to_owned(),
+        merchant_id: "acme".to_owned(),
+        account: None,
         transaction_id: charged.transaction_id.clone(),
         amount: amount(minor, "USD"),
     }
@@ -94,6 +107,8 @@ fn word<T>(result: &Result<T, GatewayError>) -> String {
     match result {
         Ok(_) => "done".to_owned(),
         Err(GatewayError::Declined(decline)) => format!("declined {}", decline.code),
+        Err(GatewayError::Refused(refusal)) => format!("refused {}", refusal.code),
+        Err(GatewayError::Misconfigured { .. }) => "misconfigured".to_owned(),
         Err(GatewayError::NothingHappened { .. }) => "nothing happened".to_owned(),
         Err(GatewayError::Unknown { .. }) => "unknown".to_owned(),
     }

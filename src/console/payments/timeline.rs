@@ -83,7 +83,7 @@ impl Life {
             at,
             what: html! {
                 @match (&payment.failure, payment.state) {
-                    (Some(Decline { code, message }), PaymentState::Failed) => {
+                    (Some(Decline { code, message, .. }), PaymentState::Failed) => {
                         strong { "Declined" } ": " (message) " (" code { (code) } ")."
                     }
                     _ => {

@@ -16,7 +16,8 @@ use futures_util::future::BoxFuture;
 use self::outcome::Outcome;
 use self::test_token::TestToken;
 use super::{
-    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
+    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken,
+    RefundProgress, Refunded,
 };
 use crate::cards::{Card, CardSummary};
 
@@ -58,7 +59,11 @@ impl Gateway for SimulatedGateway {
         false
     }
 
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+    fn tokenize<'a>(
+        &'a self,
+        card: &'a Card,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
         let outcome = Outcome::of_card(card, Utc::now().date_naive());
         std::future::ready(Ok(outcome.token())).boxed()
     }
@@ -136,6 +141,7 @@ fn refunded(refund: &GatewayRefund) -> Refunded {
     let id = strip(&refund.refund_id, "ref_");
     Refunded {
         gateway_refund_id: format!("sim_re_{id}"),
+        progress: RefundProgress::Succeeded,
     }
 }
 
@@ -168,15 +174,21 @@ mod tests {
     fn charge(token: &str) -> Charge {
         Charge {
             payment_id: "pay_0199".to_owned(),
+            merchant_id: "acme".to_owned(),
+            account: None,
             amount: usd(100),
             token: GatewayToken::new(token),
             capture_method: CaptureMethod::Automatic,
+            gateway_customer_id: None,
+            off_session: false,
+            description: None,
+            claimed_at: Utc::now(),
         }
     }
 
     fn decline<T: std::fmt::Debug>(result: Result<T, GatewayError>) -> (String, String) {
         match result {
-            Err(GatewayError::Declined(Decline { code, message })) => (code, message),
+            Err(GatewayError::Declined(Decline { code, message, .. })) => (code, message),
             other => panic!("{other:?}"),
         }
     }
@@ -210,7 +222,7 @@ mod tests {
         ];
         for (number, code, message) in rows {
             let token = gateway()
-                .tokenize(&card(number, 12, 2099))
+                .tokenize(&card(number, 12, 2099), None)
                 .await
                 .expect("a token");
             assert_eq!(token.as_str(), format!("pm_simulated_{code}"));
@@ -230,7 +242,7 @@ mod tests {
     async fn any_other_number_succeeds() {
         for number in ["4242424242424242", "5555555555554444", "378282246310005"] {
             let token = gateway()
-                .tokenize(&card(number, 12, 2099))
+                .tokenize(&card(number, 12, 2099), None)
                 .await
                 .expect("a token");
             assert_eq!(token.as_str(), "pm_simulated_success");
@@ -312,11 +324,15 @@ mod tests {
     async fn ids_depend_on_the_asked_for_thing_alone() {
         let refund = |minor| GatewayRefund {
             refund_id: "ref_0199".to_owned(),
+            payment_id: "pay_0199".to_owned(),
+            merchant_id: "acme".to_owned(),
+            account: None,
             transaction_id: "sim_ch_1".to_owned(),
             amount: usd(minor),
         };
         let expected = Refunded {
             gateway_refund_id: "sim_re_0199".to_owned(),
+            progress: RefundProgress::Succeeded,
         };
         assert_eq!(
             gateway().refund(&refund(1)).await.expect("a refund"),
@@ -344,10 +360,14 @@ mod tests {
     async fn captures_and_cancels_succeed() {
         let (payment_id, transaction_id) = ("pay_0199".to_owned(), "sim_ch_0199".to_owned());
         let cancel = Cancel {
+            key: "can_1".to_owned(),
+            account: None,
             payment_id: payment_id.clone(),
             transaction_id: transaction_id.clone(),
         };
         let capture = Capture {
+            key: "cap_1".to_owned(),
+            account: None,
             payment_id,
             transaction_id,
             amount: usd(100),
@@ -365,7 +385,7 @@ mod tests {
     async fn a_charge_takes_the_latency_and_a_token_does_not() {
         let slow = SimulatedGateway::new(Duration::from_secs(3600));
         let card = card("4242424242424242", 12, 2099);
-        assert!(slow.tokenize(&card).now_or_never().is_some());
+        assert!(slow.tokenize(&card, None).now_or_never().is_some());
         assert!(
             slow.charge(&charge("pm_card_visa"))
                 .now_or_never()

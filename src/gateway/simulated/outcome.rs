@@ -92,10 +92,7 @@ impl Outcome {
             Self::ProcessingError => "An error occurred while processing the card",
             Self::NoSuchToken => "No such payment method",
         };
-        Some(Decline {
-            code: self.code().to_owned(),
-            message: message.to_owned(),
-        })
+        Some(Decline::new(self.code(), message))
     }
 }
 

@@ -26,9 +26,11 @@ pub(super) fn wire_amount(amount: Amount) -> Result<i64, Decline> {
             .filter(|divisor| amount.minor() % divisor == 0)
             .map(|divisor| amount.minor() / divisor)
     };
-    wire.ok_or_else(|| Decline {
-        code: "invalid_amount".to_owned(),
-        message: "The gateway has no such amount in this currency".to_owned(),
+    wire.ok_or_else(|| {
+        Decline::new(
+            "invalid_amount",
+            "The gateway has no such amount in this currency",
+        )
     })
 }
 

@@ -128,7 +128,9 @@ impl StripeGateway {
         transaction_id: String,
     ) -> GatewayError {
         let cancel = Cancel {
+            key: format!("{}:give-up", charge.payment_id),
             payment_id: charge.payment_id.clone(),
+            account: charge.account.clone(),
             transaction_id,
         };
         match self.cancel_within(budget, &cancel).await {

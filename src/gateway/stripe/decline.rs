@@ -38,10 +38,7 @@ impl StripeError {
             .map(str::to_owned)
             .or_else(|| self.message.as_deref().and_then(showable))
             .unwrap_or_else(|| CARD_DECLINED.to_owned());
-        Decline {
-            code: code.to_owned(),
-            message,
-        }
+        Decline::new(code, message)
     }
 
     /// The decline that a request is which Stripe will never carry out. Its own message is written for whoever runs this
@@ -52,10 +49,7 @@ impl StripeError {
             ("resource_missing", Some("payment_method")) => "No such payment method",
             _ => own_words(code).unwrap_or("The gateway refused the request"),
         };
-        Decline {
-            code: code.to_owned(),
-            message: message.to_owned(),
-        }
+        Decline::new(code, message)
     }
 
     /// The most telling code.
@@ -75,10 +69,7 @@ pub(super) fn authentication_required() -> Decline {
 
 /// A code of this adapter's own choice.
 pub(super) fn of_code(code: &str) -> Decline {
-    Decline {
-        code: code.to_owned(),
-        message: own_words(code).unwrap_or(CARD_DECLINED).to_owned(),
-    }
+    Decline::new(code, own_words(code).unwrap_or(CARD_DECLINED))
 }
 
 /// What people are told whichever gateway it was. Of a lost or stolen card no more than Stripe lets them know.
@@ -141,7 +132,7 @@ mod tests {
     }
 
     fn card(json: &str) -> (String, String) {
-        let Decline { code, message } = error(json).card_decline();
+        let Decline { code, message, .. } = error(json).card_decline();
         (code, message)
     }
 

@@ -18,7 +18,6 @@ impl StripeGateway {
         let amount = wire_amount(capture.amount)
             .map_err(GatewayError::Declined)?
             .to_string();
-        let key = format!("{}:capture", capture.payment_id);
         let path = [
             "payment_intents",
             capture.transaction_id.as_str(),
@@ -27,7 +26,7 @@ impl StripeGateway {
         let params = [("amount_to_capture", amount.as_str())];
         let ask = || self.find_capture_within(budget, capture);
         match self
-            .make(budget, &Call::post(&path, &key, &params), ask)
+            .make(budget, &Call::post(&path, &capture.key, &params), ask)
             .await?
         {
             Told::Answered(intent) => is_captured(&intent, capture)?.ok_or_else(|| undone(&intent)),
@@ -50,11 +49,10 @@ impl StripeGateway {
         budget: Budget,
         cancel: &Cancel,
     ) -> Result<(), GatewayError> {
-        let key = format!("{}:cancel", cancel.payment_id);
         let path = ["payment_intents", cancel.transaction_id.as_str(), "cancel"];
         let ask = || self.find_cancel_within(budget, cancel);
         match self
-            .make(budget, &Call::post(&path, &key, &[]), ask)
+            .make(budget, &Call::post(&path, &cancel.key, &[]), ask)
             .await?
         {
             Told::Answered(intent) => is_canceled(&intent)?.ok_or_else(|| undone(&intent)),

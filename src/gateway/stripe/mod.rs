@@ -83,7 +83,11 @@ impl Gateway for StripeGateway {
         true
     }
 
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+    fn tokenize<'a>(
+        &'a self,
+        card: &'a Card,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
         async move { self.tokenize_within(self.budget(), card).await }.boxed()
     }
 

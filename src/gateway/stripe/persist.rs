@@ -186,7 +186,7 @@ fn settled<T>(answer: Result<Option<T>, GatewayError>) -> Result<Option<T>, Gate
     match answer {
         Ok(found) => Ok(found),
         Err(GatewayError::Declined(decline)) => Err(GatewayError::Declined(decline)),
-        Err(GatewayError::NothingHappened { .. } | GatewayError::Unknown { .. }) => Ok(None),
+        Err(_) => Ok(None),
     }
 }
 
@@ -196,7 +196,7 @@ pub(super) fn unknown(error: GatewayError) -> GatewayError {
         GatewayError::NothingHappened { reason } | GatewayError::Unknown { reason } => {
             GatewayError::Unknown { reason }
         }
-        GatewayError::Declined(decline) => GatewayError::Declined(decline),
+        error => error,
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
         match trail.end() {
             GatewayError::NothingHappened { .. } => "nothing happened",
             GatewayError::Unknown { .. } => "unknown",
-            GatewayError::Declined(_) => "declined",
+            error => panic!("{error}"),
         }
     }
 

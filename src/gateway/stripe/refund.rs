@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::decline::of_code;
 use super::hold::unless_done;
 use super::persist::Told;
-use crate::gateway::{GatewayError, GatewayRefund, Refunded};
+use crate::gateway::{GatewayError, GatewayRefund, RefundProgress, Refunded};
 
 /// Stripe's longest page.
 const PAGE: &str = "100";
@@ -43,6 +43,7 @@ impl Refund {
             Some("failed" | "canceled") => Err(GatewayError::Declined(of_code("refund_failed"))),
             _ => Ok(Refunded {
                 gateway_refund_id: self.id,
+                progress: RefundProgress::Succeeded,
             }),
         }
     }

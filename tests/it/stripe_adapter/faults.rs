@@ -57,7 +57,7 @@ async fn a_card_is_tokenized() {
     through_each(async |fault, gateway, stripe| {
         gateway.script([(Endpoint::Tokenize, fault)]);
         let token = stripe
-            .tokenize(&card("4242424242424242"))
+            .tokenize(&card("4242424242424242"), None)
             .await
             .expect("a token");
         let charge = charge("pay_1", token.as_str(), CaptureMethod::Automatic);

@@ -78,7 +78,7 @@ async fn localstripe_takes_and_gives_money() {
     };
     let stripe = adapter(&local.base, AMPLE);
     let token = stripe
-        .tokenize(&card("4242424242424242"))
+        .tokenize(&card("4242424242424242"), None)
         .await
         .expect("a token");
     let charged = stripe
@@ -130,7 +130,7 @@ async fn localstripe_declines() {
         ("4000002500003155", "declined authentication_required"),
     ];
     for (number, expected) in rows {
-        let token = stripe.tokenize(&card(number)).await.expect("a token");
+        let token = stripe.tokenize(&card(number), None).await.expect("a token");
         let charge = charge("pay_1", token.as_str(), CaptureMethod::Automatic);
         assert_eq!(word(&stripe.charge(&charge).await), expected, "{number}");
     }

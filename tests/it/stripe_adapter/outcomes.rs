@@ -97,7 +97,7 @@ async fn each_test_card_is_declined_in_its_words() {
         ),
     ];
     for (number, code, message) in rows {
-        let token = stripe.tokenize(&card(number)).await.expect("a token");
+        let token = stripe.tokenize(&card(number), None).await.expect("a token");
         let charge = charge(
             &format!("pay_{code}"),
             token.as_str(),
@@ -157,7 +157,7 @@ async fn what_stripe_will_never_do_is_asked_for_once() {
 async fn authentication_is_a_decline_and_the_intent_is_canceled() {
     for number in ["4000002500003155", "4000002760003184", "4000000000003220"] {
         let (gateway, stripe) = pair();
-        let token = stripe.tokenize(&card(number)).await.expect("a token");
+        let token = stripe.tokenize(&card(number), None).await.expect("a token");
         let charge = charge("pay_1", token.as_str(), CaptureMethod::Automatic);
         for _ in 0..2 {
             let result = stripe.charge(&charge).await;
@@ -297,7 +297,7 @@ async fn a_wrong_api_key_charges_nothing_and_is_told_at_once() {
     let text = format!("{result:?} {stripe:?}");
     assert!(!text.contains("sk_live_wrong"), "{text}");
     assert_eq!(
-        word(&stripe.tokenize(&card("4242424242424242")).await),
+        word(&stripe.tokenize(&card("4242424242424242"), None).await),
         "nothing happened"
     );
     assert_eq!(word(&stripe.find_charge(&taken("pay_1")).await), "unknown");
@@ -316,7 +316,7 @@ async fn errors_hold_no_card_number() {
     for fault in [Fault::ErrorBefore, Fault::DropBefore, Fault::Hold] {
         gateway.script([(Endpoint::Tokenize, fault); 20]);
         let error = stripe
-            .tokenize(&card("4242424242424242"))
+            .tokenize(&card("4242424242424242"), None)
             .await
             .expect_err("no token");
         let text = format!("{error} {error:?}");

@@ -13,7 +13,7 @@ async fn a_gateway_that_is_down_is_told_at_once() {
     let (word, took) = timed(stripe.charge(&taken("pay_1"))).await;
     assert_eq!(word, "nothing happened");
     assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
-    let (word, _) = timed(stripe.tokenize(&card("4242424242424242"))).await;
+    let (word, _) = timed(stripe.tokenize(&card("4242424242424242"), None)).await;
     assert_eq!(word, "nothing happened");
     gateway.accept();
     let (word, _) = timed(stripe.charge(&taken("pay_1"))).await;
@@ -122,7 +122,7 @@ async fn all_calls_end_in_time(fault: Fault) {
     let (taking, letting_go) = (capture(&charged, 1), cancel(&charged));
     let giving = refund(&charged, "ref_1", 1);
     let took = tokio::join!(
-        timed(stripe.tokenize(&card)),
+        timed(stripe.tokenize(&card, None)),
         timed(stripe.charge(&charge)),
         timed(stripe.capture(&taking)),
         timed(stripe.cancel(&letting_go)),

@@ -91,10 +91,7 @@ impl ScriptedGateway {
             match turn.unwrap_or(Turn::Answer) {
                 Turn::Answer => answer.await,
                 Turn::Silence => std::future::pending().await,
-                Turn::Decline => Err(GatewayError::Declined(Decline {
-                    code: "scripted".to_owned(),
-                    message: "Scripted".to_owned(),
-                })),
+                Turn::Decline => Err(GatewayError::Declined(Decline::new("scripted", "Scripted"))),
                 Turn::Nothing => Err(GatewayError::NothingHappened { reason }),
                 Turn::Unknown => Err(GatewayError::Unknown { reason }),
                 Turn::Never => Ok(never.expect("only a question is answered by never")),
@@ -111,8 +108,12 @@ impl Gateway for ScriptedGateway {
     fn tokenizes_remotely(&self) -> bool {
         false
     }
-    fn tokenize<'a>(&'a self, card: &'a Card) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        self.inner.tokenize(card)
+    fn tokenize<'a>(
+        &'a self,
+        card: &'a Card,
+        account: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
+        self.inner.tokenize(card, account)
     }
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
         self.inner.describe_token(token)
