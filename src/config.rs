@@ -10,8 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, ValueEnum};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::level_filters::LevelFilter;
@@ -21,7 +21,8 @@ use crate::database::DatabaseSettings;
 use crate::http::Limits;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
 use crate::merchants::RateLimit;
-use crate::startup::{GatewaySettings, Settings};
+pub use crate::startup::GatewayKind;
+use crate::startup::{GatewaySettings, Settings, StripeSettings};
 use crate::telemetry::{LogFormat, Traces};
 use crate::tls::{Certificate, TlsError, TlsFiles};
 
@@ -161,7 +162,7 @@ impl IdempotencyArgs {
 /// Which gateway moves the money, and how it is reached.
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
-    /// The gateway that moves the money.
+    /// The gateway for new payments. Older ones go on with the one that they began with.
     #[arg(long, env = "PAYONCE_GATEWAY", value_enum, default_value_t = GatewayKind::Simulated)]
     pub gateway: GatewayKind,
     /// The longest a client's request waits for the gateway.
@@ -185,7 +186,7 @@ pub struct GatewayArgs {
     #[arg(long, env = "PAYONCE_STRIPE_API_BASE", value_name = "URL")]
     #[arg(default_value = "https://api.stripe.com", value_parser = http_url)]
     pub stripe_api_base: String,
-    /// Stripe's secret key; required with --gateway stripe.
+    /// Stripe's secret key; required with --gateway stripe, and while payments that began at Stripe may still be touched.
     #[arg(
         long,
         env = "PAYONCE_STRIPE_SECRET_KEY",
@@ -197,30 +198,21 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// The settings of the gateway that was chosen.
+    /// The settings of the gateways that are set up.
     pub fn settings(&self) -> Result<GatewaySettings, ConfigError> {
-        match self.gateway {
-            GatewayKind::Simulated => Ok(GatewaySettings::Simulated {
-                latency: self.simulated_gateway_latency,
-            }),
-            GatewayKind::Stripe => Ok(GatewaySettings::Stripe {
-                api_base: self.stripe_api_base.clone(),
-                secret_key: self
-                    .stripe_secret_key
-                    .clone()
-                    .ok_or(ConfigError::NoStripeSecretKey)?,
-            }),
+        if self.gateway == GatewayKind::Stripe && self.stripe_secret_key.is_none() {
+            return Err(ConfigError::NoStripeSecretKey);
         }
+        let stripe = self.stripe_secret_key.clone();
+        Ok(GatewaySettings {
+            kind: self.gateway,
+            simulated_latency: self.simulated_gateway_latency,
+            stripe: stripe.map(|secret_key| StripeSettings {
+                api_base: self.stripe_api_base.clone(),
+                secret_key,
+            }),
+        })
     }
-}
-
-/// The gateways there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GatewayKind {
-    /// In the process; for development, tests and demonstrations.
-    Simulated,
-    /// Stripe.
-    Stripe,
 }
 
 /// How often each merchant may call.

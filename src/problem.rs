@@ -106,95 +106,107 @@ macro_rules! problems {
 problems! {
     IdempotencyKeyMissing: 400, "idempotency-key-missing", FixRequest, "The Idempotency-Key header is missing",
         "Every POST needs an Idempotency-Key, so that it can be repeated safely. This one had none.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Make up a key for this one payment (a UUID, or your order's number), keep it with the order, and send the request with it.";
     IdempotencyKeyInvalid: 400, "idempotency-key-invalid", FixRequest, "The Idempotency-Key header is not valid",
         "A key is 1 to 255 visible ASCII characters, bare or as a quoted string, in one header. What came was something else.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Send the request with such a key, in one header.";
     MalformedJson: 400, "malformed-json", FixRequest, "The body is not a JSON object",
         "The body could not be read as a JSON object in UTF-8.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Correct the body; the key is still good.";
     Unauthorized: 401, "unauthorized", FixRequest, "The API key is missing or not valid",
         "The request named no API key, or one that is wrong or has been revoked. Which of these it was is not shown.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Send Authorization: Bearer with an API key that has not been revoked.";
     PaymentDeclined: 402, "payment-declined", NewKey, "The gateway declined",
         "The gateway said no for good, and the same key will always get this answer. declineCode says why.",
-        "Nothing was charged, captured or refunded by this request. That it was declined is stored.",
+        "This request charged, captured or refunded nothing. That it was declined is stored.",
         "Ask the customer for another card, and send it as a new payment with a new key.";
     NotFound: 404, "not-found", FixRequest, "There is no such thing",
         "Neither this path nor this id is known to this merchant. Another merchant's payment looks the same.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Check the path and the id, and whether the API key is that of the right merchant.";
     MethodNotAllowed: 405, "method-not-allowed", FixRequest, "The path does not know this method",
         "The path is known, and this method is not one of its own.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Use one of the methods that the Allow header names.";
     NotAcceptable: 406, "not-acceptable", FixRequest, "The service answers in JSON",
         "The Accept header leaves out JSON, and the service has no other form of its answers.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Accept application/json and application/problem+json, or leave the Accept header out.";
     RequestTimeout: 408, "request-timeout", SameKey, "The body did not come in time",
         "The request's body was not there in time, and the connection is closed.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Send the same request with the same key.";
     IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
         "Another request with this key is being executed, and did not end while this one waited.",
-        "This request charged nothing. Whether the first one charges is not known yet.",
+        "Whether the first request charges is not known yet.",
         "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
-    IdempotencyKeyExpired: 409, "idempotency-key-expired", NewKey, "The key has expired, and was used",
+    IdempotencyKeyExpired: 409, "idempotency-key-expired", No, "The key has expired, and was used",
         "The key's record is past its time, but what it made is known: resourceId names it.",
-        "Nothing further was charged. What the key made long ago stays as it is.",
-        "Look the resource up; if another payment is really wanted, use a new key.";
+        "This request charged nothing. charged says whether what the key made long ago took money.",
+        "Look the resource up by resourceId. A key never pays twice, not even after its record is gone: pay again only if the customer asks for a further payment.";
+    PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is under way",
+        "The payment itself, or a capture, cancel or refund of it, is being executed. What can be done next depends on its outcome.",
+        "This request charged, captured or refunded nothing, and nothing of it is stored.",
+        "Wait for Retry-After and send the same request with the same key.";
     PaymentStateConflict: 409, "payment-state-conflict", No, "The payment's state does not allow this",
         "What was asked does not fit the payment as it is: state says where it stands.",
-        "Nothing was charged, captured or refunded by this request. That it was refused is stored.",
+        "This request charged, captured or refunded nothing. That it was refused is stored.",
         "Read the payment and decide from its state.";
     PayloadTooLarge: 413, "payload-too-large", FixRequest, "The body is too large",
         "A body has at most 64 KiB.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Send a smaller body.";
     UnsupportedMediaType: 415, "unsupported-media-type", FixRequest, "The body must be application/json",
         "The Content-Type is missing, or says something other than JSON.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Send Content-Type: application/json.";
     AmountTooLarge: 422, "amount-too-large", NewKey, "The amount is more than what is left",
         "remaining says how much can still be captured or refunded. The key will always get this answer.",
-        "Nothing was captured or refunded by this request. That it was refused is stored.",
+        "This request captured or refunded nothing. That it was refused is stored.",
         "Send a smaller amount with a new key.";
-    IdempotencyKeyReused: 422, "idempotency-key-reused", NewKey, "The key was used with another request",
+    GatewayRefused: 422, "gateway-refused", FixRequest, "The gateway found the request wrong",
+        "The gateway does not take this request: its amount, its currency or its token. param names the field, gatewayCode is the gateway's code.",
+        "Under this key nothing was charged, and nothing is stored.",
+        "Correct the request; the key is still good.";
+    IdempotencyKeyReused: 422, "idempotency-key-reused", No, "The key was used with another request",
         "changed names the fields that differ from the first request with this key.",
-        "Nothing was charged by this request. The first outcome stays as it is.",
-        "If it is meant to be a payment of its own, send it with a new key. If not, send exactly what was sent first.";
+        "This request charged nothing. charged says whether the first request with the key did.",
+        "Send exactly what was sent first. Make up a new key only for a payment that is meant to be a further one.";
     ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
         "errors names every field that is wrong, all at once.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing.",
         "Correct the request; the key is still good.";
     RateLimited: 429, "rate-limited", SameKey, "Too many requests",
         "This merchant sends more requests than it may.",
-        "Nothing was stored or charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Wait for Retry-After and send the same request with the same key.";
     DatabaseUnavailable: 503, "database-unavailable", SameKey, "The database cannot be reached",
         "The service could not ask its database.",
-        "Nothing was charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Wait for Retry-After and send the same request with the same key.";
+    GatewayMisconfigured: 503, "gateway-misconfigured", SameKey, "The gateway refuses this service",
+        "The gateway refused this service, not the payer: its key, its account or what it is set up for. The operator has been told.",
+        "charged says whether anything may have been charged under this key.",
+        "Wait for Retry-After and send the same request with the same key: it pays once, as soon as the operator has put it right.";
     GatewayUnavailable: 503, "gateway-unavailable", SameKey, "The gateway cannot be reached",
         "The gateway that moves the money could not be asked, and it is certain that nothing reached it.",
-        "Nothing was charged and nothing was stored.",
+        "Under this key nothing was charged, and nothing is stored.",
         "Wait for Retry-After and send the same request with the same key.";
     OutcomeUnknown: 503, "outcome-unknown", SameKey, "The outcome is not known yet",
-        "The database was lost when the gateway may already have been called.",
+        "The database was lost while the outcome of this key was being decided. The gateway may have been called, or will be.",
         "The charge may have been made. It will not be made twice.",
         "Wait for Retry-After and send the same request with the same key: it finds the outcome.";
     Overloaded: 503, "overloaded", SameKey, "The service has too much to do",
         "The service has as many requests waiting as it takes.",
-        "Nothing was charged.",
+        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
         "Wait for Retry-After and send the same request with the same key.";
     Internal: 500, "internal-error", SameKey, "Something went wrong inside",
         "The cause is in the service's log, by X-Request-Id.",
-        "If anything was charged it is found, and not charged twice.",
+        "Whether anything was charged is not known here. If it was, it is found, and not charged twice.",
         "Send the same request with the same key. Should it go on, tell the operator the X-Request-Id.";
 }
 
@@ -202,6 +214,28 @@ impl Code {
     /// Finds a code by its slug.
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.slug() == slug)
+    }
+}
+
+/// Whether a payment by the key took or holds money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charged {
+    /// It did.
+    Yes,
+    /// Certainly none did.
+    No,
+    /// It is not known yet.
+    Unknown,
+}
+
+impl Charged {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
     }
 }
 
@@ -216,6 +250,8 @@ pub struct Problem {
     pub members: Map<String, Value>,
     /// Seconds, for `Retry-After`.
     pub retry_after_seconds: Option<u64>,
+    /// `None` where the request was refused before its key was looked at.
+    pub charged: Option<Charged>,
 }
 
 impl Problem {
@@ -228,7 +264,15 @@ impl Problem {
             detail: detail.into(),
             members: Map::new(),
             retry_after_seconds,
+            charged: None,
         }
+    }
+
+    /// Says what is known of the key.
+    #[must_use]
+    pub fn charged(mut self, charged: Charged) -> Self {
+        self.charged = Some(charged);
+        self
     }
 
     /// Adds a member.
@@ -248,6 +292,8 @@ impl Problem {
             detail: &'a str,
             code: &'static str,
             retry: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            charged: Option<&'static str>,
             #[serde(flatten)]
             members: &'a Map<String, Value>,
         }
@@ -258,6 +304,7 @@ impl Problem {
             detail: &self.detail,
             code: self.code.slug(),
             retry: self.code.retry().as_str(),
+            charged: self.charged.map(Charged::as_str),
             members: &self.members,
         };
         // Texts, numbers and JSON values under fixed names have a JSON form.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
+use clap::ValueEnum;
 use metrics_exporter_prometheus::BuildError;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -14,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
-use crate::gateway::{Circuit, Gateway, SimulatedGateway, StripeGateway};
+use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Limits, Reads, Services};
 use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
@@ -59,21 +60,33 @@ pub struct Settings {
     pub console_token: Option<SecretString>,
 }
 
-/// Who moves the money.
+/// The gateways that are set up. Payments go on with the one that they began with.
 #[derive(Debug)]
-pub enum GatewaySettings {
-    /// Nobody: the simulated gateway, in the process.
-    Simulated {
-        /// How long it takes to answer.
-        latency: Duration,
-    },
-    /// Stripe, or what speaks like it.
-    Stripe {
-        /// Where its API is.
-        api_base: String,
-        /// Its secret key.
-        secret_key: SecretString,
-    },
+pub struct GatewaySettings {
+    /// The gateway for new payments.
+    pub kind: GatewayKind,
+    /// How long the simulated gateway takes to answer. It is always there.
+    pub simulated_latency: Duration,
+    /// Stripe, or what speaks like it; `None` where it is not set up.
+    pub stripe: Option<StripeSettings>,
+}
+
+/// The gateways there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GatewayKind {
+    /// In the process; for development, tests and demonstrations.
+    Simulated,
+    /// Stripe.
+    Stripe,
+}
+
+/// How Stripe is reached.
+#[derive(Debug)]
+pub struct StripeSettings {
+    /// Where its API is.
+    pub api_base: String,
+    /// Its secret key.
+    pub secret_key: SecretString,
 }
 
 /// Why the service did not start, or did not go on.
@@ -125,14 +138,14 @@ impl Application {
         } else {
             database::schema_is_current(&pool).await?;
         }
-        let gateway = gateway(&settings.gateway, settings.gateway_timeout)?;
-        Self::build_with(pool, gateway, settings)
+        let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
+        Self::build_with(pool, gateways, settings)
     }
 
-    /// Listens, on a database that is ready and with a gateway of the caller's.
+    /// Listens, on a database that is ready and with gateways of the caller's.
     pub fn build_with(
         pool: PgPool,
-        gateway: Arc<dyn Gateway>,
+        gateways: Gateways,
         settings: Settings,
     ) -> Result<Self, StartupError> {
         // First: what is counted before there is a recorder is lost.
@@ -142,7 +155,7 @@ impl Application {
             settings.idempotency,
             &settings.fingerprint_secrets,
         );
-        let payments = Payments::new(engine, gateway, settings.gateway_timeout);
+        let payments = Payments::new(engine, gateways, settings.gateway_timeout);
         let in_flight = InFlight::default();
         let console = settings
             .console_token
@@ -283,22 +296,32 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The gateway that was chosen; each of its calls takes at most `timeout`.
-pub fn gateway(
-    settings: &GatewaySettings,
+/// The gateways that are set up; each of their calls takes at most `timeout`.
+pub fn gateways(settings: &GatewaySettings, timeout: Duration) -> Result<Gateways, StartupError> {
+    let simulated: Arc<dyn Gateway> = Arc::new(SimulatedGateway::new(settings.simulated_latency));
+    let stripe = settings
+        .stripe
+        .as_ref()
+        .map(|stripe| stripe_gateway(stripe, timeout))
+        .transpose()?;
+    match (settings.kind, stripe) {
+        (GatewayKind::Simulated, None) => Ok(Gateways::new(simulated)),
+        (GatewayKind::Simulated, Some(stripe)) => Ok(Gateways::new(simulated).with(stripe)),
+        (GatewayKind::Stripe, Some(stripe)) => Ok(Gateways::new(stripe).with(simulated)),
+        (GatewayKind::Stripe, None) => Err(StartupError::Gateway(
+            "PAYONCE_GATEWAY is stripe, and PAYONCE_STRIPE_SECRET_KEY is missing".into(),
+        )),
+    }
+}
+
+fn stripe_gateway(
+    settings: &StripeSettings,
     timeout: Duration,
 ) -> Result<Arc<dyn Gateway>, StartupError> {
-    match settings {
-        GatewaySettings::Simulated { latency } => Ok(Arc::new(SimulatedGateway::new(*latency))),
-        GatewaySettings::Stripe {
-            api_base,
-            secret_key,
-        } => {
-            // It ends by itself, and says what it knows, just before the service stops waiting.
-            let request_time = timeout.mul_f64(0.9);
-            let gateway = StripeGateway::new(api_base, secret_key.clone(), request_time)
-                .map_err(|error| StartupError::Gateway(error.into()))?;
-            Ok(Arc::new(Circuit::new(Arc::new(gateway))))
-        }
-    }
+    // It ends by itself, and says what it knows, just before the service stops waiting.
+    let request_time = timeout.mul_f64(0.9);
+    let secret_key = settings.secret_key.clone();
+    let gateway = StripeGateway::new(&settings.api_base, secret_key, request_time)
+        .map_err(|error| StartupError::Gateway(error.into()))?;
+    Ok(Arc::new(Circuit::new(Arc::new(gateway))))
 }

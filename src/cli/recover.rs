@@ -35,11 +35,11 @@ pub(super) struct RecoverArgs {
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
-    let gateway = startup::gateway(&args.gateway.settings()?, gateway_timeout)?;
+    let gateways = startup::gateways(&args.gateway.settings()?, gateway_timeout)?;
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
     let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
     let engine = Engine::new(pool, args.idempotency.config(), &secrets);
-    let mut recovery = Recovery::new(Payments::new(engine, gateway, gateway_timeout));
+    let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
     loop {
         let summary = recovery.run_once().await?;
         print_json(&summary)?;

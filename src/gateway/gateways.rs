@@ -51,3 +51,9 @@ impl Gateways {
         self.all().map(|gateway| gateway.kind()).collect()
     }
 }
+
+impl From<Arc<dyn Gateway>> for Gateways {
+    fn from(default: Arc<dyn Gateway>) -> Self {
+        Self::new(default)
+    }
+}

@@ -14,7 +14,7 @@ use super::{Services, reply};
 use crate::input::FieldError;
 use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
-    PaymentState, Recalled,
+    PaymentState,
 };
 use crate::problem::Problem;
 
@@ -38,16 +38,8 @@ pub(super) async fn create(
         body,
     } = request;
     let payment = NewPayment::parse(&body)?;
-    let recalled = services
-        .payments
-        .recall_created(&merchant_id, key, &payment);
-    let signed = match recalled? {
-        Recalled::Reply(reply) => return reply::keyed(Ok(reply)),
-        Recalled::Nothing(signed) => signed,
-    };
-    let payments = services.payments.clone();
-    let create = async move { payments.create_signed(signed, &payment, wait).await };
-    reply::keyed(services.payments.engine().run(create).await?)
+    let create = services.payments.create(&merchant_id, key, payment, wait);
+    reply::keyed(create.await)
 }
 
 /// Take what is held, or a part of it

@@ -8,10 +8,11 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use chrono::SecondsFormat;
 
+use crate::gateway::Refusal;
 use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
 use crate::input::InputError;
 use crate::payments::PaymentError;
-use crate::problem::{CONTENT_TYPE, Code, Problem};
+use crate::problem::{CONTENT_TYPE, Charged, Code, Problem};
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,19 +87,43 @@ impl From<PaymentError> for Problem {
                     ..problem
                 }
             }
-            PaymentError::Reused(mismatch) => reused(&mismatch, detail),
+            PaymentError::Reused { mismatch, .. } => reused(&mismatch, detail),
             PaymentError::Expired {
                 resource_id,
                 created_at,
+                ..
             } => {
                 let created_at = created_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
                 Self::new(Code::IdempotencyKeyExpired, detail)
                     .with("resourceId", resource_id)
                     .with("createdAt", created_at)
             }
+            PaymentError::Busy(_) => Self::new(Code::PaymentBusy, detail),
             PaymentError::GatewayUnavailable => Self::new(Code::GatewayUnavailable, detail),
+            PaymentError::GatewayRefused(refusal) => refused(refusal),
+            PaymentError::GatewayMisconfigured { .. } => {
+                Self::new(Code::GatewayMisconfigured, detail)
+            }
             PaymentError::Engine(error) => error.into(),
         }
+    }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let mut problem =
+        Problem::new(Code::GatewayRefused, refusal.message).with("gatewayCode", refusal.code);
+    if let Some(param) = refusal.param {
+        problem = problem.with("param", param);
+    }
+    problem
+}
+
+/// The refusal of a keyed request: it also says what is known of its key.
+pub(super) fn keyed(error: PaymentError) -> Problem {
+    let charged = error.charged();
+    Problem {
+        charged,
+        ..error.into()
     }
 }
 
@@ -120,12 +145,14 @@ impl From<IdempotencyError> for Problem {
                 expected_hash,
                 actual_hash,
                 changed,
-            } => PaymentError::Reused(Mismatch {
-                expected_hash,
-                actual_hash,
-                changed,
-            })
-            .into(),
+            } => reused(
+                &Mismatch {
+                    expected_hash,
+                    actual_hash,
+                    changed,
+                },
+                Code::IdempotencyKeyReused.title().to_owned(),
+            ),
             IdempotencyError::InProgress { retry_after } => {
                 PaymentError::InUse { retry_after }.into()
             }
@@ -135,6 +162,7 @@ impl From<IdempotencyError> for Problem {
             } => PaymentError::Expired {
                 resource_id,
                 created_at,
+                charged: Charged::Unknown,
             }
             .into(),
             IdempotencyError::OutcomeUnknown(cause) => {

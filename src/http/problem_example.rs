@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::gateway::Decline;
+use crate::gateway::{Decline, Refusal};
 use crate::idempotency::Mismatch;
 use crate::payments::{NewPayment, PaymentError, PaymentState, answers};
-use crate::problem::{Code, Problem};
+use crate::problem::{Charged, Code, Problem};
 
 use super::openapi::samples;
+use super::problem::keyed;
 
 /// The body of such a problem.
 pub(super) fn body(code: Code) -> Bytes {
@@ -38,25 +39,37 @@ pub(super) fn body(code: Code) -> Bytes {
 
 fn problem(code: Code) -> Problem {
     match code {
-        Code::IdempotencyKeyInUse => PaymentError::InUse {
+        Code::IdempotencyKeyInUse => keyed(PaymentError::InUse {
             retry_after: Duration::from_secs(1),
-        }
-        .into(),
-        Code::IdempotencyKeyExpired => PaymentError::Expired {
+        }),
+        Code::IdempotencyKeyExpired => keyed(PaymentError::Expired {
             resource_id: samples::PAYMENT_ID.to_owned(),
             created_at: samples::time(0),
-        }
-        .into(),
-        Code::IdempotencyKeyReused => PaymentError::Reused(Mismatch {
-            expected_hash: "9f2c1b6d0e8a47530c5d".to_owned(),
-            actual_hash: "41d07a9be3526fc81b2e".to_owned(),
-            changed: vec!["amount".to_owned()],
-        })
-        .into(),
+            charged: Charged::Yes,
+        }),
+        Code::IdempotencyKeyReused => keyed(PaymentError::Reused {
+            mismatch: Mismatch {
+                expected_hash: "9f2c1b6d0e8a47530c5d".to_owned(),
+                actual_hash: "41d07a9be3526fc81b2e".to_owned(),
+                changed: vec!["amount".to_owned()],
+            },
+            charged: Charged::Yes,
+        }),
+        Code::PaymentBusy => keyed(PaymentError::Busy("a capture of the payment")),
+        Code::GatewayRefused => keyed(PaymentError::GatewayRefused(Refusal {
+            code: "amount_too_small".to_owned(),
+            message: "The amount is smaller than the gateway takes".to_owned(),
+            param: Some("amount".to_owned()),
+        })),
+        Code::GatewayMisconfigured => keyed(PaymentError::GatewayMisconfigured {
+            reason: String::new(),
+            may_have_charged: false,
+        }),
+        Code::OutcomeUnknown => plain(code).charged(Charged::Unknown),
         Code::ValidationFailed => NewPayment::parse(samples::INVALID_PAYMENT.as_bytes())
             .err()
             .map_or_else(|| plain(code), Into::into),
-        Code::GatewayUnavailable => PaymentError::GatewayUnavailable.into(),
+        Code::GatewayUnavailable => keyed(PaymentError::GatewayUnavailable),
         code => plain(code),
     }
 }

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::problem;
 use super::stored::{mark, stored_response};
 use crate::payments::{PaymentError, Reply};
 use crate::problem::Problem;
@@ -14,7 +15,7 @@ pub(super) fn keyed(result: Result<Reply, PaymentError>) -> Result<HttpResponse,
         response,
         replayed,
         expires_at,
-    } = result?;
+    } = result.map_err(problem::keyed)?;
     let mut response = stored_response(&response);
     mark(&mut response, replayed, expires_at);
     Ok(response)

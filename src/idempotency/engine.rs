@@ -1,22 +1,25 @@
 //! The engine: who executes a request, and what everybody else is told.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgPool};
+use sqlx::PgPool;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::clock::Moment;
 use super::config::IdempotencyConfig;
 use super::error::{IdempotencyError, may_have_committed};
 use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer};
-use super::flights::{Boarding, Flight, Flights};
+use super::flights::{Boarding, Flight, Flights, Follower};
 use super::gate::{Claim, Gate, Held, Permit, Plan};
 use super::key::ScopedKey;
+use super::lease::{Fence, Lease};
 use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, FoundKey, Inserted, NewKey, SeenKey, Standing};
@@ -71,6 +74,14 @@ pub trait Claimant<T> {
         &mut self,
         scope: &ScopedKey,
     ) -> impl Future<Output = Result<Option<Remembered>, IdempotencyError>> + Send;
+
+    /// Asked before an abandoned claim of the key is taken over. An error leaves the claim alone and is what the request is
+    /// answered: return one where this process cannot go on with the resource.
+    fn may_take_over(
+        &mut self,
+        scope: &ScopedKey,
+        resource_id: &str,
+    ) -> impl Future<Output = Result<(), IdempotencyError>> + Send;
 }
 
 /// What came of an attempt to take a key.
@@ -164,15 +175,26 @@ impl Engine {
                 })
             }
         };
+        // Work in one transaction leaves no unfinished claim, so an abandoned one belongs to a two-phase operation of this name.
+        let leave_alone = |_, _| {
+            std::future::ready(Err(IdempotencyError::InProgress {
+                retry_after: RETRY_AFTER,
+            }))
+        };
         match self
-            .claim::<std::convert::Infallible, E, _, _>(key, request, Wait::Configured, plan)
+            .claim_guarded::<std::convert::Infallible, E, _, _, _, _>(
+                key,
+                request,
+                Wait::Configured,
+                leave_alone,
+                plan,
+            )
             .await?
         {
             Gate::Done(answer) | Gate::Replay(answer) => Ok(answer),
             Gate::Mine {
                 work: Some(never), ..
             } => match never {},
-            // A key of another service's two-phase operation; its own recovery settles it.
             Gate::Mine { work: None, .. } => Err(IdempotencyError::InProgress {
                 retry_after: RETRY_AFTER,
             }),
@@ -209,6 +231,28 @@ impl Engine {
         F: FnOnce(Transaction) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
     {
+        let anything = |_, _| std::future::ready(Ok(()));
+        self.claim_guarded(key, request, wait, anything, plan).await
+    }
+
+    /// As [`Engine::claim`], and `may_take_over` is asked before an abandoned claim is taken over: it gets the key and
+    /// [`Permit::resource_id`]. Its error leaves the claim alone and is returned.
+    pub async fn claim_guarded<T, E, G, Guarded, F, Fut>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        wait: Wait,
+        may_take_over: G,
+        plan: F,
+    ) -> Result<Gate<T>, IdempotencyError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        G: Fn(ScopedKey, String) -> Guarded + Send,
+        Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+    {
         let signed = self.sign(key.clone(), request)?;
         if let Some(gate) = self.recall(&signed) {
             return Ok(gate);
@@ -216,6 +260,7 @@ impl Engine {
         let claimant = PlannedClaim {
             engine: self.clone(),
             plan: Some(plan),
+            may_take_over,
         };
         self.enter(signed, wait, claimant).await
     }
@@ -259,24 +304,32 @@ impl Engine {
                     break self.lead(&mut visit, flight, &mut claimant).await?;
                 }
                 Boarding::Follower(mut leader) => {
-                    if let Some(mismatch) = visit.fingerprints.compare(&leader.fingerprint) {
-                        break Gate::Mismatch(mismatch);
-                    }
                     visit.waited = true;
-                    match timeout_at(visit.deadline, leader.landed()).await {
-                        Ok(Some(answer)) => break Gate::Replay(answer),
-                        Ok(None) => {}
-                        Err(_) => {
-                            break Gate::InProgress {
-                                retry_after: RETRY_AFTER,
-                            };
-                        }
+                    if let Some(gate) = self.follow(&visit, &mut leader).await {
+                        break gate;
                     }
                 }
             }
         };
         visit.count(&gate);
         Ok(gate)
+    }
+
+    /// Waits for another request with the key in this process. Returns `None` where that one ended and left nothing.
+    async fn follow<T>(&self, visit: &Visit, leader: &mut Follower) -> Option<Gate<T>> {
+        let mismatch = visit.fingerprints.compare(&leader.fingerprint);
+        let waited = async {
+            match mismatch {
+                // Only what has a claim stays and can be a mismatch. One that ends before leaves the key to this request.
+                Some(mismatch) => leader.claimed().await.then_some(Gate::Mismatch(mismatch)),
+                None => leader.landed().await.map(Gate::Replay),
+            }
+        };
+        timeout_at(visit.deadline, waited)
+            .await
+            .unwrap_or(Some(Gate::InProgress {
+                retry_after: RETRY_AFTER,
+            }))
     }
 
     /// Keeps a final answer for replays.
@@ -299,7 +352,7 @@ impl Engine {
     ) -> Result<Gate<T>, IdempotencyError> {
         for _ in 0..MAX_TURNS {
             failpoint!("claim-before");
-            let sent = Instant::now();
+            let (sent, taken) = (Instant::now(), Moment::now());
             let phase = phase!("claim", payonce.operation = visit.key.operation.as_str());
             let attempt = claimant.try_claim(visit.new_key(self)).await;
             drop(phase);
@@ -322,10 +375,10 @@ impl Engine {
                         resource_id,
                         created_at: inserted.created_at,
                         expires_at: inserted.expires_at,
-                        age: Duration::ZERO,
+                        age: Some(Duration::ZERO),
                     };
                     let fingerprint = Arc::clone(visit.fingerprints.current());
-                    let permit = self.permit(claim, flight, fingerprint, sent);
+                    let permit = self.permit(claim, flight, fingerprint, sent, taken);
                     return Ok(Gate::Mine {
                         permit,
                         work: Some(work),
@@ -341,13 +394,14 @@ impl Engine {
                     resource_id,
                     created_at,
                 }) => {
+                    self.wait_until_durable().await?;
                     return Ok(Gate::Expired {
                         resource_id,
                         created_at,
                     });
                 }
                 Attempt::Found(found) => visit.met(found, sent),
-                Attempt::InUse => self.meet(visit).await?,
+                Attempt::InUse => self.meet(visit, claimant).await?,
             };
             match met {
                 Met::Answer(answer, until) => {
@@ -356,9 +410,9 @@ impl Engine {
                     return Ok(Gate::Replay(answer));
                 }
                 Met::Mismatch(mismatch) => return Ok(Gate::Mismatch(mismatch)),
-                Met::TakenOver(claim, sent) => {
+                Met::TakenOver(claim, sent, taken) => {
                     let fingerprint = Arc::clone(visit.fingerprints.current());
-                    let permit = self.permit(claim, flight, fingerprint, sent);
+                    let permit = self.permit(claim, flight, fingerprint, sent, taken);
                     return Ok(Gate::Mine { permit, work: None });
                 }
                 Met::StillAtWork => break,
@@ -368,6 +422,7 @@ impl Engine {
                         created_at,
                     }) = claimant.remembered(&visit.key).await?
                     {
+                        self.wait_until_durable().await?;
                         return Ok(Gate::Expired {
                             resource_id,
                             created_at,
@@ -382,11 +437,14 @@ impl Engine {
     }
 
     /// Meets the record that is in this request's way: replays it, refuses, takes over, or waits without a connection.
-    async fn meet(&self, visit: &mut Visit) -> Result<Met, IdempotencyError> {
+    async fn meet<T>(
+        &self,
+        visit: &mut Visit,
+        claimant: &mut impl Claimant<T>,
+    ) -> Result<Met, IdempotencyError> {
         loop {
-            let mut connection = database::acquire(&self.0.pool).await?;
             let sent = Instant::now();
-            let Some(seen) = store::see_key(&mut connection, &visit.key).await? else {
+            let Some(seen) = self.see(&visit.key).await? else {
                 return Ok(Met::Nobody);
             };
             if matches!(seen.standing, Standing::PastItsTime) {
@@ -399,17 +457,13 @@ impl Engine {
                 return Ok(Met::Answer(answer, until(sent, seen.left)));
             }
             if matches!(seen.standing, Standing::Abandoned) {
-                let taken = store::take_over(
-                    &mut connection,
-                    &visit.key,
-                    self.0.owner,
-                    self.0.config.lock_timeout,
-                );
-                if let Some(taken) = taken.await? {
-                    return Ok(Met::TakenOver(taken, sent));
+                let resource_id = seen.resource_id.as_deref().unwrap_or_default();
+                claimant.may_take_over(&visit.key, resource_id).await?;
+                let (sent, taken) = (Instant::now(), Moment::now());
+                if let Some(claim) = self.take(&visit.key).await? {
+                    return Ok(Met::TakenOver(claim, sent, taken));
                 }
             }
-            drop(connection);
             visit.waited = true;
             let next = Instant::now() + self.0.config.retry_interval;
             if next > visit.deadline {
@@ -419,55 +473,126 @@ impl Engine {
         }
     }
 
+    /// Looks at a key. What is no longer under way is only returned once it is durable: an answer may rest on it.
+    async fn see(&self, key: &ScopedKey) -> Result<Option<SeenKey>, IdempotencyError> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let seen = store::see_key(&mut connection, key).await?;
+        drop(connection);
+        let is_under_way =
+            |seen: &SeenKey| matches!(seen.standing, Standing::Claimed | Standing::Abandoned);
+        match seen {
+            Some(seen) if !seen.is_durable && !is_under_way(&seen) => {
+                Ok(read_locked(self.0.pool.clone(), key.clone()).await?)
+            }
+            seen => Ok(seen),
+        }
+    }
+
+    /// Takes an abandoned claim over. Where that cannot be known, the claim may be ours, and recovery goes on with it.
+    async fn take(&self, key: &ScopedKey) -> Result<Option<Claim>, IdempotencyError> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
+        let taken = store::take_over(&mut connection, key, owner, lock_timeout).await;
+        taken.map_err(|error| match may_have_committed(&error) {
+            true => IdempotencyError::OutcomeUnknown(Box::new(error.into())),
+            false => error.into(),
+        })
+    }
+
+    /// Returns when what was read before is durable, so that an answer may rest on it.
+    pub(super) async fn wait_until_durable(&self) -> sqlx::Result<()> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        store::wait_until_durable(&mut connection).await
+    }
+
     fn permit(
         &self,
         claim: Claim,
         flight: Flight,
         fingerprint: Arc<Fingerprint>,
         sent: Instant,
+        taken: Moment,
     ) -> Permit {
-        flight.claimed();
+        let lease = Lease::new(claim.attempt, taken);
+        flight.claimed(&lease);
         let lifetime = (claim.expires_at - claim.created_at)
             .to_std()
             .unwrap_or_default();
-        let until = until(sent, lifetime.saturating_sub(claim.age));
+        let until = until(sent, lifetime.saturating_sub(claim.age.unwrap_or(lifetime)));
         Permit(Box::new(Held {
             claim,
             flight,
+            lease,
             fingerprint,
             until,
         }))
     }
 
-    /// Takes over a claim whose owner has been silent for its whole lease. `None`: it is somebody's, here or elsewhere, or
-    /// it is final.
+    /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` where it is somebody's, here or
+    /// elsewhere, or final.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
-        let mut connection = database::acquire(&self.0.pool).await?;
-        let Some(seen) = store::see_key(&mut connection, key).await? else {
+        self.take_over_guarded(key, |_| std::future::ready(Ok(())))
+            .await
+    }
+
+    /// As [`Engine::take_over`], and `may_take_over` is asked before, with [`Permit::resource_id`]. Its error leaves the claim
+    /// alone and is returned.
+    pub async fn take_over_guarded<G, Guarded>(
+        &self,
+        key: &ScopedKey,
+        may_take_over: G,
+    ) -> Result<Option<Permit>, IdempotencyError>
+    where
+        G: FnOnce(String) -> Guarded + Send,
+        Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
+    {
+        let seen = self.see(key).await?;
+        let Some(seen) = seen.filter(|seen| matches!(seen.standing, Standing::Abandoned)) else {
             return Ok(None);
         };
+        may_take_over(seen.resource_id.unwrap_or_default()).await?;
         let Boarding::Leader(flight) = self.0.flights.board(key, &seen.fingerprint) else {
             return Ok(None);
         };
-        let sent = Instant::now();
-        let taken = store::take_over(
-            &mut connection,
-            key,
-            self.0.owner,
-            self.0.config.lock_timeout,
-        )
-        .await?;
-        Ok(taken.map(|claim| self.permit(claim, flight, seen.fingerprint, sent)))
+        let (sent, taken) = (Instant::now(), Moment::now());
+        let claim = self.take(key).await?;
+        Ok(claim.map(|claim| self.permit(claim, flight, seen.fingerprint, sent, taken)))
     }
 
-    /// Keys that can be taken over, oldest first, `limit` at most, from the one after `after` on.
+    /// Whether a claim may still act: to be asked right before each call that it makes.
+    ///
+    /// An owner that stood still, or whose machine was suspended, may have been succeeded meanwhile. While its lease was
+    /// confirmed recently enough, this asks nobody. Otherwise the lease is renewed first, which fails where the claim was taken
+    /// over. An error means that the database could not be asked: the caller must not make its call.
+    pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
+        let Held { claim, lease, .. } = &*permit.0;
+        let is_confirmed = || {
+            lease
+                .unconfirmed_for()
+                .map(|since| since < self.0.config.lock_timeout)
+        };
+        if is_confirmed() == Some(false) {
+            self.renew(&[(claim.scope.clone(), Arc::clone(lease))])
+                .await?;
+        }
+        Ok(match is_confirmed() {
+            Some(true) => Fence::Held {
+                age: claim.age.map(|age| age.saturating_add(lease.held_for())),
+            },
+            // Renewed, and silent again since: whoever may take it over may have.
+            Some(false) | None => Fence::Lost,
+        })
+    }
+
+    /// Keys of these operations that can be taken over, oldest first, `limit` at most, from the one after `after` on.
     pub async fn abandoned(
         &self,
+        operations: &[&str],
         after: Option<&Abandoned>,
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        Ok(store::list_abandoned(&mut connection, after, limit.into()).await?)
+        Ok(store::list_abandoned(&mut connection, operations, after, limit.into()).await?)
     }
 
     /// How many keys are in `PROCESSING`, and for how long the oldest has been.
@@ -538,31 +663,60 @@ impl Engine {
         });
     }
 
-    /// Gives all claims at work here their full lease again, in one statement. Younger ones have most of their first left.
-    async fn renew_leases(&self) -> sqlx::Result<u64> {
+    /// Gives all claims at work here their full lease again, in one statement. Younger ones have most of theirs left.
+    async fn renew_leases(&self) -> sqlx::Result<()> {
         let due = self
             .0
             .flights
-            .claimed_longer_than(self.0.config.lock_timeout / 4);
-        if due.is_empty() {
-            return Ok(0);
-        }
-        let mut connection = database::acquire(&self.0.pool).await?;
-        store::renew_leases(
-            &mut connection,
-            self.0.owner,
-            &due,
-            self.0.config.lock_timeout,
-        )
-        .await
+            .unconfirmed_for(self.0.config.lock_timeout / 4);
+        self.renew(&due).await
     }
 
-    /// Locks the key's row and reads it, which waits for a commit that may still be under way. For as long as the database
-    /// can't be asked, it is asked again, up to [`READ_BACK_PATIENCE`].
+    /// Renews these leases. Those whose claim is no longer ours are lost from now on.
+    async fn renew(&self, due: &[(ScopedKey, Arc<Lease>)]) -> sqlx::Result<()> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let sent = Moment::now();
+        let keys: Vec<(&ScopedKey, i32)> = due
+            .iter()
+            .map(|(key, lease)| (key, lease.attempt))
+            .collect();
+        let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
+        let renewed = store::renew_leases(&mut connection, owner, &keys, lock_timeout).await?;
+        let renewed: HashSet<ScopedKey> = renewed.into_iter().collect();
+        for (key, lease) in due {
+            if renewed.contains(key) {
+                lease.confirm(sent);
+            } else {
+                lease.lose();
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks the key's row and reads it, which waits for a commit that may still be under way on it, and until what is read is
+    /// durable. For as long as the database can't be asked, it is asked again, up to [`READ_BACK_PATIENCE`].
     pub(super) async fn read_back(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
+        self.ask_until_answered(|| read_locked(self.0.pool.clone(), key.clone()))
+            .await
+    }
+
+    /// As [`Engine::read_back`], for a claim whose commit's answer was lost: it also waits for a commit that has inserted the key
+    /// and is still under way. `None` is certain then, for as long as nobody sends the claim again.
+    async fn read_back_claim(&self, key: &NewKey) -> sqlx::Result<Option<SeenKey>> {
+        self.ask_until_answered(|| read_claim(self.0.pool.clone(), key.clone()))
+            .await
+    }
+
+    async fn ask_until_answered<T, Fut>(&self, ask: impl Fn() -> Fut) -> sqlx::Result<T>
+    where
+        Fut: Future<Output = sqlx::Result<T>>,
+    {
         let deadline = Instant::now() + READ_BACK_PATIENCE;
         loop {
-            match self.read_locked(key).await {
+            match ask().await {
                 Err(error) if super::is_transient(&error) => {
                     let next = Instant::now() + self.0.config.retry_interval;
                     if next > deadline {
@@ -577,12 +731,22 @@ impl Engine {
 
     /// What became of a claim whose commit's answer was lost: its moments, if it is there. Only this claim has its owner and
     /// its resource.
+    ///
+    /// Returns `None` where it is not there. A statement that the server has not begun yet may still bring it: send the claim
+    /// again, or answer that its outcome is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::OutcomeUnknown`] where the database cannot be asked.
     pub async fn claimed_after_all(
         &self,
         key: &NewKey,
         resource_id: &str,
     ) -> Result<Option<Inserted>, IdempotencyError> {
-        let seen = self.read_back(&key.scope).await?;
+        let seen = self
+            .read_back_claim(key)
+            .await
+            .map_err(|lost| IdempotencyError::OutcomeUnknown(Box::new(lost.into())))?;
         Ok(seen
             .filter(|seen| seen.owner == key.owner && seen.attempt == 1)
             .filter(|seen| seen.resource_id.as_deref() == Some(resource_id))
@@ -591,14 +755,28 @@ impl Engine {
                 expires_at: seen.expires_at,
             }))
     }
+}
 
-    async fn read_locked(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
-        let mut connection = database::acquire(&self.0.pool).await?;
-        let mut transaction = connection.begin().await?;
-        let seen = store::lock_key(&mut transaction, key).await?;
+/// Locks the key's row and reads it. The lock takes a transaction id, so the commit waits until all that was read is durable, as
+/// any other commit does; a rollback would not.
+async fn read_locked(pool: PgPool, key: ScopedKey) -> sqlx::Result<Option<SeenKey>> {
+    let mut transaction = database::begin(&pool).await?;
+    let seen = store::lock_key(&mut transaction, &key).await?;
+    transaction.commit().await?;
+    Ok(seen)
+}
+
+/// Reads a claim whose commit may still be under way. A row that is not committed yet is invisible to a lock, but an insert of the
+/// same key waits for it.
+async fn read_claim(pool: PgPool, key: NewKey) -> sqlx::Result<Option<SeenKey>> {
+    let mut transaction = database::begin(&pool).await?;
+    if store::insert_key(&mut transaction, &key).await?.is_some() {
         transaction.rollback().await?;
-        Ok(seen)
+        return Ok(None);
     }
+    let seen = store::lock_key(&mut transaction, &key.scope).await?;
+    transaction.commit().await?;
+    Ok(seen)
 }
 
 /// What a request met in the database.
@@ -606,8 +784,8 @@ enum Met {
     /// Until when it may be kept.
     Answer(Answer, Instant),
     Mismatch(super::Mismatch),
-    /// When it was asked for.
-    TakenOver(Claim, Instant),
+    /// When it was asked for, on either clock.
+    TakenOver(Claim, Instant, Moment),
     StillAtWork,
     Nobody,
 }
@@ -705,16 +883,19 @@ pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// The claim of one transaction of its own, in which the caller plans.
-struct PlannedClaim<F> {
+struct PlannedClaim<F, G> {
     engine: Engine,
     /// `None` once it ran, after which there is no second attempt.
     plan: Option<F>,
+    may_take_over: G,
 }
 
-impl<T, E, F, Fut> Claimant<T> for PlannedClaim<F>
+impl<T, E, F, Fut, G, Guarded> Claimant<T> for PlannedClaim<F, G>
 where
     T: Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    G: Fn(ScopedKey, String) -> Guarded + Send,
+    Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
     F: FnOnce(Transaction) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
 {
@@ -734,6 +915,14 @@ where
     async fn remembered(&mut self, _: &ScopedKey) -> Result<Option<Remembered>, IdempotencyError> {
         // The plan looks for itself, and says `Plan::Expired`.
         Ok(None)
+    }
+
+    async fn may_take_over(
+        &mut self,
+        scope: &ScopedKey,
+        resource_id: &str,
+    ) -> Result<(), IdempotencyError> {
+        (self.may_take_over)(scope.clone(), resource_id.to_owned()).await
     }
 }
 
@@ -814,7 +1003,7 @@ where
     failpoint!("claim-before-commit");
     match transaction.commit().await {
         Ok(()) => Ok((attempt, None)),
-        Err(error) if may_have_committed(&error) => match engine.read_back(&key.scope).await {
+        Err(error) if may_have_committed(&error) => match engine.read_back_claim(&key).await {
             Ok(Some(seen)) if is_this_claim(&seen, &key, &inserted) => Ok((attempt, None)),
             Ok(_) => Err(error.into()),
             Err(lost) => Err(IdempotencyError::OutcomeUnknown(Box::new(lost.into()))),

@@ -11,18 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::fingerprint::Fingerprint;
 use super::key::ScopedKey;
+use super::lease::Lease;
 use super::record::Answer;
 
-/// What a leader landed with.
+/// How far a leader has come.
 #[derive(Clone, Debug)]
 pub(super) enum Landing {
-    /// It is still at work.
-    Aloft,
-    /// The final answer.
+    /// It may still end without leaving anything behind.
+    Boarding,
+    /// It holds the key's claim.
+    Claimed,
+    /// It has the final answer.
     Answered(Answer),
 }
 
@@ -42,7 +44,22 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Waits until the leader lands. `None`: without an answer.
+    /// Waits until the leader holds the key's claim or its answer. Returns `false` where it ended without either.
+    pub(super) async fn claimed(&mut self) -> bool {
+        let landing = self
+            .landing
+            .wait_for(|landing| !matches!(landing, Landing::Boarding))
+            .await;
+        let is_answered = match landing.as_deref() {
+            Ok(landing) => matches!(landing, Landing::Answered(_)),
+            Err(_) => return false,
+        };
+        drop(landing);
+        // One that gave its claim back meanwhile is gone, and leaves nothing to be compared with.
+        is_answered || self.landing.has_changed().is_ok()
+    }
+
+    /// Waits until the leader lands. Returns `None` where it ended without an answer.
     pub(super) async fn landed(&mut self) -> Option<Answer> {
         let landing = self
             .landing
@@ -58,7 +75,8 @@ impl Follower {
 struct Aloft {
     fingerprint: Arc<Fingerprint>,
     landing: watch::Receiver<Landing>,
-    claimed_at: Option<Instant>,
+    /// Set while the leader holds the key's claim.
+    lease: Option<Arc<Lease>>,
 }
 
 /// So many that two requests seldom meet at one lock.
@@ -103,11 +121,11 @@ impl Flights {
                 landing: entry.get().landing.clone(),
             }),
             Entry::Vacant(entry) => {
-                let (sender, landing) = watch::channel(Landing::Aloft);
+                let (sender, landing) = watch::channel(Landing::Boarding);
                 entry.insert(Aloft {
                     fingerprint: Arc::clone(fingerprint),
                     landing,
-                    claimed_at: None,
+                    lease: None,
                 });
                 Boarding::Leader(Flight {
                     key: key.clone(),
@@ -118,24 +136,19 @@ impl Flights {
         }
     }
 
-    /// The keys whose claims this process has held for at least `age`.
-    pub(super) fn claimed_longer_than(&self, age: Duration) -> Vec<ScopedKey> {
-        let mut keys = Vec::new();
+    /// The claims of this process whose leases were last confirmed at least `age` ago.
+    pub(super) fn unconfirmed_for(&self, age: Duration) -> Vec<(ScopedKey, Arc<Lease>)> {
+        let mut due = Vec::new();
         for shard in &self.0.shards {
             let aloft = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = |flight: &Aloft| {
-                flight
-                    .claimed_at
-                    .is_some_and(|since| since.elapsed() >= age)
-            };
-            keys.extend(
-                aloft
-                    .iter()
-                    .filter(|(_, flight)| due(flight))
-                    .map(|(key, _)| key.clone()),
-            );
+            let leases = aloft.iter().filter_map(|(key, flight)| {
+                let lease = flight.lease.as_ref()?;
+                let is_due = lease.unconfirmed_for().is_some_and(|since| since >= age);
+                is_due.then(|| (key.clone(), Arc::clone(lease)))
+            });
+            due.extend(leases);
         }
-        keys
+        due
     }
 }
 
@@ -147,8 +160,8 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// From now on the leader holds the key's claim.
-    pub(super) fn claimed(&self) {
+    /// From now on the leader holds the key's claim, by this lease.
+    pub(super) fn claimed(&self, lease: &Arc<Lease>) {
         let mut aloft = self
             .flights
             .0
@@ -156,8 +169,10 @@ impl Flight {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = aloft.get_mut(&self.key) {
-            flight.claimed_at = Some(Instant::now());
+            flight.lease = Some(Arc::clone(lease));
         }
+        drop(aloft);
+        self.landing.send_replace(Landing::Claimed);
     }
 
     /// Ends the flight with an answer, which every follower gets.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::fingerprint::{Fingerprint, Mismatch};
 use super::flights::Flight;
 use super::key::ScopedKey;
+use super::lease::Lease;
 use super::record::{Answer, Outcome};
 
 /// What became of a request at the gate. There is no other way in, and each way must be answered.
@@ -77,6 +78,8 @@ pub(super) struct Held {
     pub(super) claim: Claim,
     /// While it lives, the lease is renewed and duplicates wait for its landing.
     pub(super) flight: Flight,
+    /// Whether the claim may still act.
+    pub(super) lease: Arc<Lease>,
     /// The request's, for the replay cache.
     pub(super) fingerprint: Arc<Fingerprint>,
     /// When the key is forgotten, on this process's clock.
@@ -96,8 +99,9 @@ pub struct Claim {
     pub created_at: DateTime<Utc>,
     /// When the key will be forgotten.
     pub expires_at: DateTime<Utc>,
-    /// The key's age when this attempt took it, by the database's clock; zero for the first.
-    pub age: Duration,
+    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` where that clock was
+    /// stepped back, so that the age is not known. What it has become since is told by [`super::Engine::fence`].
+    pub age: Option<Duration>,
 }
 
 impl Permit {

@@ -35,6 +35,7 @@
 
 mod cleanup;
 mod cleanup_pace;
+pub(crate) mod clock;
 mod config;
 mod engine;
 mod error;
@@ -45,6 +46,7 @@ mod gate;
 mod group;
 mod inspector;
 mod key;
+mod lease;
 mod record;
 mod replays;
 mod settle;
@@ -63,6 +65,7 @@ pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
 pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
+pub use self::lease::Fence;
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
 pub use self::settle::Settler;
 pub use self::store::{

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::engine::{Engine, work_error};
 use super::error::{IdempotencyError, is_transient};
-use super::gate::{Claim, Permit, Released, Settled};
+use super::gate::{Claim, Held, Permit, Released, Settled};
 use super::record::{Answer, Outcome};
 use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
@@ -90,7 +90,25 @@ impl Engine {
         };
         drop(phase);
         failpoint!("settle-committed");
-        if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = &settled {
+        self.land(permit, &settled);
+        Ok(settled)
+    }
+
+    /// Reads what another owner made of a claim that this one has lost: see [`Fence::Lost`](super::Fence::Lost).
+    pub async fn give_way(&self, permit: Permit) -> Result<Settled, IdempotencyError> {
+        let permit = *permit.0;
+        let seen = self
+            .read_back(&permit.claim.scope)
+            .await
+            .map_err(|lost| IdempotencyError::OutcomeUnknown(Box::new(lost.into())))?;
+        let settled = self.who_settled(&permit.claim, seen);
+        self.land(permit, &settled);
+        Ok(settled)
+    }
+
+    /// Tells those who wait in this process, and keeps the answer.
+    fn land(&self, permit: Held, settled: &Settled) {
+        if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = settled {
             self.keep(
                 &permit.claim.scope,
                 &permit.fingerprint,
@@ -99,7 +117,6 @@ impl Engine {
             );
             permit.flight.land(answer);
         }
-        Ok(settled)
     }
 
     fn who_settled(&self, claim: &Claim, seen: Option<SeenKey>) -> Settled {
@@ -143,7 +160,9 @@ impl Engine {
             match tried {
                 Err(IdempotencyError::Database(error)) if is_transient(&error) => {
                     if !patience.pause().await {
-                        return Err(IdempotencyError::Database(error));
+                        // The claim may still be there, and then recovery makes its call.
+                        let error = IdempotencyError::Database(error);
+                        return Err(IdempotencyError::OutcomeUnknown(Box::new(error)));
                     }
                 }
                 result => return result,
@@ -233,16 +252,14 @@ where
 {
     let mut transaction = database::begin(engine.pool()).await?;
     if !store::remove_key(&mut transaction, engine.owner(), claim).await? {
-        // Gone is as good as removed: an earlier try had committed.
-        let gone = store::lock_key(&mut transaction, &claim.scope)
-            .await?
-            .is_none();
-        transaction.rollback().await?;
-        return Ok(if gone {
-            Released::Removed
-        } else {
-            Released::Lost
-        });
+        // Gone is as good as removed: an earlier try had committed. It is told once it is durable.
+        let seen = store::lock_key(&mut transaction, &claim.scope).await?;
+        transaction.commit().await?;
+        if seen.is_some() {
+            return Ok(Released::Lost);
+        }
+        engine.wait_until_durable().await?;
+        return Ok(Released::Removed);
     }
     store::forget_unsettled(&mut transaction, &claim.scope).await?;
     let (transaction, removed) = lend(transaction, work).await?;

@@ -250,6 +250,9 @@ pub(super) struct SeenKey {
     /// How long the key is still remembered; zero past its time.
     pub(super) left: Duration,
     pub(super) standing: Standing,
+    /// True where what is visible cannot be lost. With synchronous standbys a commit whose wait for them was cut off is visible
+    /// and not yet durable: see [`wait_until_durable`].
+    pub(super) is_durable: bool,
 }
 
 /// Where a seen key stands at this moment, by the database's clock.
@@ -279,6 +282,7 @@ struct SeenRow {
     expires_at: DateTime<Utc>,
     lease_over: Option<bool>,
     seconds_left: f64,
+    is_durable: bool,
 }
 
 impl SeenRow {
@@ -306,6 +310,7 @@ impl SeenRow {
             expires_at: self.expires_at,
             left: Duration::try_from_secs_f64(self.seconds_left).unwrap_or_default(),
             standing,
+            is_durable: self.is_durable,
         })
     }
 }
@@ -331,7 +336,8 @@ pub(super) async fn see_key(
             created_at,
             expires_at,
             lease_expires_at < clock_timestamp() as lease_over,
-            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!"
+            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!",
+            current_setting('synchronous_standby_names') = '' as "is_durable!"
         from idempotency_keys
         where merchant_id = $1
             and operation = $2
@@ -368,7 +374,8 @@ pub(super) async fn lock_key(
             created_at,
             expires_at,
             lease_expires_at < clock_timestamp() as lease_over,
-            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!"
+            extract(epoch from expires_at - clock_timestamp())::float8 as "seconds_left!",
+            current_setting('synchronous_standby_names') = '' as "is_durable!"
         from idempotency_keys
         where merchant_id = $1
             and operation = $2
@@ -385,7 +392,26 @@ pub(super) async fn lock_key(
     .transpose()
 }
 
-/// Takes an abandoned claim over. `None`: it is final, gone, or somebody's. The condition is the lock.
+/// Returns when all that was visible before is durable, also on the synchronous standbys that there are.
+///
+/// PostgreSQL shows a commit to others once its session stops waiting for the standbys, whether they confirmed it or the session
+/// was terminated. A commit of this session's own, which writes to the log after it, waits for them again. Without synchronous
+/// standbys there is nothing to wait for, and nothing is written.
+pub(super) async fn wait_until_durable(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        r#"
+        select case
+            when current_setting('synchronous_standby_names') <> ''
+                then pg_logical_emit_message(true, 'payonce', '')::text
+        end
+        "#,
+    )
+    .fetch_one(connection)
+    .await
+    .map(drop)
+}
+
+/// Takes an abandoned claim over. Returns `None` where it is final, gone, or somebody's. The condition is the lock.
 ///
 /// As in every update of a table that may be distributed, no function is volatile (`clock_timestamp`), and those of RETURNING
 /// are immutable: the key's age is what its new lease is ahead of its first use, less the lease itself.
@@ -428,7 +454,8 @@ pub(super) async fn take_over(
         resource_id: row.resource_id.ok_or_else(|| corrupt("resource_id"))?,
         created_at: row.created_at,
         expires_at: row.expires_at,
-        age: Duration::try_from_secs_f64(row.age_seconds).unwrap_or_default(),
+        // It is below zero where the database's clock was stepped back.
+        age: Duration::try_from_secs_f64(row.age_seconds).ok(),
     }))
 }
 
@@ -525,34 +552,48 @@ pub(super) async fn remove_key(
     Ok(removed.rows_affected() == 1)
 }
 
-/// Gives this owner's claims on these keys their full lease again.
+/// Gives this owner's claims on these keys their full lease again. Returns the keys whose attempt still holds its claim.
 pub(super) async fn renew_leases(
     connection: &mut PgConnection,
     owner: Uuid,
-    keys: &[ScopedKey],
+    keys: &[(&ScopedKey, i32)],
     lock_timeout: Duration,
-) -> sqlx::Result<u64> {
-    let columns = ScopeColumns::of(keys);
-    let renewed = sqlx::query!(
+) -> sqlx::Result<Vec<ScopedKey>> {
+    let columns = ScopeColumns::of(keys.iter().map(|(key, _)| *key));
+    let attempts: Vec<i32> = keys.iter().map(|(_, attempt)| *attempt).collect();
+    let rows = sqlx::query!(
         r#"
         update idempotency_keys k
-        set lease_expires_at = statement_timestamp() + $5::interval
-        from unnest($1::text[], $2::text[], $3::text[]) as held (merchant_id, operation, key)
+        set lease_expires_at = statement_timestamp() + $6::interval
+        from unnest($1::text[], $2::text[], $3::text[], $4::integer[]) as held (merchant_id, operation, key, attempt)
         where k.merchant_id = held.merchant_id
             and k.operation = held.operation
             and k.key = held.key
-            and k.owner = $4
+            and k.attempt = held.attempt
+            and k.owner = $5
             and k.state = 'PROCESSING'
+        returning
+            k.merchant_id,
+            k.operation,
+            k.key
         "#,
         &columns.merchant_ids as _,
         &columns.operations as _,
         &columns.keys as _,
+        &attempts,
         owner,
         interval(lock_timeout),
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(renewed.rows_affected())
+    rows.into_iter()
+        .map(|row| stored_scope(row.merchant_id, row.operation, &row.key))
+        .collect()
+}
+
+fn stored_scope(merchant_id: String, operation: String, key: &str) -> sqlx::Result<ScopedKey> {
+    let key = IdempotencyKey::new(key).map_err(|_| corrupt("key"))?;
+    Ok(ScopedKey::new(merchant_id, operation, key))
 }
 
 /// Scoped keys, turned into the arrays that a statement unnests.
@@ -692,9 +733,11 @@ pub(super) async fn list_stuck_records(
     .collect()
 }
 
-/// Keys whose owner has been silent for its whole lease, oldest first, from the one after `after` on. Read without a lock.
+/// Keys of these operations whose owner has been silent for its whole lease, oldest first, from the one after `after` on. Read
+/// without a lock.
 pub(super) async fn list_abandoned(
     connection: &mut PgConnection,
+    operations: &[&str],
     after: Option<&Abandoned>,
     limit: i64,
 ) -> sqlx::Result<Vec<Abandoned>> {
@@ -712,6 +755,7 @@ pub(super) async fn list_abandoned(
             and k.key = u.key
         where k.state = 'PROCESSING'
             and k.lease_expires_at < now()
+            and u.operation = any($6::text[])
             and (
                 $1::timestamptz is null
                 or (u.claimed_at, u.merchant_id, u.operation, u.key) > ($1, $2, $3, $4)
@@ -724,15 +768,14 @@ pub(super) async fn list_abandoned(
         after.map(|after| after.scope.operation.as_str()),
         after.map(|after| after.scope.key.as_str()),
         limit,
+        operations as _,
     )
     .fetch_all(connection)
     .await?;
     rows.into_iter()
         .map(|row| {
-            let key = IdempotencyKey::new(&row.key).map_err(|_| corrupt("key"))?;
-            let scope = ScopedKey::new(row.merchant_id, row.operation, key);
             Ok(Abandoned {
-                scope,
+                scope: stored_scope(row.merchant_id, row.operation, &row.key)?,
                 claimed_at: row.claimed_at,
             })
         })
@@ -953,9 +996,8 @@ struct RecordRow {
 
 impl RecordRow {
     fn into_record(self) -> sqlx::Result<KeyRecord> {
-        let key = IdempotencyKey::new(&self.key).map_err(|_| corrupt("key"))?;
         Ok(KeyRecord {
-            scope: ScopedKey::new(self.merchant_id, self.operation, key),
+            scope: stored_scope(self.merchant_id, self.operation, &self.key)?,
             state: KeyState::from_name(&self.state).ok_or_else(|| corrupt("state"))?,
             fingerprint: hex::encode(&self.fingerprint),
             attempt: self.attempt,

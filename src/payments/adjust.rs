@@ -2,7 +2,7 @@
 //! of either under way.
 
 use super::call::Called;
-use super::service::{Passed, in_currency_of, locked, now, processing_payment, unsettled};
+use super::service::{Passed, barred, in_currency_of, locked, now, processing_payment, unsettled};
 use super::{
     CancelRequest, CaptureRequest, OnPayment, Operation, Payment, PaymentError, PaymentState,
     Payments, Pending, Reply, answers, settlement, store,
@@ -24,7 +24,7 @@ impl Payments {
     ) -> Result<Reply, PaymentError> {
         let amount = request.amount;
         let plan = move |payment: &Payment| -> Result<Planned, PaymentError> {
-            if !can_be_adjusted(payment) {
+            if !can_be_adjusted(payment)? {
                 return Ok(Planned::Refused(answers::state_conflict(
                     payment, "captured",
                 )));
@@ -59,7 +59,7 @@ impl Payments {
         wait: Wait,
     ) -> Result<Reply, PaymentError> {
         let plan = |payment: &Payment| -> Result<Planned, PaymentError> {
-            if can_be_adjusted(payment) {
+            if can_be_adjusted(payment)? {
                 Ok(Planned::Pending(Pending::Cancel))
             } else {
                 Ok(Planned::Refused(answers::state_conflict(
@@ -87,10 +87,12 @@ impl Payments {
         plan: impl FnOnce(&Payment) -> Result<Planned, PaymentError> + Send + 'static,
     ) -> Result<Gate<Payment>, PaymentError> {
         let (merchant_id, payment_id) = (scope.merchant_id.clone(), payment_id.to_owned());
+        let payments = self.clone();
         let work = move |mut tx: Transaction| async move {
             let mut payment = store::lock_payment(&mut tx, &merchant_id, &payment_id)
                 .await?
                 .ok_or(PaymentError::NotFound("payment"))?;
+            payments.has_gateway_of(&payment)?;
             match plan(&payment)? {
                 Planned::Refused(outcome) => Ok(Plan::Finish {
                     resource_id: Some(payment.id),
@@ -106,7 +108,11 @@ impl Payments {
                 }
             }
         };
-        Ok(self.engine().claim(scope, request, wait, work).await?)
+        let guard = self.take_over_guard();
+        let claimed = self
+            .engine()
+            .claim_guarded(scope, request, wait, guard, work);
+        Ok(claimed.await?)
     }
 
     async fn finish_adjustment(
@@ -114,9 +120,12 @@ impl Payments {
         scope: &ScopedKey,
         gate: Gate<Payment>,
     ) -> Result<Reply, PaymentError> {
-        match self.pass(scope, gate)? {
+        match self.pass(scope, gate).await? {
             Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some(payment)) => self.adjust(permit, payment).await,
+            Passed::Mine(permit, Some(payment)) => self
+                .adjust(permit, payment)
+                .await
+                .map_err(PaymentError::after_claim),
             Passed::Mine(permit, None) => self.resume(permit).await,
         }
     }
@@ -128,7 +137,8 @@ impl Payments {
     ) -> Result<Reply, PaymentError> {
         let transaction_id = payment.gateway_transaction_id.clone().unwrap_or_default();
         let payment_id = payment.id.clone();
-        let gateway = self.gateway();
+        let gateway = self.gateway_of(&payment.gateway_type)?;
+        let processing = || processing_payment(&payment);
         let called = match payment.pending {
             Some(Pending::Capture { minor }) => {
                 let amount = payment.in_currency(minor);
@@ -140,7 +150,7 @@ impl Payments {
                     amount,
                 };
                 let (call, ask) = (gateway.capture(&capture), gateway.find_capture(&capture));
-                self.call(&permit, "capture", call, ask).await
+                self.call(&permit, gateway, "capture", call, ask).await
             }
             Some(Pending::Cancel) => {
                 let cancel = Cancel {
@@ -150,7 +160,7 @@ impl Payments {
                     transaction_id,
                 };
                 let (call, ask) = (gateway.cancel(&cancel), gateway.find_cancel(&cancel));
-                self.call(&permit, "cancel", call, ask).await
+                self.call(&permit, gateway, "cancel", call, ask).await
             }
             None => Called::Unknown,
         };
@@ -168,10 +178,10 @@ impl Payments {
                     }
                 };
                 let settled = self.engine().settle(permit, settle).await?;
-                Ok(self.settled(settled, || processing_payment(&payment)))
+                Ok(self.settled(settled, processing))
             }
-            Called::Nothing => {
-                self.release(permit, move |mut tx| {
+            Called::Nothing(why) => {
+                self.release(permit, why, processing, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move {
                         let mut payment = locked(&mut tx, &merchant_id, &id).await?;
@@ -181,7 +191,9 @@ impl Payments {
                 })
                 .await
             }
-            Called::Unknown => Ok(unsettled(&permit, processing_payment(&payment))),
+            Called::Unknown => Ok(unsettled(&permit, processing())),
+            Called::Barred { reason } => Err(barred(reason)),
+            Called::Lost => self.give_way(permit, processing).await,
         }
     }
 }
@@ -192,6 +204,8 @@ enum Planned {
     Refused(Outcome),
 }
 
-fn can_be_adjusted(payment: &Payment) -> bool {
-    payment.state == PaymentState::Authorized && payment.pending.is_none()
+/// Whether the payment holds money. What is under way is not a state to be refused by: it ends.
+fn can_be_adjusted(payment: &Payment) -> Result<bool, PaymentError> {
+    payment.is_idle()?;
+    Ok(payment.state == PaymentState::Authorized)
 }

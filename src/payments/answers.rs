@@ -8,7 +8,7 @@ use super::{Payment, Refund};
 use crate::gateway::Decline;
 use crate::idempotency::{Outcome, StoredResponse};
 use crate::money::Amount;
-use crate::problem::{Code, Problem};
+use crate::problem::{Charged, Code, Problem};
 
 /// 201: a payment was made.
 pub(super) fn created(payment: &Payment) -> Outcome {
@@ -28,6 +28,7 @@ pub(super) fn refunded(refund: &Refund) -> Outcome {
 /// 402: the gateway said no for good.
 pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     let problem = Problem::new(Code::PaymentDeclined, &decline.message)
+        .charged(Charged::No)
         .with("declineCode", decline.code.as_str())
         .with("paymentId", payment_id);
     Outcome::Failed(problem.to_stored())
@@ -36,13 +37,9 @@ pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
 /// 409: the payment's state does not allow it.
 pub(crate) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
     let state = payment.shown_state().as_str();
-    let detail = match payment.pending {
-        Some(_) => {
-            format!("another capture or cancel of this payment is under way: it cannot be {asked}")
-        }
-        None => format!("a payment in {state} cannot be {asked}"),
-    };
+    let detail = format!("a payment in {state} cannot be {asked}");
     let problem = Problem::new(Code::PaymentStateConflict, detail)
+        .charged(Charged::No)
         .with("paymentId", payment.id.as_str())
         .with("state", state);
     Outcome::Failed(problem.to_stored())
@@ -54,6 +51,7 @@ pub(crate) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amou
     let detail =
         format!("{asked} {currency} is more than the {remaining} {currency} that are left");
     let problem = Problem::new(Code::AmountTooLarge, detail)
+        .charged(Charged::No)
         .with("paymentId", payment.id.as_str())
         .with("remaining", remaining.to_string());
     Outcome::Failed(problem.to_stored())

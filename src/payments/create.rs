@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::call::{Called, count_call};
 use super::groups::{ClaimItem, Claimed, SettleItem};
-use super::service::{Passed, now, processing_payment, unsettled};
+use super::service::{Passed, barred, now, processing_payment, unsettled};
 use super::{
     Instrument, NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, Reply,
     settlement, store,
@@ -22,50 +22,31 @@ use crate::idempotency::{
     Outcome, Permit, Remembered, ScopedKey, Settler, SignedRequest, Wait, may_have_committed,
 };
 
-/// What a process remembers of a request.
-pub enum Recalled {
-    /// Its answer.
-    Reply(Reply),
-    /// Nothing: the database is to be asked.
-    Nothing(SignedRequest),
-}
-
 impl Payments {
-    /// Looks for the stored answer to a request in this process's memory, without asking the database.
-    pub fn recall_created(
-        &self,
-        merchant_id: &str,
-        key: IdempotencyKey,
-        request: &NewPayment,
-    ) -> Result<Recalled, PaymentError> {
-        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
-        let signed = self.engine().sign(scope.clone(), request)?;
-        let Some(gate) = self.engine().recall::<Infallible>(&signed) else {
-            return Ok(Recalled::Nothing(signed));
-        };
-        match self.pass(&scope, gate)? {
-            Passed::Answered(reply) => Ok(Recalled::Reply(reply)),
-            Passed::Mine(_, Some(never)) => match never {},
-            Passed::Mine(_, None) => Ok(Recalled::Nothing(signed)),
-        }
-    }
-
-    /// Makes a payment, once.
+    /// Makes a payment, once. Dropping this future stops nothing that has begun.
     pub async fn create(
         &self,
         merchant_id: &str,
         key: IdempotencyKey,
-        request: &NewPayment,
+        request: NewPayment,
         wait: Wait,
     ) -> Result<Reply, PaymentError> {
-        match self.recall_created(merchant_id, key, request)? {
-            Recalled::Reply(reply) => Ok(reply),
-            Recalled::Nothing(signed) => self.create_signed(signed, request, wait).await,
+        let scope = ScopedKey::new(merchant_id, Operation::CreatePayment.as_str(), key);
+        let signed = self.engine().sign(scope.clone(), &request)?;
+        // A replay from memory needs no task.
+        if let Some(gate) = self.engine().recall::<Infallible>(&signed) {
+            match self.pass(&scope, gate).await? {
+                Passed::Answered(reply) => return Ok(reply),
+                Passed::Mine(_, Some(never)) => match never {},
+                Passed::Mine(_, None) => {}
+            }
         }
+        let payments = self.clone();
+        let create = async move { payments.create_signed(signed, &request, wait).await };
+        self.engine().run(create).await?
     }
 
-    /// Makes a payment, once, for a request that was not recalled.
-    pub async fn create_signed(
+    async fn create_signed(
         &self,
         signed: SignedRequest,
         request: &NewPayment,
@@ -78,9 +59,12 @@ impl Payments {
             payment: None,
         };
         let gate = self.engine().enter(signed, wait, claim).await?;
-        match self.pass(&scope, gate)? {
+        match self.pass(&scope, gate).await? {
             Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some(payment)) => self.charge(permit, payment).await,
+            Passed::Mine(permit, Some(payment)) => self
+                .charge(permit, payment)
+                .await
+                .map_err(PaymentError::after_claim),
             Passed::Mine(permit, None) => self.resume(permit).await,
         }
     }
@@ -90,6 +74,7 @@ impl Payments {
         permit: Permit,
         payment: Box<Payment>,
     ) -> Result<Reply, PaymentError> {
+        let processing = || processing_payment(&payment);
         let called = match (&payment.failure, &payment.gateway_token) {
             // The card was refused before it had a token: that is the outcome.
             (Some(decline), _) => Called::Known(Err(decline.clone())),
@@ -107,14 +92,9 @@ impl Payments {
                     description: payment.description.clone(),
                     claimed_at: permit.claim().created_at,
                 };
-                let gateway = self.gateway();
-                self.call(
-                    &permit,
-                    "charge",
-                    gateway.charge(&charge),
-                    gateway.find_charge(&charge),
-                )
-                .await
+                let gateway = self.gateway_of(&payment.gateway_type)?;
+                let (call, ask) = (gateway.charge(&charge), gateway.find_charge(&charge));
+                self.call(&permit, gateway, "charge", call, ask).await
             }
         };
         match called {
@@ -128,19 +108,19 @@ impl Payments {
                     outcome: Arc::new(outcome),
                 };
                 let settled = self.engine().settle_by(permit, &settle).await?;
-                Ok(self.settled(settled, || processing_payment(&payment)))
+                Ok(self.settled(settled, processing))
             }
-            Called::Nothing => {
-                let Payment {
-                    merchant_id, id, ..
-                } = *payment;
-                self.release(permit, move |mut tx| {
+            Called::Nothing(why) => {
+                let (merchant_id, id) = (payment.merchant_id.clone(), payment.id.clone());
+                self.release(permit, why, processing, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
                 })
                 .await
             }
-            Called::Unknown => Ok(unsettled(&permit, processing_payment(&payment))),
+            Called::Unknown => Ok(unsettled(&permit, processing())),
+            Called::Barred { reason } => Err(barred(reason)),
+            Called::Lost => self.give_way(permit, processing).await,
         }
     }
 }
@@ -197,18 +177,27 @@ impl Claimant<Box<Payment>> for CreateClaim<'_> {
             created_at: made.created_at,
         }))
     }
+
+    async fn may_take_over(
+        &mut self,
+        scope: &ScopedKey,
+        resource_id: &str,
+    ) -> Result<(), IdempotencyError> {
+        let allowed = self.payments.may_take_over(scope, resource_id).await;
+        allowed.map_err(PaymentError::into_engine)
+    }
 }
 
 impl CreateClaim<'_> {
     /// True where a token costs a call, so that it is worth asking first whether the key is new.
     fn is_worth_a_look(&self) -> bool {
-        self.payments.gateway().tokenizes_remotely()
+        self.payments.default_gateway().tokenizes_remotely()
             && matches!(self.request.instrument, Instrument::Card(_))
     }
 
     /// The payment to insert. A raw card becomes a token here, before anything is stored.
     async fn prepare(&self, key: &NewKey) -> Result<Payment, PaymentError> {
-        let gateway = self.payments.gateway();
+        let gateway = self.payments.default_gateway();
         let (token, card, failure) = match &self.request.instrument {
             Instrument::Token(token) => (Some(token.clone()), gateway.describe_token(token), None),
             Instrument::Card(card) => {
@@ -247,7 +236,7 @@ impl CreateClaim<'_> {
         card: &Card,
     ) -> Result<(Option<GatewayToken>, Option<Decline>), PaymentError> {
         let started = Instant::now();
-        let gateway = self.payments.gateway();
+        let gateway = self.payments.default_gateway();
         let gateway_timeout = self.payments.gateway_timeout();
         let answer = timeout(gateway_timeout, gateway.tokenize(card, None))
             .await
@@ -260,6 +249,14 @@ impl CreateClaim<'_> {
         match answer {
             Ok(token) => Ok((Some(token), None)),
             Err(GatewayError::Declined(decline)) => Ok((None, Some(decline))),
+            Err(GatewayError::Refused(refusal)) => Err(PaymentError::GatewayRefused(refusal)),
+            Err(GatewayError::Misconfigured { reason }) => {
+                tracing::error!(reason, "the gateway refuses this service");
+                Err(PaymentError::GatewayMisconfigured {
+                    reason,
+                    may_have_charged: false,
+                })
+            }
             // A token charges nothing: whatever became of it, nothing happened.
             Err(error) => {
                 tracing::warn!(%error, "the card could not be turned into a token");
@@ -270,33 +267,38 @@ impl CreateClaim<'_> {
 }
 
 impl Payments {
-    /// Claims a payment's key together with the payment. `None`: the key is in use, and no answer was found.
+    /// Claims a payment's key together with the payment. Returns `None` where the key is in use and no answer was found.
+    ///
+    /// A claim whose answer is lost may be carried out at any time later: it is found, or sent a second time, or its outcome is
+    /// not known. It is never told that it was not made.
     async fn claim(
         &self,
         key: NewKey,
         payment: Box<Payment>,
     ) -> Result<(Box<Payment>, Option<Claimed>), IdempotencyError> {
         let mut item = ClaimItem { key, payment };
-        let mut was_repeated = false;
+        let mut may_be_sent = false;
         let (mut payment, claimed) = loop {
-            match self.claims().submit(item).await? {
+            let submitted = self.claims().submit(item).await;
+            match submitted.map_err(|error| unknown_if(may_be_sent, error))? {
+                Grouped::Written(written, None) if may_be_sent => {
+                    let claimed = self.claimed_after_all(&written).await?;
+                    break (written.payment, claimed);
+                }
                 Grouped::Written(written, claimed) => break (written.payment, claimed),
                 Grouped::Failed(failed, error) if may_have_committed(&error) => {
-                    let claimed = self
-                        .engine()
-                        .claimed_after_all(&failed.key, &failed.payment.id)
-                        .await?;
-                    if claimed.is_some() {
-                        break (failed.payment, claimed.map(Claimed::New));
+                    if let Some(claimed) = self.claimed_after_all(&failed).await? {
+                        break (failed.payment, Some(claimed));
                     }
-                    if was_repeated {
-                        return Err(IdempotencyError::Shared(error));
+                    if may_be_sent {
+                        return Err(unknown_if(true, IdempotencyError::Shared(error)));
                     }
-                    // It is certain that it was not: once more, on a new connection.
-                    was_repeated = true;
+                    may_be_sent = true;
                     item = failed;
                 }
-                Grouped::Failed(_, error) => return Err(IdempotencyError::Shared(error)),
+                Grouped::Failed(_, error) => {
+                    return Err(unknown_if(may_be_sent, IdempotencyError::Shared(error)));
+                }
             }
         };
         if let Some(Claimed::New(claimed)) = &claimed {
@@ -304,6 +306,25 @@ impl Payments {
             payment.updated_at = claimed.created_at;
         }
         Ok((payment, claimed))
+    }
+
+    async fn claimed_after_all(
+        &self,
+        item: &ClaimItem,
+    ) -> Result<Option<Claimed>, IdempotencyError> {
+        let claimed = self
+            .engine()
+            .claimed_after_all(&item.key, &item.payment.id)
+            .await?;
+        Ok(claimed.map(Claimed::New))
+    }
+}
+
+/// An error of a claim of which an earlier try may still be carried out.
+fn unknown_if(may_be_sent: bool, error: IdempotencyError) -> IdempotencyError {
+    match (may_be_sent, error) {
+        (true, error @ IdempotencyError::OutcomeUnknown(_)) | (false, error) => error,
+        (true, error) => IdempotencyError::OutcomeUnknown(Box::new(error)),
     }
 }
 

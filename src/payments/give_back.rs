@@ -5,7 +5,7 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::call::Called;
-use super::service::{Passed, in_currency_of, locked, now, processing_refund, unsettled};
+use super::service::{Passed, barred, in_currency_of, locked, now, processing_refund, unsettled};
 use super::{
     OnPayment, Operation, Payment, PaymentError, PaymentState, Payments, Refund, RefundRequest,
     RefundState, Reply, answers, settlement, store,
@@ -29,16 +29,28 @@ impl Payments {
             request,
         };
         let (plan_scope, plan_payment_id) = (scope.clone(), payment_id.to_owned());
-        let plan_request = request.clone();
+        let (plan_request, payments) = (request.clone(), self.clone());
         let plan = move |mut tx: Transaction| async move {
-            plan_refund(&mut tx, &plan_scope, &plan_payment_id, plan_request).await
+            plan_refund(
+                &payments,
+                &mut tx,
+                &plan_scope,
+                &plan_payment_id,
+                plan_request,
+            )
+            .await
         };
-        let gate = self.engine().claim(&scope, &on_payment, wait, plan).await?;
-        match self.pass(&scope, gate)? {
+        let guard = self.take_over_guard();
+        let gate = self
+            .engine()
+            .claim_guarded(&scope, &on_payment, wait, guard, plan)
+            .await?;
+        match self.pass(&scope, gate).await? {
             Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some((payment, refund))) => {
-                self.give_back(permit, payment, refund).await
-            }
+            Passed::Mine(permit, Some((payment, refund))) => self
+                .give_back(permit, payment, refund)
+                .await
+                .map_err(PaymentError::after_claim),
             Passed::Mine(permit, None) => self.resume(permit).await,
         }
     }
@@ -57,9 +69,9 @@ impl Payments {
             transaction_id: payment.gateway_transaction_id.clone().unwrap_or_default(),
             amount: refund.amount,
         };
-        let gateway = self.gateway();
+        let gateway = self.gateway_of(&payment.gateway_type)?;
         let (call, ask) = (gateway.refund(&asked), gateway.find_refund(&asked));
-        let called = self.call(&permit, "refund", call, ask).await;
+        let called = self.call(&permit, gateway, "refund", call, ask).await;
         let processing = processing_refund(&refund);
         match called {
             Called::Known(result) => {
@@ -78,8 +90,9 @@ impl Payments {
                 let settled = self.engine().settle(permit, settle).await?;
                 Ok(self.settled(settled, || processing))
             }
-            Called::Nothing => {
-                self.release(permit, move |mut tx| {
+            Called::Nothing(why) => {
+                let processing = move || processing;
+                self.release(permit, why, processing, move |mut tx| {
                     let refund = refund.clone();
                     async move {
                         let mut payment =
@@ -92,11 +105,14 @@ impl Payments {
                 .await
             }
             Called::Unknown => Ok(unsettled(&permit, processing)),
+            Called::Barred { reason } => Err(barred(reason)),
+            Called::Lost => self.give_way(permit, move || processing).await,
         }
     }
 }
 
 async fn plan_refund(
+    payments: &Payments,
     tx: &mut Transaction,
     scope: &ScopedKey,
     payment_id: &str,
@@ -112,6 +128,8 @@ async fn plan_refund(
     let mut payment = store::lock_payment(tx, merchant_id, payment_id)
         .await?
         .ok_or(PaymentError::NotFound("payment"))?;
+    payments.has_gateway_of(&payment)?;
+    payment.is_idle()?;
     let remaining = payment.in_currency(payment.refundable_minor());
     let refused = |payment: Payment, outcome| {
         Ok(Plan::Finish {
@@ -127,7 +145,12 @@ async fn plan_refund(
         return refused(payment, outcome);
     }
     let asked = in_currency_of(&payment, request.amount, remaining)?;
-    if asked.minor() > remaining.minor() || remaining.minor() == 0 {
+    let is_short = asked.minor() > remaining.minor() || remaining.minor() == 0;
+    if is_short && asked.minor() <= remaining.minor() + payment.refunding_minor {
+        // Enough is left if the refund that has reserved it fails.
+        return Err(PaymentError::Busy("a refund of the payment"));
+    }
+    if is_short {
         let outcome = answers::amount_too_large(&payment, asked, remaining);
         return refused(payment, outcome);
     }

@@ -23,7 +23,6 @@ mod store;
 
 pub use self::adjustment::{CancelRequest, CaptureRequest, OnPayment, RefundRequest};
 pub use self::capture_method::{CaptureMethod, UnknownCaptureMethod};
-pub use self::create::Recalled;
 pub use self::error::PaymentError;
 pub use self::new_payment::{Customer, Instrument, NewPayment};
 pub use self::operation::Operation;

@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::{CaptureMethod, Customer};
+use super::{CaptureMethod, Customer, PaymentError};
 use crate::cards::CardSummary;
 use crate::gateway::{Decline, GatewayToken};
 use crate::money::Amount;
+use crate::problem::Charged;
 
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -70,6 +71,19 @@ states! {
         PartiallyRefunded = "PARTIALLY_REFUNDED",
         /// All of it was given back.
         Refunded = "REFUNDED",
+    }
+}
+
+impl PaymentState {
+    /// Whether a payment in this state took or holds money.
+    pub fn charged(self) -> Charged {
+        match self {
+            Self::Processing => Charged::Unknown,
+            Self::Success | Self::Authorized | Self::PartiallyRefunded | Self::Refunded => {
+                Charged::Yes
+            }
+            Self::Failed | Self::Canceled => Charged::No,
+        }
     }
 }
 
@@ -134,6 +148,18 @@ impl Payment {
     /// Minor units that can still be given back.
     pub fn refundable_minor(&self) -> i64 {
         self.captured_minor - self.refunded_minor - self.refunding_minor
+    }
+
+    /// Refuses an operation while the payment itself, a capture or a cancel of it is under way.
+    pub(super) fn is_idle(&self) -> Result<(), PaymentError> {
+        match (self.pending, self.state) {
+            (Some(Pending::Capture { .. }), _) => {
+                Err(PaymentError::Busy("a capture of the payment"))
+            }
+            (Some(Pending::Cancel), _) => Err(PaymentError::Busy("a cancel of the payment")),
+            (None, PaymentState::Processing) => Err(PaymentError::Busy("the payment")),
+            (None, _) => Ok(()),
+        }
     }
 
     /// The state that clients see: while a capture or cancel is under way, its outcome is what is being processed.

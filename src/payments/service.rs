@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 
-use super::call::start_counting_calls;
+use super::call::{NothingDone, start_counting_calls};
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::database;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Gateways};
 use crate::idempotency::{
-    Answer, Engine, Gate, Permit, ScopedKey, Settled, StoredResponse, Transaction,
+    Answer, Engine, Gate, IdempotencyError, Permit, Released, ScopedKey, Settled, StoredResponse,
+    Transaction,
 };
 use crate::input::FieldError;
 use crate::money::{Amount, MajorAmount};
+use crate::problem::Charged;
 use crate::refused_reuses::RefusedReuses;
 
 /// How many groups of one kind may commit at once. More lanes make smaller groups, and so more commits.
@@ -74,7 +77,7 @@ pub struct Payments(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
-    gateway: Arc<dyn Gateway>,
+    gateways: Gateways,
     gateway_timeout: Duration,
     claims: ClaimGroup,
     settles: SettleGroup,
@@ -90,7 +93,7 @@ pub(super) enum Passed<T> {
 
 impl Payments {
     /// What the gate's answer means here.
-    pub(super) fn pass<T>(
+    pub(super) async fn pass<T>(
         &self,
         scope: &ScopedKey,
         gate: Gate<T>,
@@ -103,7 +106,8 @@ impl Payments {
                 if let Some(refused_reuses) = self.0.refused_reuses.get() {
                     refused_reuses.note(scope, &mismatch);
                 }
-                Err(PaymentError::Reused(mismatch))
+                let charged = self.charged_by(scope).await;
+                Err(PaymentError::Reused { mismatch, charged })
             }
             Gate::Expired {
                 resource_id,
@@ -111,8 +115,30 @@ impl Payments {
             } => Err(PaymentError::Expired {
                 resource_id,
                 created_at,
+                charged: self.charged_by(scope).await,
             }),
         }
+    }
+
+    /// Whether a payment by this key took or holds money. It only informs: nothing is decided by it.
+    async fn charged_by(&self, scope: &ScopedKey) -> Charged {
+        if scope.operation != Operation::CreatePayment.as_str() {
+            // No other operation makes a payment.
+            return Charged::No;
+        }
+        match self.state_by(scope).await {
+            Ok(Some(state)) => state.charged(),
+            Ok(None) => Charged::Unknown,
+            Err(error) => {
+                tracing::warn!(key = %scope, %error, "whether the key charged could not be looked up");
+                Charged::Unknown
+            }
+        }
+    }
+
+    async fn state_by(&self, scope: &ScopedKey) -> sqlx::Result<Option<PaymentState>> {
+        let mut connection = database::acquire(self.pool()).await?;
+        store::find_state_by_key(&mut connection, &scope.merchant_id, scope.key.as_str()).await
     }
 
     /// From now on each refused reuse is noted. A second call changes nothing.
@@ -121,8 +147,10 @@ impl Payments {
     }
 
     /// Puts the service together. `gateway_timeout` is the longest a request waits for the gateway.
-    pub fn new(engine: Engine, gateway: Arc<dyn Gateway>, gateway_timeout: Duration) -> Self {
-        start_counting_calls(gateway.kind());
+    pub fn new(engine: Engine, gateways: Gateways, gateway_timeout: Duration) -> Self {
+        for kind in gateways.kinds() {
+            start_counting_calls(kind);
+        }
         let claims = ClaimGroup::start(&engine, ClaimWriter, LANES);
         let settles = SettleGroup::start(
             &engine,
@@ -133,7 +161,7 @@ impl Payments {
         );
         Self(Arc::new(Shared {
             engine,
-            gateway,
+            gateways,
             gateway_timeout,
             claims,
             settles,
@@ -148,11 +176,61 @@ impl Payments {
 
     /// False while the gateway is down, and calls are not even tried.
     pub fn gateway_is_available(&self) -> bool {
-        self.0.gateway.is_available()
+        self.0.gateways.default_gateway().is_available()
     }
 
-    pub(super) fn gateway(&self) -> &dyn Gateway {
-        &*self.0.gateway
+    /// The gateway for new payments.
+    pub(super) fn default_gateway(&self) -> &dyn Gateway {
+        &**self.0.gateways.default_gateway()
+    }
+
+    /// The gateway that a payment began with, for a request that holds a claim.
+    pub(super) fn gateway_of(&self, gateway_type: &str) -> Result<&dyn Gateway, PaymentError> {
+        match self.0.gateways.of(gateway_type) {
+            Some(gateway) => Ok(&**gateway),
+            None => Err(barred(not_set_up(gateway_type))),
+        }
+    }
+
+    /// Refuses to begin anything on a payment whose gateway is not set up here. Nothing is stored yet.
+    pub(super) fn has_gateway_of(&self, payment: &Payment) -> Result<(), PaymentError> {
+        match self.0.gateways.of(&payment.gateway_type) {
+            Some(_) => Ok(()),
+            None => Err(PaymentError::GatewayMisconfigured {
+                reason: not_set_up(&payment.gateway_type),
+                may_have_charged: false,
+            }),
+        }
+    }
+
+    /// Refuses a claim whose payment began with a gateway that this process does not have: only a process that has it may go on.
+    pub async fn may_take_over(
+        &self,
+        scope: &ScopedKey,
+        resource_id: &str,
+    ) -> Result<(), PaymentError> {
+        let mut connection = database::acquire(self.pool()).await?;
+        let began_with =
+            store::find_gateway_of(&mut connection, &scope.merchant_id, resource_id).await?;
+        match began_with {
+            Some(gateway_type) => self.gateway_of(&gateway_type).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Payments::may_take_over`], as the engine asks it.
+    pub(super) fn take_over_guard(
+        &self,
+    ) -> impl Fn(ScopedKey, String) -> BoxFuture<'static, Result<(), IdempotencyError>> + Send + use<>
+    {
+        let payments = self.clone();
+        move |scope, resource_id| {
+            let payments = payments.clone();
+            Box::pin(async move {
+                let allowed = payments.may_take_over(&scope, &resource_id).await;
+                allowed.map_err(PaymentError::into_engine)
+            })
+        }
     }
 
     pub(super) fn gateway_timeout(&self) -> Duration {
@@ -173,6 +251,12 @@ impl Payments {
 
     /// Goes on with what a dead owner left behind: the first run's own code, from what the claim stored.
     pub async fn resume(&self, permit: Permit) -> Result<Reply, PaymentError> {
+        self.resume_claimed(permit)
+            .await
+            .map_err(PaymentError::after_claim)
+    }
+
+    async fn resume_claimed(&self, permit: Permit) -> Result<Reply, PaymentError> {
         let claim = permit.claim().clone();
         let merchant_id = claim.scope.merchant_id.as_str();
         let mut connection = database::acquire(self.pool()).await?;
@@ -233,17 +317,33 @@ impl Payments {
         }
     }
 
+    /// Gives a claim back of which nothing happened, and says why.
     pub(super) async fn release<F, Fut>(
         &self,
         permit: Permit,
+        why: NothingDone,
+        processing: impl FnOnce() -> StoredResponse,
         undo: F,
     ) -> Result<Reply, PaymentError>
     where
         F: Fn(Transaction) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = sqlx::Result<()>> + Send + 'static,
     {
-        let _ = self.0.engine.release(permit, undo).await?;
-        Err(PaymentError::GatewayUnavailable)
+        match self.0.engine.release(permit, undo).await? {
+            Released::Removed => Err(why.into()),
+            // Whoever took the claim over makes its call.
+            Released::Lost => Ok(self.settled(Settled::Lost(None), processing)),
+        }
+    }
+
+    /// The answer where the claim was lost before its call.
+    pub(super) async fn give_way(
+        &self,
+        permit: Permit,
+        processing: impl FnOnce() -> StoredResponse,
+    ) -> Result<Reply, PaymentError> {
+        let settled = self.0.engine.give_way(permit).await?;
+        Ok(self.settled(settled, processing))
     }
 
     /// One of a merchant's payments.
@@ -332,6 +432,18 @@ pub(super) fn unsettled(permit: &Permit, response: StoredResponse) -> Reply {
         response: Arc::new(response),
         replayed: false,
         expires_at: permit.claim().expires_at,
+    }
+}
+
+fn not_set_up(gateway_type: &str) -> String {
+    format!("the payment's gateway, {gateway_type}, is not set up in this process")
+}
+
+/// The gateway refuses this service, and an earlier attempt may have charged.
+pub(super) fn barred(reason: String) -> PaymentError {
+    PaymentError::GatewayMisconfigured {
+        reason,
+        may_have_charged: true,
     }
 }
 

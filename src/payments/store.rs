@@ -66,8 +66,8 @@ pub(super) struct ClaimTerms {
 }
 
 /// Claims keys and inserts their payments, in one statement that commits by itself. Returns those that were claimed, and those
-/// whose payment was made before, with its answer; the others' keys are in use, or their answers are past their time. No key
-/// may be given twice.
+/// whose payment was made before, with its answer; the others' keys are in use, or their answers are past their time. Beside
+/// synchronous standbys no answer is found here: what is visible need not be durable there. No key may be given twice.
 pub(super) async fn claim_payments(
     connection: &mut PgConnection,
     terms: &ClaimTerms,
@@ -205,6 +205,7 @@ pub(super) async fn claim_payments(
                 and k.key = r.idempotency_key
             where k.state <> 'PROCESSING'
                 and k.expires_at > now()
+                and current_setting('synchronous_standby_names') = ''
         ),
         claimed as (
             insert into idempotency_keys as k (
@@ -623,6 +624,28 @@ pub(super) async fn find_payment_of_key(
     .await
 }
 
+/// The state of the payment that a key made.
+pub(super) async fn find_state_by_key(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    key: &str,
+) -> sqlx::Result<Option<PaymentState>> {
+    sqlx::query_scalar!(
+        r#"
+        select state
+        from payments
+        where merchant_id = $1
+            and idempotency_key = $2
+        "#,
+        merchant_id,
+        key,
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(|state| PaymentState::from_name(&state).ok_or_else(|| corrupt("payments.state")))
+    .transpose()
+}
+
 /// The refund that a key made.
 pub(super) async fn find_refund_of_key(
     connection: &mut PgConnection,
@@ -641,6 +664,34 @@ pub(super) async fn find_refund_of_key(
         "#,
         merchant_id,
         key,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The gateway of a payment, or of a refund's payment, by the payment's or the refund's id.
+pub(super) async fn find_gateway_of(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    resource_id: &str,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        r#"
+        select gateway_type
+        from payments
+        where merchant_id = $1
+            and payment_id = coalesce(
+                (
+                    select payment_id
+                    from refunds
+                    where merchant_id = $1
+                        and refund_id = $2
+                ),
+                $2
+            )
+        "#,
+        merchant_id,
+        resource_id,
     )
     .fetch_optional(connection)
     .await

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use self::backoff::Backoff;
 use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
-use crate::payments::{PaymentError, Payments};
+use crate::payments::{Operation, PaymentError, Payments};
 use crate::telemetry;
 
 /// So many claims are read at once.
@@ -43,6 +43,8 @@ pub struct Summary {
     pub waiting: u64,
     /// Claims that somebody else took first.
     pub taken_by_others: u64,
+    /// Claims that it left alone: their gateway is not set up in this process, or refuses this service.
+    pub misconfigured: u64,
     /// Claims that it could not work on, for an error that is in the log.
     pub failed: u64,
 }
@@ -56,12 +58,20 @@ pub enum Recovered {
     Unknown,
     /// Somebody else holds it, or it was settled before.
     TakenByOthers,
+    /// Its gateway is not set up in this process, or refuses this service. An operator has to put that right.
+    Misconfigured,
     /// It could not be worked on, for an error that is in the log.
     Failed,
 }
 
 /// What can come of a claim, in `payonce_recovered_total`.
-pub const OUTCOMES: [&str; 4] = ["resolved", "unknown", "taken_by_others", "failed"];
+pub const OUTCOMES: [&str; 5] = [
+    "resolved",
+    "unknown",
+    "taken_by_others",
+    "misconfigured",
+    "failed",
+];
 
 impl Recovered {
     /// As the metric and the audit spell it.
@@ -70,6 +80,7 @@ impl Recovered {
             Self::Resolved => "resolved",
             Self::Unknown => "unknown",
             Self::TakenByOthers => "taken_by_others",
+            Self::Misconfigured => "misconfigured",
             Self::Failed => "failed",
         }
     }
@@ -94,11 +105,13 @@ impl Recovery {
     pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
         let mut summary = Summary::default();
         let mut last: Option<Abandoned> = None;
+        // Another service's keys may be in the same table: its own recovery knows them.
+        let operations: Vec<&str> = Operation::ALL.iter().map(|one| one.as_str()).collect();
         for _ in 0..MAX_PAGES {
             let page = self
                 .payments
                 .engine()
-                .abandoned(last.as_ref(), PAGE)
+                .abandoned(&operations, last.as_ref(), PAGE)
                 .await?;
             let Some(end) = page.last() else { break };
             last = Some(end.clone());
@@ -135,11 +148,12 @@ impl Recovery {
                 Recovered::Resolved => summary.resolved += 1,
                 Recovered::Unknown => summary.unknown += 1,
                 Recovered::TakenByOthers => summary.taken_by_others += 1,
+                Recovered::Misconfigured => summary.misconfigured += 1,
                 Recovered::Failed => summary.failed += 1,
             }
             match recovered {
                 Recovered::Resolved | Recovered::TakenByOthers => self.backoff.clear(&scope),
-                Recovered::Unknown | Recovered::Failed => {
+                Recovered::Unknown | Recovered::Misconfigured | Recovered::Failed => {
                     if self.backoff.failed(&scope, Instant::now()) {
                         tracing::warn!(key = %scope, outcome = recovered.label(),
                             "could not be resolved yet; it is tried again, with growing pauses \
@@ -187,13 +201,14 @@ pub async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
 }
 
 async fn take_over_and_resume(payments: &Payments, scope: &ScopedKey) -> Recovered {
-    let permit = match payments.engine().take_over(scope).await {
+    let guard = async |resource_id: String| {
+        let allowed = payments.may_take_over(scope, &resource_id).await;
+        allowed.map_err(PaymentError::into_engine)
+    };
+    let permit = match payments.engine().take_over_guarded(scope, guard).await {
         Ok(Some(permit)) => permit,
         Ok(None) => return Recovered::TakenByOthers,
-        Err(error) => {
-            tracing::warn!(key = %scope, %error, "a claim could not be taken over");
-            return Recovered::Failed;
-        }
+        Err(error) => return left_alone(scope, &error.into()),
     };
     let worker = payments.clone();
     match payments
@@ -203,13 +218,30 @@ async fn take_over_and_resume(payments: &Payments, scope: &ScopedKey) -> Recover
     {
         Ok(Ok(reply)) if reply.response.status == 202 => Recovered::Unknown,
         // "Nothing happened" gives the key back: that resolves it too.
-        Ok(Ok(_) | Err(PaymentError::GatewayUnavailable)) => Recovered::Resolved,
-        Ok(Err(error)) => {
-            tracing::warn!(key = %scope, %error, "a claim could not be resolved");
-            Recovered::Failed
-        }
+        Ok(
+            Ok(_)
+            | Err(PaymentError::GatewayUnavailable | PaymentError::GatewayRefused(_))
+            | Err(PaymentError::GatewayMisconfigured {
+                may_have_charged: false,
+                ..
+            }),
+        ) => Recovered::Resolved,
+        Ok(Err(error)) => left_alone(scope, &error),
         Err(error) => {
             tracing::error!(key = %scope, %error, "resolving a claim did not end in order");
+            Recovered::Failed
+        }
+    }
+}
+
+fn left_alone(scope: &ScopedKey, error: &PaymentError) -> Recovered {
+    match error {
+        PaymentError::GatewayMisconfigured { reason, .. } => {
+            tracing::error!(key = %scope, reason, "a claim is left alone");
+            Recovered::Misconfigured
+        }
+        error => {
+            tracing::warn!(key = %scope, %error, "a claim could not be resolved");
             Recovered::Failed
         }
     }

@@ -216,14 +216,27 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
         "its lease holds"
     );
     end_leases(&pool).await;
-    assert_eq!(other.abandoned(None, 10).await.expect("a list").len(), 1);
+    assert_eq!(
+        other
+            .abandoned(&["create_order"], None, 10)
+            .await
+            .expect("a list")
+            .len(),
+        1
+    );
     let permit = other
         .take_over(&key("k"))
         .await
         .expect("an answer")
         .expect("a permit");
     assert_eq!((permit.claim().attempt, permit.resource_id()), (2, "tea"));
-    assert!(other.abandoned(None, 10).await.expect("a list").is_empty());
+    assert!(
+        other
+            .abandoned(&["create_order"], None, 10)
+            .await
+            .expect("a list")
+            .is_empty()
+    );
 
     let settle = |status| {
         move |_: Transaction| async move { Ok::<_, sqlx::Error>(Outcome::Completed(response(status))) }
@@ -299,13 +312,22 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     };
     while !renewed().await {
         assert!(
-            engine.abandoned(None, 10).await.expect("a list").is_empty(),
+            engine
+                .abandoned(&["create_order"], None, 10)
+                .await
+                .expect("a list")
+                .is_empty(),
             "the lease ran out"
         );
     }
     // Without its owner at work the lease runs out.
     drop(permit);
-    while engine.abandoned(None, 10).await.expect("a list").is_empty() {
+    while engine
+        .abandoned(&["create_order"], None, 10)
+        .await
+        .expect("a list")
+        .is_empty()
+    {
         tokio::task::yield_now().await;
     }
     pool.close().await;

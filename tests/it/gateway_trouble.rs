@@ -282,7 +282,7 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
             let request = NewPayment::parse(payment("1").to_string().as_bytes()).expect("valid");
             let key = IdempotencyKey::new(format!("k{i}")).expect("a key");
             let made = payments
-                .create("acme", key, &request, Wait::Configured)
+                .create("acme", key, request, Wait::Configured)
                 .await;
             if let Err(error) = &made {
                 let overloaded = PaymentError::Engine(IdempotencyError::Overloaded);

@@ -10,7 +10,7 @@ use payonce::http::Limits;
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
 use payonce::merchants::{Merchants, RateLimit};
 use payonce::payments::Payments;
-use payonce::startup::{Application, GatewaySettings, Settings};
+use payonce::startup::{Application, GatewayKind, GatewaySettings, Settings};
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -118,8 +118,10 @@ impl Service {
             migrate: false,
             idempotency: setup.idempotency,
             fingerprint_secrets: setup.secrets,
-            gateway: GatewaySettings::Simulated {
-                latency: setup.latency,
+            gateway: GatewaySettings {
+                kind: GatewayKind::Simulated,
+                simulated_latency: setup.latency,
+                stripe: None,
             },
             gateway_timeout,
             recovery_interval: setup.recovery_interval,
@@ -127,8 +129,8 @@ impl Service {
             limits: setup.limits,
             console_token: setup.console_token,
         };
-        let application =
-            Application::build_with(pool.clone(), gateway, settings).expect("the service starts");
+        let application = Application::build_with(pool.clone(), gateway.into(), settings)
+            .expect("the service starts");
         let url = format!("http://{}", application.address());
         let payments = application.payments().clone();
         tokio::spawn(application.run_until_stopped());

@@ -1,0 +1,88 @@
+//! A lease is how long a claim is this engine's to act on without asking the database again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clock::Moment;
+
+/// Whether a claim may still act, as [`super::Engine::fence`] found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Fence {
+    /// The claim is held.
+    Held {
+        /// The key's age now. Suspension of the process or the machine counts. `None` where it is not known: see
+        /// [`Claim::age`](super::Claim::age).
+        age: Option<Duration>,
+    },
+    /// The claim was taken over, settled or released. Nothing may be done for it any more.
+    Lost,
+}
+
+/// What an engine knows of one of its claims.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// The attempt that holds the claim.
+    pub(super) attempt: i32,
+    /// When the claim was asked for. It is no younger than this.
+    taken: Moment,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// When the statement was sent that last gave the claim its full lease.
+    Confirmed(Moment),
+    Lost,
+}
+
+impl Lease {
+    /// The lease of a claim that the statement sent at `taken` gave.
+    pub(super) fn new(attempt: i32, taken: Moment) -> Arc<Self> {
+        Arc::new(Self {
+            attempt,
+            taken,
+            state: Mutex::new(State::Confirmed(taken)),
+        })
+    }
+
+    /// The time since the claim was asked for.
+    pub(super) fn held_for(&self) -> Duration {
+        self.taken.elapsed()
+    }
+
+    /// The database gave the full lease again, by a statement sent at `sent`.
+    pub(super) fn confirm(&self, sent: Moment) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Lost) {
+            *state = State::Confirmed(sent);
+        }
+    }
+
+    /// The database says that the claim is not ours any more.
+    pub(super) fn lose(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Lost;
+    }
+
+    /// The time since the lease was last confirmed; `None` where the claim is lost.
+    pub(super) fn unconfirmed_for(&self) -> Option<Duration> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Confirmed(sent) => Some(sent.elapsed()),
+            State::Lost => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_lease_is_never_confirmed_again() {
+        let lease = Lease::new(1, Moment::now());
+        assert!(lease.unconfirmed_for().is_some());
+        lease.lose();
+        lease.confirm(Moment::now());
+        assert_eq!(lease.unconfirmed_for(), None);
+    }
+}
