@@ -10,8 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::level_filters::LevelFilter;
@@ -313,6 +313,9 @@ pub struct ServeArgs {
     pub idempotency: IdempotencyArgs,
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    /// Whether clients may send card numbers; off: the gateway's tokens only.
+    #[arg(long, env = "PAYONCE_CARD_INTAKE", value_enum, default_value_t = CardIntake::On)]
+    pub card_intake: CardIntake,
     /// How often a node looks for work left behind.
     #[arg(
         long,
@@ -371,9 +374,20 @@ impl ServeArgs {
             recovery_interval: self.recovery_interval,
             rate_limit: self.rate_limit.limit()?,
             limits: Limits::default(),
+            card_intake: self.card_intake,
             console_token: self.console_token.clone(),
         })
     }
+}
+
+/// Whether clients may send cards themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CardIntake {
+    /// They may; a card becomes the gateway's token before anything is stored.
+    #[default]
+    On,
+    /// Raw card numbers are refused: clients send the gateway's tokens only (PCI DSS SAQ A).
+    Off,
 }
 
 /// One secret, or two while the first takes the second's place.

@@ -282,6 +282,15 @@ impl Problem {
         self
     }
 
+    /// Adds a member where there is a value.
+    #[must_use]
+    pub fn with_some(self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
     /// The JSON body: RFC 9457's members first.
     pub fn body(&self) -> Vec<u8> {
         #[derive(Serialize)]

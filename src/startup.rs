@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::CardIntake;
 use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// What a connection may ask for.
     pub limits: Limits,
+    /// Whether clients may send cards themselves.
+    pub card_intake: CardIntake,
     /// What operators sign in to the console with; without it there is no console.
     pub console_token: Option<SecretString>,
 }
@@ -167,6 +170,7 @@ impl Application {
             rate_limiter: settings.rate_limit.map(RateLimiter::new),
             reads: Reads::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
+            card_intake: settings.card_intake,
             pool,
             metrics,
         });

@@ -36,6 +36,13 @@ Examples:
 Prints {\"merchantId\":…,\"apiKey\":…}. The key is kept only as a hash: store it where the merchant's
 program finds it.";
 
+pub(super) const MERCHANTS_SET: &str = "\
+Examples:
+  payonce merchants set acme --stripe-account acct_1032D82eZvKYlo2C
+  payonce merchants set acme --stripe-account ''
+
+Payments that have begun stay with the account that they began with.";
+
 pub(super) const MERCHANTS_LIST: &str = "\
 Examples:
   payonce merchants list

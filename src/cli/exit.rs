@@ -51,7 +51,11 @@ fn is_misuse(error: &anyhow::Error) -> bool {
             Some(DatabaseError::Configuration(_) | DatabaseError::Unsafe { .. })
         ) || matches!(
             merchant,
-            Some(MerchantError::InvalidId | MerchantError::InvalidName)
+            Some(
+                MerchantError::InvalidId
+                    | MerchantError::InvalidName
+                    | MerchantError::InvalidStripeAccount
+            )
         ) || cause.is::<ConfigError>()
             || cause.is::<TracesError>()
     })

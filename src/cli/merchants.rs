@@ -22,6 +22,17 @@ pub(super) enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Change a merchant; prints it as one JSON line
+    #[command(after_help = examples::MERCHANTS_SET)]
+    Set {
+        /// The merchant's ID.
+        id: String,
+        /// The merchant's own account at Stripe, sent as Stripe-Account with what begins from now on; empty for none.
+        #[arg(long, value_name = "ACCT")]
+        stripe_account: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// List all merchants
     #[command(after_help = examples::MERCHANTS_LIST)]
     List {
@@ -37,6 +48,11 @@ impl Command {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create { id, name, database } => create(&database, &id, name.as_deref()).await,
+            Self::Set {
+                id,
+                stripe_account,
+                database,
+            } => set(&database, &id, &stripe_account).await,
             Self::List { json, database } => list(&database, json).await,
         }
     }
@@ -55,6 +71,8 @@ struct Listed<'a> {
     merchant_id: &'a str,
     name: &'a str,
     created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe_account: Option<&'a str>,
 }
 
 impl<'a> From<&'a Merchant> for Listed<'a> {
@@ -63,6 +81,7 @@ impl<'a> From<&'a Merchant> for Listed<'a> {
             merchant_id: &merchant.id,
             name: &merchant.name,
             created_at: time(merchant.created_at),
+            stripe_account: merchant.stripe_account.as_deref(),
         }
     }
 }
@@ -74,6 +93,13 @@ async fn create(database: &DatabaseArgs, id: &str, name: Option<&str>) -> anyhow
         merchant_id: &created.merchant_id,
         api_key: created.api_key.expose_secret(),
     })
+}
+
+async fn set(database: &DatabaseArgs, id: &str, stripe_account: &str) -> anyhow::Result<()> {
+    let merchants = Merchants::new(super::open(database).await?);
+    let account = (!stripe_account.is_empty()).then_some(stripe_account);
+    let merchant = merchants.set_stripe_account(id, account).await?;
+    print_json(&Listed::from(&merchant))
 }
 
 async fn list(database: &DatabaseArgs, json: bool) -> anyhow::Result<()> {

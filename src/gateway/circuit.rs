@@ -122,6 +122,10 @@ impl Gateway for Circuit {
         self.gateway.tokenizes_remotely()
     }
 
+    fn has_accounts(&self) -> bool {
+        self.gateway.has_accounts()
+    }
+
     fn tokenize<'a>(
         &'a self,
         card: &'a Card,

@@ -199,6 +199,12 @@ pub enum GatewayError {
         /// For the log.
         reason: String,
     },
+    /// What a charge held is not held any more: the gateway let it go by itself, or somebody did it there. Final.
+    #[error("the gateway let the hold go")]
+    HoldLapsed {
+        /// The gateway's reason, where it gives one.
+        reason: Option<String>,
+    },
     /// The call may have been carried out. Only the gateway knows, and it will say when asked again.
     #[error("the gateway's answer is not known: {reason}")]
     Unknown {
@@ -222,6 +228,11 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
     fn tokenizes_remotely(&self) -> bool;
+
+    /// True where a merchant may have an account of its own at the gateway.
+    fn has_accounts(&self) -> bool {
+        false
+    }
 
     /// Turns a card into a token of the account, or of the API key's own. Nothing is charged by this, so a failure of any kind but a decline may be answered by
     /// "nothing happened".

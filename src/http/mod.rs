@@ -40,6 +40,7 @@ pub use self::openapi::openapi_json;
 pub use self::reads::Reads;
 pub use self::routes::routes;
 pub use self::stored::{answer_response, stored_response};
+use crate::config::CardIntake;
 use crate::merchants::{Authenticator, RateLimiter};
 use crate::payments::Payments;
 
@@ -53,6 +54,8 @@ pub struct Services {
     pub rate_limiter: Option<RateLimiter>,
     /// Whose turn it is to read.
     pub reads: Reads,
+    /// Whether clients may send cards themselves.
+    pub card_intake: CardIntake,
     /// How long a body may take.
     pub body_timeout: Duration,
     /// The database, for `/readyz` and the pool's metrics.

@@ -11,6 +11,7 @@ use super::openapi::requests;
 use super::reply::PageView;
 use super::request::{Caller, Keyed, PathId};
 use super::{Services, reply};
+use crate::config::CardIntake;
 use crate::input::FieldError;
 use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
@@ -38,6 +39,9 @@ pub(super) async fn create(
         body,
     } = request;
     let payment = NewPayment::parse(&body)?;
+    if services.card_intake == CardIntake::Off {
+        payment.refuse_card()?;
+    }
     let create = services.payments.create(&merchant_id, key, payment, wait);
     reply::keyed(create.await)
 }

@@ -110,12 +110,9 @@ impl From<PaymentError> for Problem {
 }
 
 fn refused(refusal: Refusal) -> Problem {
-    let mut problem =
-        Problem::new(Code::GatewayRefused, refusal.message).with("gatewayCode", refusal.code);
-    if let Some(param) = refusal.param {
-        problem = problem.with("param", param);
-    }
-    problem
+    Problem::new(Code::GatewayRefused, refusal.message)
+        .with("gatewayCode", refusal.code)
+        .with_some("param", refusal.param)
 }
 
 /// The refusal of a keyed request: it also says what is known of its key.

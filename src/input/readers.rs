@@ -32,6 +32,15 @@ pub fn token(length: RangeInclusive<usize>) -> impl FnOnce(Value<'_>) -> Result<
     }
 }
 
+/// `true` or `false`.
+pub fn boolean(value: Value<'_>) -> Result<bool, Fault> {
+    match value.json() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".into()),
+    }
+}
+
 /// A string that `parse` knows. `names` says which those are: `AUTOMATIC or MANUAL`.
 pub fn named<T>(
     names: &'static str,

@@ -69,7 +69,7 @@ impl Authenticator {
 
 /// An error of one's own, from one that others wait for, too. What it says, and whether asking
 /// again may help, stays.
-fn unshare(error: Arc<sqlx::Error>) -> sqlx::Error {
+pub(super) fn unshare(error: Arc<sqlx::Error>) -> sqlx::Error {
     Arc::try_unwrap(error).unwrap_or_else(|shared| match *shared {
         sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
         sqlx::Error::PoolClosed => sqlx::Error::PoolClosed,

@@ -4,6 +4,7 @@
 //! Merchants and keys are made and revoked by an operator, through [`Merchants`]; every request
 //! asks [`Authenticator`] whose key it carries.
 
+mod accounts;
 mod api_key;
 mod authenticator;
 mod rate_limit;
@@ -13,6 +14,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::PgPool;
 
+pub use self::accounts::Accounts;
 pub use self::api_key::{ApiKeyRecord, NewApiKey, Revocation};
 use self::api_key::{NewSecret, new_api_key_id};
 pub use self::authenticator::Authenticator;
@@ -30,6 +32,8 @@ pub struct Merchant {
     pub name: String,
     /// By the database's clock.
     pub created_at: DateTime<Utc>,
+    /// The merchant's own account at Stripe (`acct_…`).
+    pub stripe_account: Option<String>,
 }
 
 /// A merchant that was just created, and the only moment at which its first API key is known.
@@ -53,6 +57,11 @@ pub enum MerchantError {
     /// Final.
     #[error("a merchant's name must have 1 to 200 characters, none of them a control character")]
     InvalidName,
+    /// Final.
+    #[error(
+        "--stripe-account must be an account's ID, acct_ and letters or digits, or empty for none"
+    )]
+    InvalidStripeAccount,
     /// Final: no such merchant.
     #[error("there is no merchant {0}")]
     UnknownMerchant(String),
@@ -89,6 +98,21 @@ impl Merchants {
             merchant_id: id.to_owned(),
             api_key: secret.api_key,
         })
+    }
+
+    /// Sets the merchant's own account at Stripe, or removes it. It holds for payments that begin from now on; those that have
+    /// begun stay with the account that they began with.
+    pub async fn set_stripe_account(
+        &self,
+        id: &str,
+        account: Option<&str>,
+    ) -> Result<Merchant, MerchantError> {
+        if !account.is_none_or(is_stripe_account) {
+            return Err(MerchantError::InvalidStripeAccount);
+        }
+        store::set_stripe_account(&self.pool, id, account)
+            .await?
+            .ok_or_else(|| MerchantError::UnknownMerchant(id.to_owned()))
     }
 
     /// All merchants, by ID.
@@ -142,6 +166,14 @@ fn check_id(id: &str) -> Result<(), MerchantError> {
     } else {
         Err(MerchantError::InvalidId)
     }
+}
+
+fn is_stripe_account(account: &str) -> bool {
+    let id = account.strip_prefix("acct_").unwrap_or_default();
+    (1..=255).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn check_name(name: &str) -> Result<(), MerchantError> {

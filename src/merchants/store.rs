@@ -46,13 +46,57 @@ pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>>
         select
             merchant_id as id,
             name,
-            created_at
+            created_at,
+            stripe_account
         from merchants
         order by merchant_id
         "#,
     )
     .fetch_all(pool)
     .await
+}
+
+/// Sets a merchant's account at Stripe. Returns `None` where there is no such merchant.
+pub(super) async fn set_stripe_account(
+    pool: &PgPool,
+    merchant_id: &str,
+    account: Option<&str>,
+) -> sqlx::Result<Option<Merchant>> {
+    sqlx::query_as!(
+        Merchant,
+        r#"
+        update merchants
+        set stripe_account = $2
+        where merchant_id = $1
+        returning
+            merchant_id as id,
+            name,
+            created_at,
+            stripe_account
+        "#,
+        merchant_id,
+        account,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// A merchant's account at Stripe.
+pub(super) async fn find_stripe_account(
+    pool: &PgPool,
+    merchant_id: &str,
+) -> sqlx::Result<Option<String>> {
+    let account = sqlx::query_scalar!(
+        r#"
+        select stripe_account
+        from merchants
+        where merchant_id = $1
+        "#,
+        merchant_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(account.flatten())
 }
 
 pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::Result<bool> {

@@ -1,6 +1,8 @@
 //! Capturing and canceling what a payment holds. The payment's row is locked while it is decided, and there is at most one
 //! of either under way.
 
+use uuid::Uuid;
+
 use super::call::Called;
 use super::service::{Passed, barred, in_currency_of, locked, now, processing_payment, unsettled};
 use super::{
@@ -99,7 +101,12 @@ impl Payments {
                     outcome,
                 }),
                 Planned::Pending(pending) => {
+                    let prefix = match pending {
+                        Pending::Capture { .. } => "cap",
+                        Pending::Cancel => "can",
+                    };
                     payment.pending = Some(pending);
+                    payment.pending_attempt = Some(format!("{prefix}_{}", Uuid::now_v7()));
                     store::save_payment(&mut tx, &payment).await?;
                     Ok::<_, PaymentError>(Plan::Call {
                         resource_id: payment.id.clone(),
@@ -143,9 +150,9 @@ impl Payments {
             Some(Pending::Capture { minor }) => {
                 let amount = payment.in_currency(minor);
                 let capture = Capture {
-                    key: format!("{payment_id}:capture"),
+                    key: attempt_key(&payment, "capture"),
                     payment_id,
-                    account: None,
+                    account: payment.gateway_account.clone(),
                     transaction_id,
                     amount,
                 };
@@ -154,9 +161,9 @@ impl Payments {
             }
             Some(Pending::Cancel) => {
                 let cancel = Cancel {
-                    key: format!("{payment_id}:cancel"),
+                    key: attempt_key(&payment, "cancel"),
                     payment_id,
-                    account: None,
+                    account: payment.gateway_account.clone(),
                     transaction_id,
                 };
                 let (call, ask) = (gateway.cancel(&cancel), gateway.find_cancel(&cancel));
@@ -185,16 +192,38 @@ impl Payments {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move {
                         let mut payment = locked(&mut tx, &merchant_id, &id).await?;
-                        payment.pending = None;
+                        payment.end_pending();
                         store::save_payment(&mut tx, &payment).await
                     }
                 })
                 .await
             }
             Called::Unknown => Ok(unsettled(&permit, processing())),
+            Called::Lapsed { reason } => {
+                let settle = move |mut tx: Transaction| {
+                    let (merchant_id, id, reason) =
+                        (merchant_id.clone(), id.clone(), reason.clone());
+                    async move {
+                        let mut payment = locked(&mut tx, &merchant_id, &id).await?;
+                        let outcome = settlement::lapsed(&mut payment, reason, now());
+                        store::save_payment(&mut tx, &payment).await?;
+                        Ok::<_, sqlx::Error>(outcome)
+                    }
+                };
+                let settled = self.engine().settle(permit, settle).await?;
+                Ok(self.settled(settled, processing))
+            }
             Called::Barred { reason } => Err(barred(reason)),
             Called::Lost => self.give_way(permit, processing).await,
         }
+    }
+}
+
+/// The gateway's key of the capture or cancel under way. One that an older version of this service began has that version's key.
+fn attempt_key(payment: &Payment, operation: &str) -> String {
+    match &payment.pending_attempt {
+        Some(attempt) => attempt.clone(),
+        None => format!("{}:{operation}", payment.id),
     }
 }
 

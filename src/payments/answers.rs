@@ -30,7 +30,8 @@ pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     let problem = Problem::new(Code::PaymentDeclined, &decline.message)
         .charged(Charged::No)
         .with("declineCode", decline.code.as_str())
-        .with("paymentId", payment_id);
+        .with("paymentId", payment_id)
+        .with_some("adviceCode", decline.advice.advice_code.as_deref());
     Outcome::Failed(problem.to_stored())
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Called<T> {
     Unknown,
     /// The gateway refuses this service, and an earlier attempt may have reached it: leave the claim until it is put right.
     Barred { reason: String },
+    /// The gateway let go of what was held: final.
+    Lapsed { reason: Option<String> },
     /// The claim is somebody else's now: nothing was called.
     Lost,
 }
@@ -102,6 +104,7 @@ fn judge<T>(permit: &Permit, answer: Result<T, GatewayError>) -> Called<T> {
     match answer {
         Ok(done) => Called::Known(Ok(done)),
         Err(GatewayError::Declined(decline)) => Called::Known(Err(decline)),
+        Err(GatewayError::HoldLapsed { reason }) => Called::Lapsed { reason },
         // A gateway looks at the key before it looks at the request, so a refusal is the word on earlier attempts, too.
         Err(GatewayError::Refused(refusal)) => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
@@ -154,9 +157,10 @@ pub(super) fn count_call<T>(
         .record(took.as_secs_f64());
 }
 
-const OUTCOMES: [&str; 6] = [
+const OUTCOMES: [&str; 7] = [
     "success",
     "declined",
+    "hold_lapsed",
     "refused",
     "misconfigured",
     "nothing_happened",
@@ -167,6 +171,7 @@ fn outcome_of<T>(answer: &Result<T, GatewayError>) -> &'static str {
     let [
         success,
         declined,
+        hold_lapsed,
         refused,
         misconfigured,
         nothing_happened,
@@ -175,6 +180,7 @@ fn outcome_of<T>(answer: &Result<T, GatewayError>) -> &'static str {
     match answer {
         Ok(_) => success,
         Err(GatewayError::Declined(_)) => declined,
+        Err(GatewayError::HoldLapsed { .. }) => hold_lapsed,
         Err(GatewayError::Refused(_)) => refused,
         Err(GatewayError::Misconfigured { .. }) => misconfigured,
         Err(GatewayError::NothingHappened { .. }) => nothing_happened,

@@ -83,12 +83,12 @@ impl Payments {
                 let charge = Charge {
                     payment_id: payment.id.clone(),
                     merchant_id: payment.merchant_id.clone(),
-                    account: None,
+                    account: payment.gateway_account.clone(),
                     amount: payment.amount,
                     token: token.clone(),
                     capture_method: payment.capture_method,
-                    gateway_customer_id: None,
-                    off_session: false,
+                    gateway_customer_id: payment.customer.gateway_customer_id.clone(),
+                    off_session: payment.off_session,
                     description: payment.description.clone(),
                     claimed_at: permit.claim().created_at,
                 };
@@ -118,7 +118,8 @@ impl Payments {
                 })
                 .await
             }
-            Called::Unknown => Ok(unsettled(&permit, processing())),
+            // A new charge holds nothing yet that could lapse: whatever it was, the gateway is asked again.
+            Called::Unknown | Called::Lapsed { .. } => Ok(unsettled(&permit, processing())),
             Called::Barred { reason } => Err(barred(reason)),
             Called::Lost => self.give_way(permit, processing).await,
         }
@@ -198,14 +199,18 @@ impl CreateClaim<'_> {
     /// The payment to insert. A raw card becomes a token here, before anything is stored.
     async fn prepare(&self, key: &NewKey) -> Result<Payment, PaymentError> {
         let gateway = self.payments.default_gateway();
+        let scope = key.columns().scope;
+        let account = match gateway.has_accounts() {
+            true => self.payments.stripe_account(&scope.merchant_id).await?,
+            false => None,
+        };
         let (token, card, failure) = match &self.request.instrument {
             Instrument::Token(token) => (Some(token.clone()), gateway.describe_token(token), None),
             Instrument::Card(card) => {
-                let (token, failure) = self.tokenize(card).await?;
+                let (token, failure) = self.tokenize(card, account.as_deref()).await?;
                 (token, Some(card.summary()), failure)
             }
         };
-        let scope = key.columns().scope;
         let request = self.request;
         Ok(Payment {
             merchant_id: scope.merchant_id.clone(),
@@ -217,12 +222,16 @@ impl CreateClaim<'_> {
             refunded_minor: 0,
             refunding_minor: 0,
             pending: None,
+            pending_attempt: None,
             capture_method: request.capture_method,
             gateway_type: gateway.kind().to_owned(),
+            gateway_account: account.map(|account| account.to_string()),
             gateway_token: token,
             gateway_transaction_id: None,
             card,
             customer: request.customer.clone(),
+            off_session: request.off_session,
+            cancellation_reason: None,
             description: request.description.clone(),
             metadata: request.metadata.clone(),
             failure,
@@ -234,11 +243,12 @@ impl CreateClaim<'_> {
     async fn tokenize(
         &self,
         card: &Card,
+        account: Option<&str>,
     ) -> Result<(Option<GatewayToken>, Option<Decline>), PaymentError> {
         let started = Instant::now();
         let gateway = self.payments.default_gateway();
         let gateway_timeout = self.payments.gateway_timeout();
-        let answer = timeout(gateway_timeout, gateway.tokenize(card, None))
+        let answer = timeout(gateway_timeout, gateway.tokenize(card, account))
             .await
             .unwrap_or_else(|_| {
                 Err(GatewayError::NothingHappened {

@@ -61,14 +61,7 @@ impl Payments {
         payment: Payment,
         refund: Refund,
     ) -> Result<Reply, PaymentError> {
-        let asked = GatewayRefund {
-            refund_id: refund.id.clone(),
-            payment_id: payment.id.clone(),
-            merchant_id: payment.merchant_id.clone(),
-            account: None,
-            transaction_id: payment.gateway_transaction_id.clone().unwrap_or_default(),
-            amount: refund.amount,
-        };
+        let asked = GatewayRefund::of(&payment, &refund);
         let gateway = self.gateway_of(&payment.gateway_type)?;
         let (call, ask) = (gateway.refund(&asked), gateway.find_refund(&asked));
         let called = self.call(&permit, gateway, "refund", call, ask).await;
@@ -104,9 +97,23 @@ impl Payments {
                 })
                 .await
             }
-            Called::Unknown => Ok(unsettled(&permit, processing)),
+            Called::Unknown | Called::Lapsed { .. } => Ok(unsettled(&permit, processing)),
             Called::Barred { reason } => Err(barred(reason)),
             Called::Lost => self.give_way(permit, move || processing).await,
+        }
+    }
+}
+
+impl GatewayRefund {
+    /// What is asked of the gateway for this refund.
+    pub(super) fn of(payment: &Payment, refund: &Refund) -> Self {
+        Self {
+            refund_id: refund.id.clone(),
+            payment_id: payment.id.clone(),
+            merchant_id: payment.merchant_id.clone(),
+            account: payment.gateway_account.clone(),
+            transaction_id: payment.gateway_transaction_id.clone().unwrap_or_default(),
+            amount: refund.amount,
         }
     }
 }

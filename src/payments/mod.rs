@@ -16,6 +16,7 @@ mod new_payment;
 mod operation;
 mod payment;
 mod payment_view;
+mod pending_refunds;
 mod refund;
 mod service;
 mod settlement;

@@ -120,10 +120,14 @@ pub struct Payment {
     pub refunding_minor: i64,
     /// A capture or cancel under way.
     pub pending: Option<Pending>,
+    /// The gateway's idempotency key of that one attempt. `None` also where an older version of this service began it.
+    pub pending_attempt: Option<String>,
     /// When the money is taken.
     pub capture_method: CaptureMethod,
-    /// [`crate::gateway::Gateway::kind`].
+    /// [`crate::gateway::Gateway::kind`] of the gateway that it began with.
     pub gateway_type: String,
+    /// The merchant's own account there when it began.
+    pub gateway_account: Option<String>,
     /// What is charged; `None` where the gateway refused the card before there was a token.
     pub gateway_token: Option<GatewayToken>,
     /// The gateway's id of the charge.
@@ -132,6 +136,10 @@ pub struct Payment {
     pub card: Option<CardSummary>,
     /// Who pays.
     pub customer: Customer,
+    /// True where the payer was not there to authenticate.
+    pub off_session: bool,
+    /// Why what was held was let go, where the gateway did it.
+    pub cancellation_reason: Option<String>,
     /// What for.
     pub description: Option<String>,
     /// The client's own notes.
@@ -148,6 +156,21 @@ impl Payment {
     /// Minor units that can still be given back.
     pub fn refundable_minor(&self) -> i64 {
         self.captured_minor - self.refunded_minor - self.refunding_minor
+    }
+
+    /// Ends the capture or cancel that is under way.
+    pub(super) fn end_pending(&mut self) -> Option<Pending> {
+        self.pending_attempt = None;
+        self.pending.take()
+    }
+
+    /// Where a payment stands of which this much was given back.
+    pub(super) fn state_by_refunds(&self) -> PaymentState {
+        match self.refunded_minor {
+            0 => PaymentState::Success,
+            refunded if refunded == self.captured_minor => PaymentState::Refunded,
+            _ => PaymentState::PartiallyRefunded,
+        }
     }
 
     /// Refuses an operation while the payment itself, a capture or a cancel of it is under way.

@@ -47,6 +47,10 @@ struct PaymentView<'a> {
     /// The gateway's id of the charge, as soon as it is known.
     #[schema(required = true, examples("sim_01936d2e"))]
     gateway_transaction_id: Option<&'a str>,
+    /// Why what was held was let go, where the gateway did it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("automatic"))]
+    cancellation_reason: Option<&'a str>,
     /// Why it failed; null where it did not.
     #[schema(required = true)]
     failure: Option<FailureView<'a>>,
@@ -97,6 +101,7 @@ struct CardView<'a> {
 
 /// Who pays, as the client said.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Customer)]
 struct CustomerView<'a> {
     /// The client's own id of the customer.
@@ -108,10 +113,15 @@ struct CustomerView<'a> {
     /// The customer's name.
     #[schema(required = true, examples("Test User"))]
     name: Option<&'a str>,
+    /// The gateway's own customer, where the client named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("cus_9s6XKzkNRiz8i3"))]
+    gateway_customer_id: Option<&'a str>,
 }
 
 /// The gateway's final no.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Failure)]
 struct FailureView<'a> {
     /// For programs.
@@ -120,6 +130,30 @@ struct FailureView<'a> {
     /// For people.
     #[schema(examples("Insufficient funds"))]
     message: &'a str,
+    /// What the gateway advises: `try_again_later`, `confirm_card_data`, `do_not_try_again`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("try_again_later"))]
+    advice_code: Option<&'a str>,
+    /// What the card network advises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("02"))]
+    network_advice_code: Option<&'a str>,
+    /// The card network's own decline code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("51"))]
+    network_decline_code: Option<&'a str>,
+}
+
+impl<'a> From<&'a Decline> for FailureView<'a> {
+    fn from(decline: &'a Decline) -> Self {
+        Self {
+            code: &decline.code,
+            message: &decline.message,
+            advice_code: decline.advice.advice_code.as_deref(),
+            network_advice_code: decline.advice.network_advice_code.as_deref(),
+            network_decline_code: decline.advice.network_decline_code.as_deref(),
+        }
+    }
 }
 
 fn metadata() -> Object {
@@ -169,13 +203,12 @@ impl Serialize for Payment {
                 id: self.customer.id.as_deref(),
                 email: self.customer.email.as_deref(),
                 name: self.customer.name.as_deref(),
+                gateway_customer_id: self.customer.gateway_customer_id.as_deref(),
             },
             gateway_type: &self.gateway_type,
             gateway_transaction_id: self.gateway_transaction_id.as_deref(),
-            failure: self
-                .failure
-                .as_ref()
-                .map(|Decline { code, message, .. }| FailureView { code, message }),
+            cancellation_reason: self.cancellation_reason.as_deref(),
+            failure: self.failure.as_ref().map(FailureView::from),
             description: self.description.as_deref(),
             metadata: &self.metadata,
             created_at: self.created_at,

@@ -15,6 +15,8 @@ states! {
     RefundState {
         /// Its outcome is not known yet.
         Processing = "PROCESSING",
+        /// The gateway has accepted it, and it may still fail.
+        Pending = "PENDING",
         /// The money was given back.
         Success = "SUCCESS",
         /// The gateway refused.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::call::{NothingDone, start_counting_calls};
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
@@ -18,6 +18,7 @@ use crate::idempotency::{
     Transaction,
 };
 use crate::input::FieldError;
+use crate::merchants::Accounts;
 use crate::money::{Amount, MajorAmount};
 use crate::problem::Charged;
 use crate::refused_reuses::RefusedReuses;
@@ -78,6 +79,7 @@ pub struct Payments(Arc<Shared>);
 struct Shared {
     engine: Engine,
     gateways: Gateways,
+    accounts: Accounts,
     gateway_timeout: Duration,
     claims: ClaimGroup,
     settles: SettleGroup,
@@ -159,8 +161,10 @@ impl Payments {
             },
             LANES,
         );
+        let accounts = Accounts::new(engine.pool().clone());
         Self(Arc::new(Shared {
             engine,
+            accounts,
             gateways,
             gateway_timeout,
             claims,
@@ -182,6 +186,11 @@ impl Payments {
     /// The gateway for new payments.
     pub(super) fn default_gateway(&self) -> &dyn Gateway {
         &**self.0.gateways.default_gateway()
+    }
+
+    /// The merchant's own account at Stripe.
+    pub(super) async fn stripe_account(&self, merchant_id: &str) -> sqlx::Result<Option<Arc<str>>> {
+        self.0.accounts.stripe_account(merchant_id).await
     }
 
     /// The gateway that a payment began with, for a request that holds a claim.
@@ -292,7 +301,7 @@ impl Payments {
 
     async fn load(
         &self,
-        connection: &mut sqlx::PgConnection,
+        connection: &mut PgConnection,
         merchant_id: &str,
         payment_id: &str,
     ) -> Result<Payment, PaymentError> {
@@ -417,7 +426,7 @@ pub(super) fn in_currency_of(
 
 /// The row of a payment whose key we hold: it is there.
 pub(super) async fn locked(
-    tx: &mut Transaction,
+    tx: &mut PgConnection,
     merchant_id: &str,
     id: &str,
 ) -> sqlx::Result<Payment> {

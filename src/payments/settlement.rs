@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::answers;
 use super::{CaptureMethod, Payment, PaymentState, Pending, Refund, RefundState};
-use crate::gateway::{Charged, Decline, Refunded};
+use crate::gateway::{Charged, Decline, RefundProgress, Refunded};
 use crate::idempotency::Outcome;
 
 /// The charge was made, or declined.
@@ -45,7 +45,7 @@ pub(super) fn adjusted(
     now: DateTime<Utc>,
 ) -> Outcome {
     touch(payment, now);
-    let pending = payment.pending.take();
+    let pending = payment.end_pending();
     match (result, pending) {
         (Ok(()), Some(Pending::Capture { minor })) => {
             payment.state = PaymentState::Success;
@@ -62,7 +62,21 @@ pub(super) fn adjusted(
     }
 }
 
-/// A refund was made, or declined. Either way its reservation ends.
+/// The gateway let go of what was held, by itself: nothing of what was asked can be done any more.
+pub(super) fn lapsed(payment: &mut Payment, reason: Option<String>, now: DateTime<Utc>) -> Outcome {
+    touch(payment, now);
+    let pending = payment.end_pending();
+    payment.state = PaymentState::Canceled;
+    payment.cancellation_reason = Some(reason.unwrap_or_else(|| "released_by_gateway".to_owned()));
+    match pending {
+        // What was asked for is so.
+        Some(Pending::Cancel) => answers::changed(payment),
+        _ => answers::state_conflict(payment, "captured"),
+    }
+}
+
+/// A refund was made, or declined. Either way its reservation ends. One that is still pending counts as given back: it is what
+/// the gateway will do unless it says otherwise.
 pub(super) fn refunded(
     payment: &mut Payment,
     refund: &mut Refund,
@@ -73,15 +87,15 @@ pub(super) fn refunded(
     payment.refunding_minor -= refund.amount.minor();
     match result {
         Ok(Refunded {
-            gateway_refund_id, ..
+            gateway_refund_id,
+            progress,
         }) => {
             payment.refunded_minor += refund.amount.minor();
-            payment.state = if payment.refunded_minor == payment.captured_minor {
-                PaymentState::Refunded
-            } else {
-                PaymentState::PartiallyRefunded
+            payment.state = payment.state_by_refunds();
+            refund.state = match progress {
+                RefundProgress::Succeeded => RefundState::Success,
+                RefundProgress::Pending => RefundState::Pending,
             };
-            refund.state = RefundState::Success;
             refund.gateway_refund_id = Some(gateway_refund_id);
             answers::refunded(refund)
         }
@@ -90,6 +104,25 @@ pub(super) fn refunded(
             let outcome = answers::declined(&payment.id, &decline);
             refund.failure = Some(decline);
             outcome
+        }
+    }
+}
+
+/// A pending refund has ended. A failed one gives its amount back to what is left of the payment.
+pub(super) fn refund_ended(
+    payment: &mut Payment,
+    refund: &mut Refund,
+    result: Result<(), Decline>,
+    now: DateTime<Utc>,
+) {
+    match result {
+        Ok(()) => refund.state = RefundState::Success,
+        Err(decline) => {
+            touch(payment, now);
+            payment.refunded_minor -= refund.amount.minor();
+            payment.state = payment.state_by_refunds();
+            refund.state = RefundState::Failed;
+            refund.failure = Some(decline);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The payments' SQL. Every function is one statement on a connection that the service or the engine gives it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::{
     CaptureMethod, Customer, Payment, PaymentFilter, PaymentState, Pending, Refund, RefundState,
 };
 use crate::cards::CardSummary;
-use crate::gateway::{Decline, GatewayToken};
+use crate::gateway::{Advice, Decline, GatewayToken};
 use crate::idempotency::{
     FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns, ResponseColumns,
 };
@@ -121,6 +122,9 @@ pub(super) async fn claim_payments(
         .collect();
     let failure_codes = column(|payment| payment.failure.as_ref().map(|f| f.code.as_str()));
     let failure_messages = column(|payment| payment.failure.as_ref().map(|f| f.message.as_str()));
+    let gateway_accounts = column(|payment| payment.gateway_account.as_deref());
+    let gateway_customers = column(|payment| payment.customer.gateway_customer_id.as_deref());
+    let off_sessions: Vec<bool> = claims.iter().map(|c| c.payment.off_session).collect();
     sqlx::query_as!(
         ClaimedKey,
         r#"
@@ -149,7 +153,10 @@ pub(super) async fn claim_payments(
                 $20::text[],
                 $21::jsonb[],
                 $22::text[],
-                $23::text[]
+                $23::text[],
+                $24::text[],
+                $25::text[],
+                $26::boolean[]
             ) as i (
                 merchant_id,
                 operation,
@@ -173,7 +180,10 @@ pub(super) async fn claim_payments(
                 description,
                 metadata,
                 failure_code,
-                failure_message
+                failure_message,
+                gateway_account,
+                gateway_customer_id,
+                off_session
             )
         ),
         remembered as (
@@ -228,15 +238,15 @@ pub(super) async fn claim_payments(
                 i.operation,
                 i.key,
                 i.fingerprint,
-                $24,
+                $27,
                 i.fingerprint_fields,
                 'PROCESSING',
                 1,
-                $25,
-                now() + $26::interval,
+                $28,
+                now() + $29::interval,
                 i.payment_id,
                 now(),
-                now() + $27::interval
+                now() + $30::interval
             from input i
             where (i.merchant_id, i.key) not in (select merchant_id, idempotency_key from remembered)
             on conflict (merchant_id, operation, key) do update set
@@ -300,6 +310,9 @@ pub(super) async fn claim_payments(
                 metadata,
                 failure_code,
                 failure_message,
+                gateway_account,
+                gateway_customer_id,
+                off_session,
                 created_at,
                 updated_at
             )
@@ -325,6 +338,9 @@ pub(super) async fn claim_payments(
                 i.metadata,
                 i.failure_code,
                 i.failure_message,
+                i.gateway_account,
+                i.gateway_customer_id,
+                i.off_session,
                 c.created_at,
                 c.created_at
             from claimed c
@@ -381,6 +397,9 @@ pub(super) async fn claim_payments(
         &metadata as _,
         &failure_codes as _,
         &failure_messages as _,
+        &gateway_accounts as _,
+        &gateway_customers as _,
+        &off_sessions,
         FINGERPRINT_VERSION,
         terms.owner,
         &terms.lock_timeout,
@@ -447,6 +466,15 @@ pub(super) async fn settle_payments(
     };
     let failure_codes = failure(|decline| &decline.code);
     let failure_messages = failure(|decline| &decline.message);
+    let advice = |part: fn(&Advice) -> Option<&str>| -> Vec<Option<&str>> {
+        let failures = settles.iter().map(|s| s.payment.failure.as_ref());
+        failures
+            .map(|failure| failure.and_then(|decline| part(&decline.advice)))
+            .collect()
+    };
+    let advice_codes = advice(|advice| advice.advice_code.as_deref());
+    let network_advice_codes = advice(|advice| advice.network_advice_code.as_deref());
+    let network_decline_codes = advice(|advice| advice.network_decline_code.as_deref());
     let updated_ats: Vec<DateTime<Utc>> = settles.iter().map(|s| s.payment.updated_at).collect();
     // A column like the others: a constant would let the planner walk the whole index for it.
     let operations: Vec<&str> = settles.iter().map(|_| operation).collect();
@@ -474,7 +502,10 @@ pub(super) async fn settle_payments(
                 $16::text[],
                 $17::text[],
                 $18::timestamptz[],
-                $19::text[]
+                $19::text[],
+                $20::text[],
+                $21::text[],
+                $22::text[]
             ) as i (
                 merchant_id,
                 key,
@@ -494,7 +525,10 @@ pub(super) async fn settle_payments(
                 failure_code,
                 failure_message,
                 updated_at,
-                operation
+                operation,
+                failure_advice_code,
+                failure_network_advice_code,
+                failure_network_decline_code
             )
         ),
         settled as (
@@ -509,7 +543,7 @@ pub(super) async fn settle_payments(
             where k.merchant_id = i.merchant_id
                 and k.operation = i.operation
                 and k.key = i.key
-                and k.owner = $20
+                and k.owner = $23
                 and k.attempt = i.attempt
                 and k.state = 'PROCESSING'
             returning
@@ -535,6 +569,9 @@ pub(super) async fn settle_payments(
                 card_expiry_year = i.card_expiry_year,
                 failure_code = i.failure_code,
                 failure_message = i.failure_message,
+                failure_advice_code = i.failure_advice_code,
+                failure_network_advice_code = i.failure_network_advice_code,
+                failure_network_decline_code = i.failure_network_decline_code,
                 updated_at = i.updated_at
             from settled s
             join input i
@@ -568,6 +605,9 @@ pub(super) async fn settle_payments(
         &failure_messages as _,
         &updated_ats,
         &operations as _,
+        &advice_codes as _,
+        &network_advice_codes as _,
+        &network_decline_codes as _,
         owner,
     )
     .fetch_all(connection)
@@ -796,6 +836,14 @@ async fn select_payments(
             customer_id,
             customer_email,
             customer_name,
+            gateway_account,
+            gateway_customer_id,
+            off_session,
+            pending_attempt_id,
+            cancellation_reason,
+            failure_advice_code,
+            failure_network_advice_code,
+            failure_network_decline_code,
             description,
             metadata as "metadata: Json<BTreeMap<String, String>>",
             failure_code,
@@ -844,7 +892,9 @@ pub(super) async fn save_payment(
             amount_refunding_minor = $6,
             pending_operation = $7,
             pending_amount_minor = $8,
-            updated_at = $9
+            updated_at = $9,
+            pending_attempt_id = $10,
+            cancellation_reason = $11
         where merchant_id = $1
             and payment_id = $2
         "#,
@@ -857,6 +907,8 @@ pub(super) async fn save_payment(
         pending_operation,
         pending_amount_minor,
         payment.updated_at,
+        payment.pending_attempt,
+        payment.cancellation_reason,
     )
     .execute(connection)
     .await
@@ -909,7 +961,8 @@ pub(super) async fn save_refund(
             gateway_refund_id = $4,
             failure_code = $5,
             failure_message = $6,
-            updated_at = now()
+            updated_at = now(),
+            next_look_at = case when $3 = 'PENDING' then now() + $7::interval end
         where merchant_id = $1
             and refund_id = $2
         "#,
@@ -922,10 +975,83 @@ pub(super) async fn save_refund(
             .failure
             .as_ref()
             .map(|failure| failure.message.as_str()),
+        seconds(FIRST_LOOK_AFTER),
     )
     .execute(connection)
     .await
     .map(drop)
+}
+
+/// The pause before a pending refund is looked at for the first time; each further one is twice as long.
+const FIRST_LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// The longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+fn seconds(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+/// A pending refund that is to be looked at.
+pub(super) struct DueRefund {
+    pub(super) merchant_id: String,
+    pub(super) refund_id: String,
+    looks: i32,
+}
+
+/// Pending refunds whose time to be looked at has come, the longest due first. Read without a lock.
+pub(super) async fn list_due_refunds(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> sqlx::Result<Vec<DueRefund>> {
+    sqlx::query_as!(
+        DueRefund,
+        r#"
+        select
+            merchant_id,
+            refund_id,
+            looks
+        from refunds
+        where state = 'PENDING'
+            and next_look_at <= now()
+        order by next_look_at
+        limit $1
+        "#,
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Takes the next look at a pending refund, so that no other node does; the one after it comes after a longer pause. Returns
+/// `false` where another node took it, or the refund has ended.
+pub(super) async fn take_look(
+    connection: &mut PgConnection,
+    due: &DueRefund,
+) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        r#"
+        update refunds
+        set looks = looks + 1,
+            next_look_at = statement_timestamp() + least($4::interval * power(2, least(looks + 1, 20)), $5::interval)
+        where merchant_id = $1
+            and refund_id = $2
+            and state = 'PENDING'
+            and looks = $3
+        "#,
+        due.merchant_id,
+        due.refund_id,
+        due.looks,
+        seconds(FIRST_LOOK_AFTER),
+        seconds(LONGEST_PAUSE),
+    )
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() == 1)
 }
 
 /// Removes a refund of which nothing happened.
@@ -1055,6 +1181,14 @@ struct PaymentRow {
     customer_id: Option<String>,
     customer_email: Option<String>,
     customer_name: Option<String>,
+    gateway_account: Option<String>,
+    gateway_customer_id: Option<String>,
+    off_session: bool,
+    pending_attempt_id: Option<String>,
+    cancellation_reason: Option<String>,
+    failure_advice_code: Option<String>,
+    failure_network_advice_code: Option<String>,
+    failure_network_decline_code: Option<String>,
     description: Option<String>,
     metadata: Json<BTreeMap<String, String>>,
     failure_code: Option<String>,
@@ -1099,9 +1233,11 @@ impl PaymentRow {
             refunded_minor: self.amount_refunded_minor,
             refunding_minor: self.amount_refunding_minor,
             pending,
+            pending_attempt: self.pending_attempt_id,
             capture_method: CaptureMethod::from_name(&self.capture_method)
                 .ok_or_else(|| corrupt("payments.capture_method"))?,
             gateway_type: self.gateway_type,
+            gateway_account: self.gateway_account,
             gateway_token: self.gateway_token.map(GatewayToken::new),
             gateway_transaction_id: self.gateway_transaction_id,
             card,
@@ -1109,10 +1245,20 @@ impl PaymentRow {
                 id: self.customer_id,
                 email: self.customer_email,
                 name: self.customer_name,
+                gateway_customer_id: self.gateway_customer_id,
             },
+            off_session: self.off_session,
+            cancellation_reason: self.cancellation_reason,
             description: self.description,
             metadata: self.metadata.0,
-            failure: failure(self.failure_code, self.failure_message),
+            failure: failure(self.failure_code, self.failure_message).map(|decline| Decline {
+                advice: Advice {
+                    advice_code: self.failure_advice_code,
+                    network_advice_code: self.failure_network_advice_code,
+                    network_decline_code: self.failure_network_decline_code,
+                },
+                ..decline
+            }),
             created_at: self.created_at,
             updated_at: self.updated_at,
         })

@@ -171,6 +171,9 @@ impl Recovery {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if let Err(error) = self.payments.follow_refunds().await {
+                tracing::warn!(%error, "pending refunds could not be looked for");
+            }
             match self.run_once().await {
                 Ok(summary) if summary.resolved > 0 => {
                     tracing::info!(

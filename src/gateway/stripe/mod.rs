@@ -83,6 +83,10 @@ impl Gateway for StripeGateway {
         true
     }
 
+    fn has_accounts(&self) -> bool {
+        true
+    }
+
     fn tokenize<'a>(
         &'a self,
         card: &'a Card,

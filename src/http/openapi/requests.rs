@@ -27,6 +27,9 @@ pub(crate) struct NewPayment {
     description: Option<String>,
     #[schema(schema_with = metadata)]
     metadata: Option<BTreeMap<String, String>>,
+    /// True where the payer is not there to authenticate: a payment that needs them is declined.
+    #[schema(default = false, examples(false))]
+    off_session: Option<bool>,
 }
 
 /// What pays: `details`, or `token` in their place.
@@ -64,6 +67,7 @@ pub(crate) struct NewCard {
 
 /// Who pays, as far as the client says.
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct NewCustomer {
     /// The client's own id of the customer.
@@ -75,6 +79,9 @@ pub(crate) struct NewCustomer {
     /// The customer's name.
     #[schema(max_length = 200, examples("Test User"))]
     name: Option<String>,
+    /// The gateway's own customer that the token is saved for.
+    #[schema(min_length = 1, max_length = 255, examples("cus_9s6XKzkNRiz8i3"))]
+    gateway_customer_id: Option<String>,
 }
 
 /// Take what is held.

@@ -17,6 +17,13 @@ impl Fingerprinted for NewPayment {
         fields.insert_some("customer.id", self.customer.id.as_deref());
         fields.insert_some("customer.email", self.customer.email.as_deref());
         fields.insert_some("customer.name", self.customer.name.as_deref());
+        fields.insert_some(
+            "customer.gatewayCustomerId",
+            self.customer.gateway_customer_id.as_deref(),
+        );
+        if self.off_session {
+            fields.insert("offSession", "true");
+        }
         fields.insert_some("description", self.description.as_deref());
         for (name, text) in &self.metadata {
             fields.insert(format!("metadata.{name}"), text.as_str());

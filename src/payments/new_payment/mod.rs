@@ -10,8 +10,8 @@ use super::CaptureMethod;
 use crate::cards::{Card, CardError, Cvv, Pan};
 use crate::gateway::GatewayToken;
 use crate::input::{
-    Fault, Fields, InputError, Rejected, StringMapLimits, Value, decimal_text, multiline_text,
-    named, read_object, text, token, whole_number,
+    Fault, FieldError, Fields, InputError, Rejected, StringMapLimits, Value, boolean, decimal_text,
+    multiline_text, named, read_object, text, token, whole_number,
 };
 use crate::money::{Amount, Currency, MajorAmount};
 
@@ -42,6 +42,8 @@ pub struct NewPayment {
     pub description: Option<String>,
     /// The client's own notes: up to 50 texts of up to 500 characters, by names of up to 40.
     pub metadata: BTreeMap<String, String>,
+    /// True where the payer is not there to authenticate.
+    pub off_session: bool,
 }
 
 /// What pays: a card, or the gateway's name of one.
@@ -62,6 +64,8 @@ pub struct Customer {
     pub email: Option<String>,
     /// Up to 200 characters.
     pub name: Option<String>,
+    /// The gateway's own customer that the card is saved for; up to 255 characters.
+    pub gateway_customer_id: Option<String>,
 }
 
 impl NewPayment {
@@ -84,6 +88,7 @@ impl NewPayment {
                 multiline_text(0..=MAX_DESCRIPTION_CHARACTERS),
             );
             let metadata = fields.optional_string_map("metadata", METADATA_LIMITS);
+            let off_session = fields.optional("offSession", boolean);
             let payment = Self {
                 amount: amount?,
                 capture_method: capture_method?.unwrap_or_default(),
@@ -91,10 +96,28 @@ impl NewPayment {
                 customer: customer?.unwrap_or_default(),
                 description: description?,
                 metadata: metadata?.unwrap_or_default(),
+                off_session: off_session?.unwrap_or_default(),
             };
             payment.reject_exposed_number(fields)?;
             Ok(payment)
         })
+    }
+
+    /// Refuses a card that the client sent itself: this service takes the gateway's tokens only.
+    ///
+    /// # Errors
+    ///
+    /// The instrument is a card.
+    pub fn refuse_card(&self) -> Result<(), InputError> {
+        match self.instrument {
+            Instrument::Token(_) => Ok(()),
+            Instrument::Card(_) => Err(InputError::Invalid(vec![FieldError {
+                field: "paymentMethod.details".to_owned(),
+                message:
+                    "is not taken here: send the gateway's token of the card in paymentMethod.token"
+                        .to_owned(),
+            }])),
+        }
     }
 
     /// A card's number that slipped into another field would be stored with it, which PCI DSS 3.5.1 forbids.
@@ -104,7 +127,12 @@ impl NewPayment {
         };
         let is_exposed_in =
             |text: &Option<String>| text.as_deref().is_some_and(|text| card.number.is_in(text));
-        let Customer { id, email, name } = &self.customer;
+        let Customer {
+            id,
+            email,
+            name,
+            gateway_customer_id,
+        } = &self.customer;
         let exposed = [
             (
                 "paymentMethod.details.cardHolderName",
@@ -113,6 +141,10 @@ impl NewPayment {
             ("customer.id", is_exposed_in(id)),
             ("customer.email", is_exposed_in(email)),
             ("customer.name", is_exposed_in(name)),
+            (
+                "customer.gatewayCustomerId",
+                is_exposed_in(gateway_customer_id),
+            ),
             ("description", is_exposed_in(&self.description)),
             (
                 "metadata",
@@ -205,10 +237,12 @@ fn read_customer(fields: &mut Fields<'_, '_>) -> Result<Customer, Rejected> {
     let id = fields.optional("id", text(1..=MAX_ID_CHARACTERS));
     let email = fields.optional("email", read_email);
     let name = fields.optional("name", text(0..=MAX_NAME_CHARACTERS));
+    let gateway_customer_id = fields.optional("gatewayCustomerId", token(1..=MAX_ID_CHARACTERS));
     Ok(Customer {
         id: id?,
         email: email?,
         name: name?,
+        gateway_customer_id: gateway_customer_id?,
     })
 }
 
@@ -263,6 +297,7 @@ mod tests {
             id: Some("c1".to_owned()),
             email: Some("a@b.example".to_owned()),
             name: Some("Ann".to_owned()),
+            gateway_customer_id: None,
         };
         assert_eq!(payment.customer, customer);
         assert_eq!(payment.description.as_deref(), Some("A book"));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use payonce::config::CardIntake;
 use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
 use payonce::http::Limits;
@@ -28,6 +29,7 @@ pub struct Setup {
     pub recovery_interval: Duration,
     pub rate_limit: Option<RateLimit>,
     pub limits: Limits,
+    pub card_intake: CardIntake,
     pub console_token: Option<SecretString>,
 }
 
@@ -41,6 +43,7 @@ impl Default for Setup {
             recovery_interval: Duration::from_secs(1),
             rate_limit: None,
             limits: Limits::default(),
+            card_intake: CardIntake::On,
             console_token: None,
         }
     }
@@ -127,6 +130,7 @@ impl Service {
             recovery_interval: setup.recovery_interval,
             rate_limit: setup.rate_limit,
             limits: setup.limits,
+            card_intake: setup.card_intake,
             console_token: setup.console_token,
         };
         let application = Application::build_with(pool.clone(), gateway.into(), settings)
