@@ -59,6 +59,7 @@ begin
                 'select (merchant_id, operation, key, state, expires_at), delete'
             ),
             ('unsettled_keys', 'select, insert, delete', null),
+            ('fingerprint_secrets', 'select, insert, update', null),
             -- Deleted is only what never reached the gateway.
             ('payments', 'select, insert, update, delete', null),
             ('refunds', 'select, insert, update, delete', null),

@@ -18,7 +18,9 @@ use crate::console::{self, Console};
 use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Limits, Reads, Services};
-use crate::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
+use crate::idempotency::{
+    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError, UnknownSecret,
+};
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
@@ -115,9 +117,27 @@ pub enum StartupError {
     /// The metrics cannot be recorded.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] BuildError),
+    /// The fingerprints of this database were signed by another secret.
+    #[error(
+        "PAYONCE_FINGERPRINT_SECRET does not fit this database; use the secret that it was used with before, \
+         or put that one second to rotate it (docs/OPERATIONS.md)"
+    )]
+    Secrets(#[source] SecretsError),
+    /// The database failed while its secrets were looked at.
+    #[error("the database's fingerprint secrets could not be looked at")]
+    Engine(#[source] IdempotencyError),
     /// The gateway's client cannot be built.
     #[error("the gateway's client cannot be built")]
     Gateway(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<SecretsError> for StartupError {
+    fn from(error: SecretsError) -> Self {
+        match error {
+            SecretsError::Database(error) => Self::Engine(error),
+            error => Self::Secrets(error),
+        }
+    }
 }
 
 /// A service that listens, and is about to serve.
@@ -142,7 +162,9 @@ impl Application {
             database::schema_is_current(&pool).await?;
         }
         let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
-        Self::build_with(pool, gateways, settings)
+        let application = Self::build_with(pool, gateways, settings)?;
+        check_secrets(application.payments.engine()).await?;
+        Ok(application)
     }
 
     /// Listens, on a database that is ready and with gateways of the caller's.
@@ -298,6 +320,25 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Refuses secrets that are not those which this database's fingerprints are signed with.
+pub async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
+    let retired = engine.register_secrets().await?;
+    let lifetime = engine.config().ttl;
+    let is_needed = |secret: &UnknownSecret| {
+        let since = secret.retired_at.map(|at| chrono::Utc::now() - at);
+        since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
+    };
+    for secret in retired.iter().filter(|secret| is_needed(secret)) {
+        tracing::warn!(
+            secret_id = secret.id,
+            retired_at = ?secret.retired_at,
+            "keys that an older secret signed may still be remembered: keep it as the second value of \
+             PAYONCE_FINGERPRINT_SECRET for as long as keys are (PAYONCE_KEY_TTL)"
+        );
+    }
+    Ok(())
 }
 
 /// The gateways that are set up; each of their calls takes at most `timeout`.

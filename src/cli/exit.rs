@@ -43,6 +43,7 @@ fn is_misuse(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let database = match cause.downcast_ref() {
             Some(StartupError::Database(error)) => Some(error),
+            Some(StartupError::Secrets(_)) => return true,
             _ => cause.downcast_ref(),
         };
         let merchant = cause.downcast_ref();

@@ -166,6 +166,16 @@ impl From<IdempotencyError> for Problem {
                 tracing::error!(error = %chain(&cause), "the database was lost while an outcome was being stored");
                 Self::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title())
             }
+            IdempotencyError::Unreadable => {
+                tracing::error!(
+                    "a key was signed by a secret, or in a version, that this service does not know: \
+                     add the secret to PAYONCE_FINGERPRINT_SECRET, or upgrade this node"
+                );
+                Self::new(
+                    Code::OutcomeUnknown,
+                    "this service cannot read the key's record at the moment",
+                )
+            }
             IdempotencyError::Overloaded => Self::new(Code::Overloaded, Code::Overloaded.title()),
             error if error.database_error().is_some_and(is_transient) => {
                 tracing::error!(error = %chain(&error), "the database cannot be reached");

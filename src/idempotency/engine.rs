@@ -15,7 +15,9 @@ use uuid::Uuid;
 use super::clock::Moment;
 use super::config::IdempotencyConfig;
 use super::error::{IdempotencyError, may_have_committed};
-use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer};
+use super::fingerprint::{
+    Comparison, Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer,
+};
 use super::flights::{Boarding, Flight, Flights, Follower};
 use super::gate::{Claim, Gate, Held, Permit, Plan};
 use super::key::ScopedKey;
@@ -279,8 +281,9 @@ impl Engine {
     pub fn recall<T>(&self, signed: &SignedRequest) -> Option<Gate<T>> {
         let kept = self.0.replays.get(&signed.key)?;
         let gate = match signed.fingerprints.compare(&kept.fingerprint) {
-            None => Gate::Replay(kept.answer.clone()),
-            Some(mismatch) => Gate::Mismatch(mismatch),
+            Comparison::Same => Gate::Replay(kept.answer.clone()),
+            Comparison::Other(mismatch) => Gate::Mismatch(mismatch),
+            Comparison::Unreadable => return None,
         };
         count(&signed.key, &gate, None);
         Some(gate)
@@ -317,12 +320,17 @@ impl Engine {
 
     /// Waits for another request with the key in this process. Returns `None` where that one ended and left nothing.
     async fn follow<T>(&self, visit: &Visit, leader: &mut Follower) -> Option<Gate<T>> {
-        let mismatch = visit.fingerprints.compare(&leader.fingerprint);
+        let comparison = visit.fingerprints.compare(&leader.fingerprint);
         let waited = async {
-            match mismatch {
+            match comparison {
                 // Only what has a claim stays and can be a mismatch. One that ends before leaves the key to this request.
-                Some(mismatch) => leader.claimed().await.then_some(Gate::Mismatch(mismatch)),
-                None => leader.landed().await.map(Gate::Replay),
+                Comparison::Other(mismatch) => {
+                    leader.claimed().await.then_some(Gate::Mismatch(mismatch))
+                }
+                // An unreadable one was found in the database: whoever comes to it there is told.
+                Comparison::Same | Comparison::Unreadable => {
+                    leader.landed().await.map(Gate::Replay)
+                }
             }
         };
         timeout_at(visit.deadline, waited)
@@ -400,7 +408,7 @@ impl Engine {
                         created_at,
                     });
                 }
-                Attempt::Found(found) => visit.met(found, sent),
+                Attempt::Found(found) => visit.met(found, sent)?,
                 Attempt::InUse => self.meet(visit, claimant).await?,
             };
             match met {
@@ -450,8 +458,10 @@ impl Engine {
             if matches!(seen.standing, Standing::PastItsTime) {
                 return Ok(Met::Nobody);
             }
-            if let Some(mismatch) = visit.fingerprints.compare(&seen.fingerprint) {
-                return Ok(Met::Mismatch(mismatch));
+            match visit.fingerprints.compare(&seen.fingerprint) {
+                Comparison::Same => {}
+                Comparison::Other(mismatch) => return Ok(Met::Mismatch(mismatch)),
+                Comparison::Unreadable => return Err(IdempotencyError::Unreadable),
             }
             if let Some(answer) = seen.answer() {
                 return Ok(Met::Answer(answer, until(sent, seen.left)));
@@ -608,6 +618,11 @@ impl Engine {
     /// The settings that it runs with.
     pub fn config(&self) -> &IdempotencyConfig {
         &self.0.config
+    }
+
+    /// The ids of its secrets; the first signs.
+    pub(super) fn secret_ids(&self) -> Vec<String> {
+        self.0.signer.secret_ids()
     }
 
     /// Who this engine is, as `idempotency_keys.owner` has it.
@@ -840,10 +855,11 @@ impl Visit {
     }
 
     /// What a final key means for this request. `sent`: when it was asked for.
-    fn met(&self, found: FoundKey, sent: Instant) -> Met {
+    fn met(&self, found: FoundKey, sent: Instant) -> Result<Met, IdempotencyError> {
         match self.fingerprints.compare(&found.fingerprint) {
-            Some(mismatch) => Met::Mismatch(mismatch),
-            None => Met::Answer(found.answer, until(sent, found.left)),
+            Comparison::Same => Ok(Met::Answer(found.answer, until(sent, found.left))),
+            Comparison::Other(mismatch) => Ok(Met::Mismatch(mismatch)),
+            Comparison::Unreadable => Err(IdempotencyError::Unreadable),
         }
     }
 

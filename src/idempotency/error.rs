@@ -33,6 +33,11 @@ pub enum IdempotencyError {
         /// When.
         created_at: DateTime<Utc>,
     },
+    /// The key's first request was signed by a secret, or in a version of the canonical form, that this process does not know, so
+    /// that the two cannot be compared. Nothing of this request is stored: retryable with the same key, once that secret or a
+    /// newer version of this library is there.
+    #[error("the key's first request was signed in a way that this process does not know")]
+    Unreadable,
     /// The request has no JSON form to fingerprint. Nothing was stored.
     #[error("the request has no canonical form")]
     Uncanonical(#[from] serde_json::Error),

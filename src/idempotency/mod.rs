@@ -49,6 +49,7 @@ mod key;
 mod lease;
 mod record;
 mod replays;
+mod secrets;
 mod settle;
 mod store;
 mod transaction;
@@ -67,6 +68,7 @@ pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
+pub use self::secrets::{SecretsError, UnknownSecret};
 pub use self::settle::Settler;
 pub use self::store::{
     Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,

@@ -14,6 +14,7 @@ use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
 use super::gate::Claim;
 use super::key::{IdempotencyKey, ScopedKey};
 use super::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
+use super::secrets::UnknownSecret;
 
 /// What a first request writes of its key.
 #[derive(Clone, Debug)]
@@ -90,6 +91,8 @@ impl Outcome {
 pub struct FoundColumns {
     /// 32 bytes.
     pub fingerprint: Option<Vec<u8>>,
+    /// The version of the canonical form that was signed.
+    pub fingerprint_version: Option<i16>,
     /// The digests of the fields, a line each.
     pub fingerprint_fields: Option<String>,
     /// The HTTP status.
@@ -111,8 +114,11 @@ impl FoundColumns {
         let fields = self
             .fingerprint_fields
             .ok_or_else(|| corrupt("fingerprint_fields"))?;
+        let version = self
+            .fingerprint_version
+            .ok_or_else(|| corrupt("fingerprint_version"))?;
         Ok(FoundKey {
-            fingerprint: Arc::new(stored_fingerprint(&fingerprint, fields)?),
+            fingerprint: Arc::new(stored_fingerprint(version, &fingerprint, fields)?),
             answer: Answer {
                 response: Arc::new(stored_response(self.status, self.headers, self.body)?),
                 replayed: true,
@@ -270,6 +276,7 @@ pub(super) enum Standing {
 
 struct SeenRow {
     fingerprint: Vec<u8>,
+    fingerprint_version: i16,
     fingerprint_fields: String,
     state: String,
     owner: Uuid,
@@ -300,6 +307,7 @@ impl SeenRow {
         };
         Ok(SeenKey {
             fingerprint: Arc::new(stored_fingerprint(
+                self.fingerprint_version,
                 &self.fingerprint,
                 self.fingerprint_fields,
             )?),
@@ -325,6 +333,7 @@ pub(super) async fn see_key(
         r#"
         select
             fingerprint,
+            fingerprint_version,
             fingerprint_fields,
             state,
             owner,
@@ -363,6 +372,7 @@ pub(super) async fn lock_key(
         r#"
         select
             fingerprint,
+            fingerprint_version,
             fingerprint_fields,
             state,
             owner,
@@ -955,6 +965,47 @@ pub(super) async fn count_expired(
     Ok(count.unsigned_abs())
 }
 
+/// The secrets that signed fingerprints here, oldest first.
+pub(super) async fn list_secrets(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Vec<UnknownSecret>> {
+    sqlx::query_as!(
+        UnknownSecret,
+        r#"
+        select
+            secret_id as id,
+            retired_at
+        from fingerprint_secrets
+        order by added_at
+        "#,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Notes that the first of these secrets signs, and that the others do not any more.
+pub(super) async fn note_secrets(
+    connection: &mut PgConnection,
+    secret_ids: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        insert into fingerprint_secrets as s (secret_id, retired_at)
+        select
+            secret_id,
+            case when place > 1 then now() end
+        from unnest($1::text[]) with ordinality as known (secret_id, place)
+        on conflict (merchant_id, secret_id) do update set
+            retired_at = case when excluded.retired_at is not null then coalesce(s.retired_at, excluded.retired_at) end
+        where s.retired_at is distinct from excluded.retired_at
+        "#,
+        secret_ids,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 /// One clean-up at a time: a courtesy, not what correctness rests on. False: another is at work.
 pub(super) async fn try_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('payonce-cleanup')) as "locked!""#)
@@ -1018,8 +1069,9 @@ fn corrupt(column: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("idempotency_keys.{column} holds what it may not").into())
 }
 
-fn stored_fingerprint(hash: &[u8], fields: String) -> sqlx::Result<Fingerprint> {
+fn stored_fingerprint(version: i16, hash: &[u8], fields: String) -> sqlx::Result<Fingerprint> {
     Ok(Fingerprint {
+        version,
         hash: hash.try_into().map_err(|_| corrupt("fingerprint"))?,
         fields,
     })

@@ -110,6 +110,7 @@ fn word<T>(result: &Result<T, GatewayError>) -> String {
         Err(GatewayError::Refused(refusal)) => format!("refused {}", refusal.code),
         Err(GatewayError::Misconfigured { .. }) => "misconfigured".to_owned(),
         Err(GatewayError::NothingHappened { .. }) => "nothing happened".to_owned(),
+        Err(GatewayError::HoldLapsed { .. }) => "hold lapsed".to_owned(),
         Err(GatewayError::Unknown { .. }) => "unknown".to_owned(),
     }
 }
