@@ -147,7 +147,7 @@ problems! {
     IdempotencyKeyExpired: 409, "idempotency-key-expired", No, "The key has expired, and was used",
         "The key's record is past its time, but what it made is known: resourceId names it.",
         "This request charged nothing. charged says whether what the key made long ago took money.",
-        "Look the resource up by resourceId. A key never pays twice, not even after its record is gone: pay again only if the customer asks for a further payment.";
+        "Look the resource up by resourceId. A key never pays twice, not even after its record is gone. Only a further payment that the customer asks for gets a key of its own.";
     PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is under way",
         "The payment itself, or a capture, cancel or refund of it, is being executed. What can be done next depends on its outcome.",
         "This request charged, captured or refunded nothing, and nothing of it is stored.",
@@ -175,7 +175,7 @@ problems! {
     IdempotencyKeyReused: 422, "idempotency-key-reused", No, "The key was used with another request",
         "changed names the fields that differ from the first request with this key.",
         "This request charged nothing. charged says whether the first request with the key did.",
-        "Send exactly what was sent first. Make up a new key only for a payment that is meant to be a further one.";
+        "Send exactly what was sent first. Only a payment that is meant to be a further one gets a key of its own.";
     ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
         "errors names every field that is wrong, all at once.",
         "This request stored and charged nothing.",

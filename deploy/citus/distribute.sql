@@ -12,6 +12,7 @@ begin;
 -- look-up would ask every node.
 select create_reference_table('merchants');
 select create_reference_table('api_keys');
+select create_reference_table('fingerprint_secrets');
 -- The console's, which no payment waits for.
 select create_reference_table('operator_actions');
 select create_reference_table('refused_reuses');

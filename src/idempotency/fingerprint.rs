@@ -622,6 +622,12 @@ mod tests {
         assert_eq!(fields, "b14bfeamount\n7c8bc0meta.a\u{fffd}b");
         let signed = sign(&secrets, &request);
         let Fingerprint { hash, fields, .. } = &**signed.current();
-        assert_eq!((hex::encode(hash).as_str(), fields.as_str()), ("", ""));
+        assert_eq!(
+            (hex::encode(hash).as_str(), fields.as_str()),
+            (
+                "acff074fd86ff80ba9aec1efa4f64937daa37e9e1d2b628d379656654c48645b",
+                "#5e993171\nb14bfeamount\n7c8bc0meta.a\u{fffd}b"
+            )
+        );
     }
 }

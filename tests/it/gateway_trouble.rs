@@ -151,12 +151,19 @@ async fn a_capture_under_way_admits_no_other(_: PgPoolOptions, db: PgConnectOpti
     );
     for what in ["capture", "cancel", "refunds"] {
         let refused = on(&acme, &id, what, what, json!({})).await;
-        refused.assert_problem(409, "payment-state-conflict", "no");
+        refused.assert_problem(409, "payment-busy", "same-key");
+        assert_eq!(refused.text("charged"), "no");
     }
     end_leases(&service.pool).await;
     let captured = on(&acme, &id, "capture", "c", json!({"amount": "4.00"})).await;
     assert_eq!(captured.text("state"), "SUCCESS");
     assert_eq!(captured.text("amountCaptured"), "4.00");
+    // Nothing of the refused ones was stored: the same request under the same key is decided anew.
+    let refund = on(&acme, &id, "refunds", "refunds", json!({})).await;
+    assert_eq!(
+        (refund.status.as_u16(), refund.text("amount")),
+        (201, "4.00".into())
+    );
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -174,8 +181,11 @@ async fn a_refund_under_way_keeps_its_amount_from_others(_: PgPoolOptions, db: P
     let shown = acme.get(&format!("/v1/payments/{id}")).await;
     assert_eq!(shown.text("amountRefunded"), "0.00");
     let more = on(&acme, &id, "refunds", "more", json!({"amount": "3.01"})).await;
-    more.assert_problem(422, "amount-too-large", "new-key");
-    assert_eq!(more.text("remaining"), "3.00");
+    // Enough is left should the one under way fail.
+    more.assert_problem(409, "payment-busy", "same-key");
+    let most = on(&acme, &id, "refunds", "most", json!({"amount": "10.01"})).await;
+    most.assert_problem(422, "amount-too-large", "new-key");
+    assert_eq!(most.text("remaining"), "3.00");
     let rest = on(&acme, &id, "refunds", "rest", json!({})).await;
     assert_eq!(rest.text("amount"), "3.00");
     end_leases(&service.pool).await;

@@ -9,7 +9,7 @@ use crate::support::deployed;
 const OF_SQLX: &str = "_sqlx_migrations";
 
 /// Indexes that need not begin with the merchant, because they are not unique, each with what it is for.
-const INDEXES_OVER_ALL_MERCHANTS: [(&str, &str); 4] = [
+const INDEXES_OVER_ALL_MERCHANTS: [(&str, &str); 5] = [
     (
         "api_keys_secret_hash",
         "a request brings the API key and names no merchant",
@@ -21,6 +21,10 @@ const INDEXES_OVER_ALL_MERCHANTS: [(&str, &str); 4] = [
     (
         "operator_actions_newest",
         "the console lists what operators did, newest first",
+    ),
+    (
+        "refunds_pending",
+        "the worker looks at the pending refunds of all merchants whose time has come",
     ),
     (
         "refused_reuses_last_seen",

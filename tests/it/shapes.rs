@@ -185,6 +185,7 @@ async fn a_declined_payment(_: PgPoolOptions, db: PgConnectOptions) {
     "detail":"Insufficient funds",
     "code":"payment-declined",
     "retry":"new-key",
+    "charged":"no",
     "declineCode":"insufficient_funds",
     "paymentId":<pay_…>}
     "#);
@@ -271,6 +272,7 @@ async fn a_refund_and_the_refusal_of_one(_: PgPoolOptions, db: PgConnectOptions)
     "detail":"1.000 KWD is more than the 0.234 KWD that are left",
     "code":"amount-too-large",
     "retry":"new-key",
+    "charged":"no",
     "paymentId":<pay_…>,
     "remaining":"0.234"}
     "#);
@@ -286,6 +288,7 @@ async fn a_refund_and_the_refusal_of_one(_: PgPoolOptions, db: PgConnectOptions)
     "detail":"a payment in PARTIALLY_REFUNDED cannot be canceled",
     "code":"payment-state-conflict",
     "retry":"no",
+    "charged":"no",
     "paymentId":<pay_…>,
     "state":"PARTIALLY_REFUNDED"}
     "#);
@@ -325,7 +328,8 @@ async fn the_refusals_that_name_something(_: PgPoolOptions, db: PgConnectOptions
     "status":422,
     "detail":"the key was used with another request",
     "code":"idempotency-key-reused",
-    "retry":"new-key",
+    "retry":"no",
+    "charged":"yes",
     "actualHash":"<16 digits>",
     "changed":["amount"],
     "expectedHash":"<the record's fingerprint>"}
@@ -358,7 +362,8 @@ async fn the_refusals_that_name_something(_: PgPoolOptions, db: PgConnectOptions
     "status":409,
     "detail":"the key has expired; it made <pay_…>",
     "code":"idempotency-key-expired",
-    "retry":"new-key",
+    "retry":"no",
+    "charged":"yes",
     "createdAt":<time>,
     "resourceId":<pay_…>}
     "#);

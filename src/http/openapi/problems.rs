@@ -8,7 +8,7 @@ use utoipa::openapi::{
 };
 
 use super::{headers, samples};
-use crate::problem::{CONTENT_TYPE, Code, Retry};
+use crate::problem::{CONTENT_TYPE, Charged, Code, Retry};
 
 /// Every call that asks for an API key.
 const AUTHENTICATED: &[Code] = &[
@@ -163,6 +163,17 @@ pub(super) struct Problem {
     code: String,
     #[schema(schema_with = retry)]
     retry: String,
+    #[schema(schema_with = charged)]
+    charged: Option<String>,
+    /// With `gateway-refused`: the field that the gateway found wrong, where it says.
+    #[schema(nullable = false, examples("amount"))]
+    param: Option<String>,
+    /// With `gateway-refused`: the gateway's code.
+    #[schema(nullable = false, examples("amount_too_small"))]
+    gateway_code: Option<String>,
+    /// With `payment-declined`: what the gateway advises, where it does.
+    #[schema(nullable = false, examples("try_again_later"))]
+    advice_code: Option<String>,
     /// With `validation-failed`: every field that is wrong.
     #[schema(nullable = false)]
     errors: Option<Vec<FieldError>>,
@@ -223,6 +234,14 @@ fn names<'a>(names: impl Iterator<Item = &'a str>, description: &str) -> Object 
         .examples(names.first().cloned())
         .enum_values(Some(names))
         .build()
+}
+
+fn charged() -> Object {
+    let all = [Charged::Yes, Charged::No, Charged::Unknown];
+    names(
+        all.into_iter().map(Charged::as_str),
+        "Whether a payment by this key took or holds money. It is absent where the request was refused before its key was looked at.",
+    )
 }
 
 fn code() -> Object {

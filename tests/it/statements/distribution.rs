@@ -16,7 +16,8 @@ use sqlparser::parser::Parser;
 pub const TABLES: [&str; 4] = ["idempotency_keys", "unsettled_keys", "payments", "refunds"];
 
 /// The tables that every node has a copy of (`deploy/citus/distribute.sql`).
-pub const COPIES: [&str; 5] = [
+pub const COPIES: [&str; 6] = [
+    "fingerprint_secrets",
     "api_keys",
     "merchants",
     "operator_actions",

@@ -11,7 +11,7 @@ use serde_json::Value;
 use distribution::{Statement, breaches};
 
 /// Statements that ask every node. None of them is in the way of a payment.
-const OVER_ALL_MERCHANTS: [&str; 16] = [
+const OVER_ALL_MERCHANTS: [&str; 17] = [
     // The clean-up: which keys are past their time, how many, and away with them.
     "select merchant_id, operation, key, expires_at from idempotency_keys where expires_at >=",
     "select count(*) as \"count!\" from idempotency_keys where expires_at >=",
@@ -20,6 +20,8 @@ const OVER_ALL_MERCHANTS: [&str; 16] = [
     // Recovery: what is left behind, and the two gauges.
     "select u.merchant_id, u.operation, u.key, u.claimed_at from unsettled_keys u join",
     "select count(*) as \"unsettled!\"",
+    // Pending refunds whose time to be looked at has come.
+    "select merchant_id, refund_id, looks from refunds where state = 'PENDING'",
     // The command line's lists.
     "select k.merchant_id, k.operation, k.key, k.fingerprint, k.state",
     "select merchant_id, operation, key, fingerprint, state, attempt, lease_expires_at, resource_id, response_status, created_at, completed_at, expires_at from idempotency_keys where $1::text is null",
