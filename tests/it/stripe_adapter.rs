@@ -2,8 +2,10 @@
 
 mod faults;
 mod finds;
+mod kinds;
 mod localstripe;
 mod outcomes;
+mod truth;
 mod waits;
 
 use std::time::{Duration, Instant};
