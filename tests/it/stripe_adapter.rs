@@ -4,6 +4,7 @@ mod faults;
 mod finds;
 mod kinds;
 mod localstripe;
+mod older_wire;
 mod outcomes;
 mod truth;
 mod waits;
