@@ -229,8 +229,9 @@ impl PaymentMethod {
         };
         let shows_no_more =
             card.last4.len() == 4 && card.last4.bytes().all(|byte| byte.is_ascii_digit());
+        let has_month = (1..=12).contains(&card.exp_month);
         let name = billing_details.and_then(|details| details.name);
-        shows_no_more.then_some(CardSummary {
+        (shows_no_more && has_month).then_some(CardSummary {
             brand: text::code(Some(&card.brand)).unwrap_or_else(|| "unknown".to_owned()),
             last4: card.last4,
             expiry_month: card.exp_month,
@@ -390,7 +391,9 @@ mod tests {
             of("unknown", None)
         );
         let odd = json!({"brand": "visa", "last4": "4242424242424242", "exp_month": 12, "exp_year": 2031});
+        let monthless = json!({"brand": "visa", "last4": "4242", "exp_month": 0, "exp_year": 2031});
         for none in [
+            json!({"card": monthless}),
             json!("pm_1"),
             json!(null),
             json!({"link": {}}),

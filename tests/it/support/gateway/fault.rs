@@ -58,7 +58,6 @@ impl Fault {
         Fault::DropAfter,
         Fault::Slow(Duration::from_millis(300)),
         Fault::Throttle,
-        Fault::LockTimeout,
         Fault::Refuse(Duration::from_millis(100)),
     ];
 
