@@ -1,7 +1,7 @@
 # DATABASE_URL, if set, is used as it is; otherwise scripts/with-postgres starts a PostgreSQL for the time of the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench demo openapi screenshots prepare check-prepared fmt lint
+.PHONY: help run test chaos bench demo openapi contract screenshots prepare check-prepared fmt lint
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: ## Run the eight demonstrations against a real server and database
 
 openapi: ## Write openapi.json anew, after a change of the API
 	@cargo run --quiet --locked --example openapi > openapi.json.new && mv openapi.json.new openapi.json
+
+contract: ## Renew what Stripe publishes of its API from the npm package stripe, and show what changed; needs Node
+	@scripts/stripe-contract
 
 screenshots: ## Take the documentation's pictures of the console anew; needs chromium and chromedriver
 	PAYONCE_SCREENSHOTS="$(CURDIR)/docs/images" scripts/with-postgres cargo test --locked --features failpoints --test it -- \

@@ -47,10 +47,10 @@ fn judge(base: &str, is_test_key: bool, probe: StripeProbe) -> Finding {
             format!("{base} takes our key, which is a test key: no money moves"),
             "for real payments set PAYONCE_STRIPE_SECRET_KEY to a live key",
         ),
-        StripeProbe::Refused(status) => Finding::problem(
+        StripeProbe::Misconfigured(reason) => Finding::problem(
             NAME,
-            format!("{base} refuses our key (status {status})"),
-            "set PAYONCE_STRIPE_SECRET_KEY to a key that may read and write payment intents, payment methods and refunds",
+            format!("{base} refuses this service: status {reason}"),
+            "set PAYONCE_STRIPE_SECRET_KEY to a key of the right account that may read and write payment intents, payment methods and refunds",
         ),
         StripeProbe::Ill(status) => Finding::warning(
             NAME,

@@ -2,6 +2,8 @@
 //!
 //! After several calls in a row of which nothing reached the gateway, it opens: calls are answered "nothing happened" at
 //! once. After a pause one call is let through to probe; its success closes the circuit, its failure makes the pause longer.
+//!
+//! A gateway that refuses this service answers, so that does not open the circuit; the circuit remembers why.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Circuit {
     gateway: Arc<dyn Gateway>,
     state: Mutex<State>,
+    /// Why the gateway refused this service, until it takes a call again.
+    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +77,25 @@ impl Circuit {
         Self {
             gateway,
             state: Mutex::new(State::CLOSED),
+            trouble: Mutex::new(None),
         }
+    }
+
+    fn note_trouble<T>(&self, answer: &Result<T, GatewayError>) {
+        let trouble = match answer {
+            Ok(_) | Err(GatewayError::Declined(_) | GatewayError::Refused(_)) => None,
+            Err(GatewayError::Misconfigured { reason }) => Some(reason.clone()),
+            // They say nothing of it.
+            Err(GatewayError::NothingHappened { .. } | GatewayError::Unknown { .. }) => return,
+        };
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_some() && trouble.is_none() {
+            tracing::info!(
+                gateway = self.kind(),
+                "the gateway takes this service again"
+            );
+        }
+        *noted = trouble;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,6 +112,7 @@ impl Circuit {
             });
         }
         let answer = call.await;
+        self.note_trouble(&answer);
         let nothing_happened = matches!(answer, Err(GatewayError::NothingHappened { .. }));
         let mut state = self.state();
         let was_open = state.probe_at.is_some();
@@ -116,6 +139,11 @@ impl Gateway for Circuit {
 
     fn is_available(&self) -> bool {
         self.state().probe_at.is_none()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.clone()
     }
 
     fn tokenizes_remotely(&self) -> bool {

@@ -226,6 +226,11 @@ pub trait Gateway: Send + Sync + 'static {
         true
     }
 
+    /// Why the gateway refuses this service, for the operator; `None` where it does not, as far as its latest answers tell.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
     fn tokenizes_remotely(&self) -> bool;
 

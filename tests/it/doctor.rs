@@ -502,15 +502,17 @@ fn the_gateway_is_asked_and_what_it_answers_is_told() {
         doctor(&nowhere(), &flags)
     };
     ask(&[]).assert("gateway", "warning", "test key");
-    assert_eq!(gateway.calls(Endpoint::Search).received, 1);
+    assert_eq!(gateway.calls(Endpoint::ListIntents).received, 1);
     assert_eq!(gateway.ledger().charges.len(), 0);
     gateway.script([
-        (Endpoint::Search, Fault::ErrorBefore),
-        (Endpoint::Search, Fault::Hold),
+        (Endpoint::ListIntents, Fault::ErrorBefore),
+        (Endpoint::ListIntents, Fault::Hold),
     ]);
     ask(&[]).assert("gateway", "warning", "500");
     ask(&[]).assert("gateway", "problem", "does not answer");
     gateway.release();
+    gateway.script([(Endpoint::ListIntents, Fault::WrongVersion)]);
+    ask(&[]).assert("gateway", "problem", "Invalid Stripe API version");
     let refused = output(
         &nowhere(),
         &[

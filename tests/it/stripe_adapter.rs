@@ -2,8 +2,11 @@
 
 mod faults;
 mod finds;
+mod kinds;
 mod localstripe;
+mod older_wire;
 mod outcomes;
+mod truth;
 mod waits;
 
 use std::time::{Duration, Instant};

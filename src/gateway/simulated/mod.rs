@@ -1,52 +1,85 @@
-//! A gateway inside the process, for development, tests and demonstrations. It has no memory.
+//! A gateway inside the process, for development, tests and demonstrations.
 //!
 //! Its answers depend on the card alone, which its tokens carry as the outcome; its transaction ids depend on the
 //! payment's id alone. So it makes one charge for one payment however often it is asked, in whichever process, and asking
-//! what became of a charge answers as if it had been made.
+//! what became of a charge answers as if it had been made. It keeps small books for the life of the process, and refuses what
+//! contradicts them: see [`books`].
 
+mod books;
 mod outcome;
+mod scripted;
 mod test_token;
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use self::books::{Books, transaction_id};
 use self::outcome::Outcome;
+use self::scripted::{A_WHILE, Behaviour, Counts, is_recent};
 use self::test_token::TestToken;
 use super::{
-    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken,
+    Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund, GatewayToken,
     RefundProgress, Refunded,
 };
 use crate::cards::{Card, CardSummary};
+use crate::payments::CaptureMethod;
 
-/// The gateway. See the module.
-#[derive(Clone, Debug)]
+/// The last time zone in which a day ends.
+const LAST_TIME_ZONE: TimeDelta = TimeDelta::hours(12);
+
+/// The gateway. See the module. Clones share their books.
+#[derive(Clone)]
 pub struct SimulatedGateway {
     latency: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    books: Books,
+    counts: Counts,
 }
 
 impl SimulatedGateway {
     /// A gateway that takes `latency` for everything but tokens.
     pub fn new(latency: Duration) -> Self {
-        Self { latency }
+        Self {
+            latency,
+            state: Arc::default(),
+        }
     }
 
-    /// Answers after the latency.
-    fn after_latency<'a, T: Send + 'a>(
-        &self,
-        answer: Result<T, GatewayError>,
+    /// Answers after the latency, by the books as they are then.
+    fn after<'a, T: Send + 'a>(
+        &'a self,
+        latency: Duration,
+        answer: impl FnOnce(&mut State) -> Result<T, GatewayError> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, GatewayError>> {
-        let latency = self.latency;
         async move {
             // The timer's finest step is a millisecond, which is more than none.
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
-            answer
+            answer(&mut self.state())
         }
         .boxed()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SimulatedGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedGateway")
+            .field("latency", &self.latency)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +97,7 @@ impl Gateway for SimulatedGateway {
         card: &'a Card,
         _: Option<&'a str>,
     ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        let outcome = Outcome::of_card(card, Utc::now().date_naive());
+        let outcome = Outcome::of_card(card, last_date(Utc::now()));
         std::future::ready(Ok(outcome.token())).boxed()
     }
 
@@ -73,63 +106,113 @@ impl Gateway for SimulatedGateway {
     }
 
     fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
-        self.after_latency(answer_to(charge))
+        let behaviour = Behaviour::of_token(charge.token.as_str());
+        let latency = match behaviour {
+            Some(Behaviour::Slow) => self.latency.max(A_WHILE),
+            _ => self.latency,
+        };
+        self.after(latency, move |state| {
+            let obstacle = behaviour.and_then(|b| b.obstacle(charge, &mut state.counts));
+            match obstacle {
+                Some(obstacle) => Err(obstacle),
+                None => state.answer_to(charge),
+            }
+        })
     }
 
-    fn capture<'a>(&'a self, _: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.after_latency(Ok(()))
+    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
+        self.after(self.latency, |state| state.books.capture(capture))
     }
 
-    fn cancel<'a>(&'a self, _: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.after_latency(Ok(()))
+    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
+        self.after(self.latency, |state| {
+            let Cancel {
+                transaction_id,
+                payment_id,
+                ..
+            } = cancel;
+            state.books.cancel(transaction_id, payment_id)
+        })
     }
 
     fn refund<'a>(
         &'a self,
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
-        self.after_latency(Ok(refunded(refund)))
+        self.after(self.latency, |state| {
+            let fails = state.books.refund(refund)?;
+            refunded(refund, fails)
+        })
     }
 
     fn find_charge<'a>(
         &'a self,
         charge: &'a Charge,
     ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
-        self.after_latency(answer_to(charge).map(Some))
+        let behaviour = Behaviour::of_token(charge.token.as_str());
+        self.after(self.latency, move |state| match behaviour {
+            Some(behaviour) if behaviour.never_charges() => Ok(None),
+            Some(behaviour) if let Some(unknown) = behaviour.unknown_outcome(charge) => {
+                Err(unknown)
+            }
+            _ => state.answer_to(charge).map(Some),
+        })
     }
 
     fn find_capture<'a>(
         &'a self,
-        _: &'a Capture,
+        capture: &'a Capture,
     ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.after_latency(Ok(Some(())))
+        self.after(self.latency, |state| state.books.find_capture(capture))
     }
 
-    fn find_cancel<'a>(&'a self, _: &'a Cancel) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.after_latency(Ok(Some(())))
+    fn find_cancel<'a>(
+        &'a self,
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
+        self.after(self.latency, |state| {
+            let Cancel {
+                transaction_id,
+                payment_id,
+                ..
+            } = cancel;
+            state.books.find_cancel(transaction_id, payment_id)
+        })
     }
 
     fn find_refund<'a>(
         &'a self,
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
-        self.after_latency(Ok(Some(refunded(refund))))
+        self.after(self.latency, |state| {
+            let fails = state.books.refunds_fail(&refund.transaction_id);
+            refunded(refund, fails).map(Some)
+        })
     }
 }
 
-fn answer_to(charge: &Charge) -> Result<Charged, GatewayError> {
-    let outcome = Outcome::of_token(&charge.token);
-    outcome.decline().map_or_else(
-        || Ok(charged(charge)),
-        |decline| Err(GatewayError::Declined(decline)),
-    )
+/// The date where it changes last: a card is good until its month is over everywhere on earth.
+fn last_date(now: DateTime<Utc>) -> NaiveDate {
+    (now - LAST_TIME_ZONE).date_naive()
 }
 
-fn charged(charge: &Charge) -> Charged {
-    let id = strip(&charge.payment_id, "pay_");
-    Charged {
-        transaction_id: format!("sim_ch_{id}"),
-        card: TestToken::find(&charge.token).map(TestToken::summary),
+impl State {
+    fn answer_to(&mut self, charge: &Charge) -> Result<Charged, GatewayError> {
+        let outcome = Outcome::of_token(&charge.token);
+        if let Some(no) = outcome.no() {
+            return Err(no);
+        }
+        let id = transaction_id(&charge.payment_id);
+        self.books.charge(
+            &id,
+            charge.amount.minor(),
+            charge.capture_method == CaptureMethod::Automatic,
+            outcome == Outcome::RefundsFail,
+        );
+        Ok(Charged {
+            transaction_id: id,
+            card: TestToken::find(&charge.token).map(TestToken::summary),
+        })
     }
 }
 
@@ -137,21 +220,31 @@ fn strip<'a>(id: &'a str, prefix: &str) -> &'a str {
     id.strip_prefix(prefix).unwrap_or(id)
 }
 
-fn refunded(refund: &GatewayRefund) -> Refunded {
-    let id = strip(&refund.refund_id, "ref_");
-    Refunded {
-        gateway_refund_id: format!("sim_re_{id}"),
-        progress: RefundProgress::Succeeded,
-    }
+/// What a refund has come to: one that fails is on its way for a while first.
+fn refunded(refund: &GatewayRefund, fails: bool) -> Result<Refunded, GatewayError> {
+    let progress = match fails {
+        false => RefundProgress::Succeeded,
+        true if is_recent(&refund.refund_id, Utc::now()) => RefundProgress::Pending,
+        true => {
+            return Err(GatewayError::Declined(Decline::new(
+                "refund_failed",
+                "The refund failed at the gateway",
+            )));
+        }
+    };
+    Ok(Refunded {
+        gateway_refund_id: format!("sim_re_{}", strip(&refund.refund_id, "ref_")),
+        progress,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::cards::{Cvv, Pan};
-    use crate::gateway::Decline;
     use crate::money::{Amount, Currency};
-    use crate::payments::CaptureMethod;
 
     fn gateway() -> SimulatedGateway {
         SimulatedGateway::new(Duration::ZERO)
@@ -238,6 +331,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_card_is_good_until_its_month_is_over_everywhere() {
+        let february = card("4242424242424242", 2, 2027);
+        let rows = [
+            ("2027-02-28T23:59:59Z", Outcome::Success),
+            ("2027-03-01T11:59:59Z", Outcome::Success),
+            ("2027-03-01T12:00:00Z", Outcome::ExpiredCard),
+        ];
+        for (now, outcome) in rows {
+            let date = last_date(now.parse().expect(now));
+            assert_eq!(Outcome::of_card(&february, date), outcome, "{now}");
+        }
+    }
+
     #[tokio::test]
     async fn any_other_number_succeeds() {
         for number in ["4242424242424242", "5555555555554444", "378282246310005"] {
@@ -295,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_token_is_declined() {
+    async fn an_unknown_token_is_the_requests_fault() {
         for token in [
             "pm_card_unheard_of",
             "pm_simulated_",
@@ -303,15 +410,13 @@ mod tests {
             "success",
             "",
         ] {
-            let expected = (
-                "resource_missing".to_owned(),
-                "No such payment method".to_owned(),
-            );
-            assert_eq!(
-                decline(gateway().charge(&charge(token)).await),
-                expected,
-                "{token}"
-            );
+            match gateway().charge(&charge(token)).await {
+                Err(GatewayError::Refused(refusal)) => {
+                    assert_eq!(refusal.code, "resource_missing");
+                    assert_eq!(refusal.param.as_deref(), Some("paymentMethod.token"));
+                }
+                other => panic!("{token}: {other:?}"),
+            }
             assert_eq!(
                 gateway().describe_token(&GatewayToken::new(token)),
                 None,
@@ -327,7 +432,7 @@ mod tests {
             payment_id: "pay_0199".to_owned(),
             merchant_id: "acme".to_owned(),
             account: None,
-            transaction_id: "sim_ch_1".to_owned(),
+            transaction_id: "sim_ch_0199".to_owned(),
             amount: usd(minor),
         };
         let expected = Refunded {
@@ -379,6 +484,132 @@ mod tests {
             Ok(Some(()))
         ));
         assert!(matches!(gateway().find_cancel(&cancel).await, Ok(Some(()))));
+    }
+
+    /// The first word on a call.
+    fn word<T>(result: &Result<T, GatewayError>) -> &'static str {
+        match result {
+            Ok(_) => "done",
+            Err(GatewayError::Declined(_)) => "declined",
+            Err(GatewayError::Refused(_)) => "refused",
+            Err(GatewayError::Misconfigured { .. }) => "misconfigured",
+            Err(GatewayError::NothingHappened { .. }) => "nothing happened",
+            Err(GatewayError::Unknown { .. }) => "unknown",
+        }
+    }
+
+    /// A charge of a payment that was claimed just now, or long ago.
+    fn scripted(token: &str, is_new: bool) -> Charge {
+        let id = if is_new { Uuid::now_v7() } else { Uuid::nil() };
+        Charge {
+            payment_id: format!("pay_{id}"),
+            ..charge(token)
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_behave_as_gateways_sometimes_do() {
+        let rows = [
+            ("pm_sim_unknown", "unknown", "done"),
+            ("pm_sim_unknown_declined", "unknown", "declined"),
+            ("pm_sim_misconfigured", "misconfigured", "misconfigured"),
+            ("pm_sim_refused", "refused", "refused"),
+            ("pm_sim_x", "refused", "refused"),
+        ];
+        for (token, at_first, later) in rows {
+            let gateway = gateway();
+            let first = gateway.charge(&scripted(token, true)).await;
+            let second = gateway.charge(&scripted(token, false)).await;
+            assert_eq!((word(&first), word(&second)), (at_first, later), "{token}");
+        }
+        let found = gateway()
+            .find_charge(&scripted("pm_sim_unknown", true))
+            .await;
+        assert_eq!(word(&found), "unknown");
+        let found = gateway()
+            .find_charge(&scripted("pm_sim_refused", false))
+            .await;
+        assert!(matches!(found, Ok(None)), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_is_unavailable_twice_whatever_the_payments_id() {
+        let gateway = gateway();
+        let words = async || {
+            let charge = scripted("pm_sim_unavailable", true);
+            word(&gateway.charge(&charge).await)
+        };
+        for _ in 0..2 {
+            let three = [words().await, words().await, words().await];
+            assert_eq!(three, ["nothing happened", "nothing happened", "done"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_charge_takes_its_time() {
+        let gateway = gateway();
+        let slow = scripted("pm_sim_slow", true);
+        assert!(gateway.charge(&slow).now_or_never().is_none());
+        // Only the charge does.
+        let found = gateway.find_charge(&slow).now_or_never();
+        assert!(matches!(found, Some(Ok(Some(_)))));
+    }
+
+    #[tokio::test]
+    async fn some_refunds_are_on_their_way_and_then_fail() {
+        let gateway = gateway();
+        let token = gateway
+            .tokenize(&card("4000000000005126", 12, 2099), None)
+            .await
+            .expect("a token");
+        let charge = charge(token.as_str());
+        let charged = gateway.charge(&charge).await.expect("a charge");
+        let refund = |id: Uuid| GatewayRefund {
+            refund_id: format!("ref_{id}"),
+            payment_id: charge.payment_id.clone(),
+            merchant_id: "acme".to_owned(),
+            account: None,
+            transaction_id: charged.transaction_id.clone(),
+            amount: usd(100),
+        };
+        let new = refund(Uuid::now_v7());
+        for result in [
+            gateway.refund(&new).await.map(Some),
+            gateway.find_refund(&new).await,
+        ] {
+            let made = result.expect("an answer").expect("a refund");
+            assert_eq!(made.progress, RefundProgress::Pending);
+        }
+        let old = refund(Uuid::nil());
+        assert_eq!(decline(gateway.find_refund(&old).await).0, "refund_failed");
+    }
+
+    #[tokio::test]
+    async fn what_contradicts_the_books_is_refused() {
+        let gateway = gateway();
+        let held = Charge {
+            capture_method: CaptureMethod::Manual,
+            ..charge("pm_card_visa")
+        };
+        let charged = gateway.charge(&held).await.expect("a charge");
+        let capture = |minor, transaction_id: &str| Capture {
+            key: "cap_1".to_owned(),
+            account: None,
+            payment_id: held.payment_id.clone(),
+            transaction_id: transaction_id.to_owned(),
+            amount: usd(minor),
+        };
+        let id = charged.transaction_id.as_str();
+        let words = [
+            word(&gateway.capture(&capture(100, "sim_ch_other")).await),
+            word(&gateway.capture(&capture(101, id)).await),
+            word(&gateway.capture(&capture(60, id)).await),
+            word(&gateway.capture(&capture(61, id)).await),
+        ];
+        assert_eq!(words, ["misconfigured", "refused", "done", "declined"]);
+        // A clone is the same gateway.
+        let taken = gateway.clone().find_capture(&capture(60, id)).await;
+        assert!(matches!(taken, Ok(Some(()))));
     }
 
     #[tokio::test]

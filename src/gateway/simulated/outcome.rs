@@ -2,7 +2,7 @@ use chrono::NaiveDate;
 
 use super::test_token::TestToken;
 use crate::cards::Card;
-use crate::gateway::{Decline, GatewayToken};
+use crate::gateway::{Decline, GatewayError, GatewayToken, Refusal};
 
 /// Begins the tokens that this gateway gives out; an [`Outcome`]'s code ends them.
 const TOKEN_PREFIX: &str = "pm_simulated_";
@@ -11,6 +11,8 @@ const TOKEN_PREFIX: &str = "pm_simulated_";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Success,
+    /// Success, and its refunds are on their way for a while and then fail.
+    RefundsFail,
     GenericDecline,
     InsufficientFunds,
     LostCard,
@@ -22,8 +24,9 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    const OF_TOKENS: [Self; 8] = [
+    const OF_TOKENS: [Self; 9] = [
         Self::Success,
+        Self::RefundsFail,
         Self::GenericDecline,
         Self::InsufficientFunds,
         Self::LostCard,
@@ -43,6 +46,7 @@ impl Outcome {
             "4000000000000069" => Self::ExpiredCard,
             "4000000000000127" => Self::IncorrectCvc,
             "4000000000000119" => Self::ProcessingError,
+            "4000000000005126" => Self::RefundsFail,
             _ if card.is_expired_at(today) => Self::ExpiredCard,
             _ => Self::Success,
         }
@@ -70,6 +74,7 @@ impl Outcome {
     fn code(self) -> &'static str {
         match self {
             Self::Success => "success",
+            Self::RefundsFail => "refunds_fail",
             Self::GenericDecline => "generic_decline",
             Self::InsufficientFunds => "insufficient_funds",
             Self::LostCard => "lost_card",
@@ -81,18 +86,25 @@ impl Outcome {
         }
     }
 
-    /// In Stripe's words. Like Stripe, it tells people no more of a lost or stolen card than that it was declined.
-    pub(super) fn decline(self) -> Option<Decline> {
+    /// Why there is no charge, in Stripe's words. Like Stripe, it tells people no more of a lost or stolen card than that it was
+    /// declined, and finds a token that it does not know to be the request's fault.
+    pub(super) fn no(self) -> Option<GatewayError> {
         let message = match self {
-            Self::Success => return None,
+            Self::Success | Self::RefundsFail => return None,
             Self::GenericDecline | Self::LostCard | Self::StolenCard => "The card was declined",
             Self::InsufficientFunds => "Insufficient funds",
             Self::ExpiredCard => "The card has expired",
             Self::IncorrectCvc => "The card's security code is incorrect",
             Self::ProcessingError => "An error occurred while processing the card",
-            Self::NoSuchToken => "No such payment method",
+            Self::NoSuchToken => {
+                return Some(GatewayError::Refused(Refusal {
+                    code: self.code().to_owned(),
+                    message: "No such payment method".to_owned(),
+                    param: Some("paymentMethod.token".to_owned()),
+                }));
+            }
         };
-        Some(Decline::new(self.code(), message))
+        Some(GatewayError::Declined(Decline::new(self.code(), message)))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::outcome::Outcome;
+use super::scripted::Behaviour;
 use crate::cards::{CardBrand, CardSummary};
 use crate::gateway::GatewayToken;
 
@@ -12,6 +13,9 @@ pub(super) struct TestToken {
 
 impl TestToken {
     pub(super) fn find(token: &GatewayToken) -> Option<Self> {
+        if Behaviour::of_token(token.as_str()).is_some() {
+            return Some(Self::success(CardBrand::Visa, "4242"));
+        }
         let name = token.as_str().strip_prefix("pm_card_")?;
         match name {
             "visa" => Some(Self::success(CardBrand::Visa, "4242")),
@@ -22,6 +26,10 @@ impl TestToken {
             "diners" => Some(Self::success(CardBrand::Diners, "0004")),
             "jcb" => Some(Self::success(CardBrand::Jcb, "0505")),
             "unionpay" => Some(Self::success(CardBrand::UnionPay, "0005")),
+            "refundFail" => Some(Self {
+                outcome: Outcome::RefundsFail,
+                ..Self::success(CardBrand::Visa, "5126")
+            }),
             // Stripe has used both `pm_card_chargeDeclined` and `pm_card_visa_chargeDeclined`.
             _ => Self::declined_for(name.strip_prefix("visa_").unwrap_or(name)),
         }

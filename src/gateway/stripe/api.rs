@@ -9,6 +9,11 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::text;
+
+/// The version of Stripe's API that this adapter speaks, sent with each call: that of `contract/contract.json`.
+const API_VERSION: &str = "2026-10-28.endive";
+
 /// The longest that connecting may take: a host that does not answer by then will not.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 
@@ -16,8 +21,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 const POOL_IDLE_TIME: Duration = Duration::from_secs(45);
 const POOL_MAX_IDLE: usize = 128;
 
-/// Far more than any answer that is read here has.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Far more than any answer that is read here has: a page of a hundred intents, each with all the metadata that Stripe allows.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why there is no gateway.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +39,13 @@ pub enum StripeSetupError {
 }
 
 /// A request to make. Not `Debug`: a card's number may be in it.
+#[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
-    method: Method,
+    is_post: bool,
     path: &'a [&'a str],
     key: Option<&'a str>,
     params: &'a [(&'a str, &'a str)],
+    account: Option<&'a str>,
 }
 
 impl<'a> Call<'a> {
@@ -49,25 +56,53 @@ impl<'a> Call<'a> {
         params: &'a [(&'a str, &'a str)],
     ) -> Self {
         Self {
-            method: Method::POST,
+            is_post: true,
             path,
             key: Some(key),
             params,
+            account: None,
         }
     }
 
     pub(super) fn get(path: &'a [&'a str], params: &'a [(&'a str, &'a str)]) -> Self {
         Self {
-            method: Method::GET,
+            is_post: false,
             path,
             key: None,
             params,
+            account: None,
+        }
+    }
+
+    /// The same call for a merchant's own account.
+    pub(super) fn on(self, account: Option<&'a str>) -> Self {
+        Self { account, ..self }
+    }
+
+    /// The same call under another key.
+    pub(super) fn under(self, key: &'a str) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+
+    /// False where its account could be none: nothing is sent then.
+    pub(super) fn has_sendable_account(&self) -> bool {
+        self.account
+            .is_none_or(|account| text::is_id(account, "acct_"))
+    }
+
+    fn method(&self) -> Method {
+        match self.is_post {
+            true => Method::POST,
+            false => Method::GET,
         }
     }
 
     /// For the log.
     pub(super) fn name(&self) -> String {
-        format!("{} /v1/{}", self.method, self.path.join("/"))
+        format!("{} /v1/{}", self.method(), self.path.join("/"))
     }
 }
 
@@ -88,6 +123,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// It had been stored under the key: the key will never answer anything else.
     pub(super) replayed: bool,
+    /// Stripe says whether the same request may bring something else.
+    pub(super) should_retry: Option<bool>,
     pub(super) retry_after: Option<Duration>,
     /// Stripe's name of the request, for its support.
     pub(super) request_id: Option<String>,
@@ -117,7 +154,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .user_agent(concat!("payonce/", env!("CARGO_PKG_VERSION")))
-            .default_headers(authorization(secret_key)?)
+            .default_headers(headers(secret_key)?)
             .connect_timeout(connect_time)
             .pool_idle_timeout(POOL_IDLE_TIME)
             .pool_max_idle_per_host(POOL_MAX_IDLE)
@@ -154,11 +191,14 @@ impl Api {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push("v1").extend(call.path);
         }
-        let mut request = self.http.request(call.method.clone(), url).timeout(time);
+        let mut request = self.http.request(call.method(), url).timeout(time);
         if let Some(key) = call.key {
             request = request.header("Idempotency-Key", key);
         }
-        if call.method == Method::POST {
+        if let Some(account) = call.account {
+            request = request.header("Stripe-Account", account);
+        }
+        if call.is_post {
             return request.form(call.params).build();
         }
         let mut request = request.build()?;
@@ -170,17 +210,20 @@ impl Api {
     }
 }
 
-fn authorization(secret_key: &SecretString) -> Result<HeaderMap, StripeSetupError> {
+fn headers(secret_key: &SecretString) -> Result<HeaderMap, StripeSetupError> {
     let bearer = format!("Bearer {}", secret_key.expose_secret());
     let mut bearer = HeaderValue::try_from(bearer).map_err(|_| StripeSetupError::SecretKey)?;
     bearer.set_sensitive(true);
-    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    headers.insert("Stripe-Version", HeaderValue::from_static(API_VERSION));
+    Ok(headers)
 }
 
 async fn read(mut response: Response) -> Attempt {
     let mut answer = Answer {
         status: response.status().as_u16(),
         replayed: header(&response, "Idempotent-Replayed") == Some("true"),
+        should_retry: header(&response, "Stripe-Should-Retry").and_then(|text| text.parse().ok()),
         // The other form, a date, is not in use at Stripe.
         retry_after: header(&response, RETRY_AFTER.as_str())
             .and_then(|seconds| seconds.parse().ok())
@@ -204,7 +247,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// The error and its causes in a line, without the URL, which may hold a search.
+/// The error and its causes in a line, without the URL, which may hold ids.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -228,8 +271,8 @@ mod tests {
 
     #[test]
     fn urls_follow_the_base() {
-        let params = [("query", "metadata['payment_id']:'pay_1'")];
-        let call = Call::get(&["payment_intents", "search"], &params);
+        let params = [("created[gte]", "1"), ("limit", "100")];
+        let call = Call::get(&["payment_intents"], &params);
         let rows = [
             "https://api.stripe.com",
             "https://api.stripe.com/",
@@ -242,11 +285,37 @@ mod tests {
             assert_eq!(
                 request.expect("a request").url().as_str(),
                 format!(
-                    "{}/v1/payment_intents/search?query=metadata%5B%27payment_id%27%5D%3A%27pay_1%27",
+                    "{}/v1/payment_intents?created%5Bgte%5D=1&limit=100",
                     base.trim_end_matches('/')
                 )
             );
         }
+    }
+
+    #[test]
+    fn each_call_has_the_version_of_the_contract() {
+        let contract: serde_json::Value =
+            serde_json::from_str(include_str!("contract/contract.json")).expect("the contract");
+        assert_eq!(contract["apiVersion"], API_VERSION);
+        let headers = headers(&SecretString::from("sk_test_payonce")).expect("headers");
+        assert_eq!(headers["Stripe-Version"], API_VERSION);
+    }
+
+    #[test]
+    fn an_account_is_a_header() {
+        let api = api("https://api.stripe.com").expect("an API");
+        let call = Call::get(&["payment_intents"], &[]);
+        let header = |call: Call<'_>| {
+            let request = api
+                .request(&call, Duration::from_secs(1))
+                .expect("a request");
+            request.headers().get("Stripe-Account").cloned()
+        };
+        assert_eq!(
+            header(call.on(Some("acct_1"))),
+            Some(HeaderValue::from_static("acct_1"))
+        );
+        assert_eq!(header(call), None);
     }
 
     #[test]

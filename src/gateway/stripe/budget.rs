@@ -45,6 +45,14 @@ impl Budget {
         (left >= SHORTEST_ATTEMPT).then(|| left.min(self.patience))
     }
 
+    /// The same, but over after `time` at the latest: for what must not cost an answer that is known already.
+    pub(super) fn at_most(self, time: Duration) -> Self {
+        Self {
+            deadline: self.deadline.min(Instant::now() + time),
+            ..self
+        }
+    }
+
     /// Whether an attempt that takes `needed` fits in after a pause.
     pub(super) fn allows(self, pause: Duration, needed: Duration) -> bool {
         pause + needed.max(SHORTEST_ATTEMPT) <= self.left()

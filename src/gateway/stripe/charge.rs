@@ -1,22 +1,29 @@
 //! Charging, and asking what became of a charge.
 
-use serde::Deserialize;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
 
 use super::StripeGateway;
 use super::amount::{wire_amount, wire_currency};
 use super::api::Call;
 use super::budget::{Budget, pauses};
-use super::decline::authentication_required;
-use super::intent::{Intent, Status};
+use super::decline::{Declined, authentication_required};
+use super::intent::{Asked, Intent, Status};
 use super::persist::{Told, unknown};
-use crate::gateway::{Cancel, Charge, Charged, GatewayError};
+use crate::gateway::{Cancel, Charge, Charged, Decline, GatewayError};
 use crate::payments::CaptureMethod;
 
-/// A page of the search.
-#[derive(Deserialize)]
-struct SearchResult {
-    data: Vec<Intent>,
-}
+/// Past this age of a claim no call to charge can be under way: callers ask past 20 hours instead of calling, and ten minutes are
+/// many times what a call may take at this service and at Stripe together, clocks that differ included. Before, that there is no
+/// charge yet says nothing.
+const NO_CALL_IS_OLDER: TimeDelta = TimeDelta::minutes(20 * 60 + 10);
+
+/// The longest that an intent without money may take to be canceled after a decline that is known already.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// Why Stripe is told that an intent is given up: one of the reasons that it knows.
+const ABANDONED: &str = "abandoned";
 
 impl StripeGateway {
     pub(super) async fn charge_within(
@@ -24,69 +31,91 @@ impl StripeGateway {
         budget: Budget,
         charge: &Charge,
     ) -> Result<Charged, GatewayError> {
-        let amount = wire_amount(charge.amount).map_err(GatewayError::Declined)?;
-        let (amount, currency) = (amount.to_string(), wire_currency(charge.amount));
-        let capture_method = match charge.capture_method {
-            CaptureMethod::Automatic => "automatic",
-            CaptureMethod::Manual => "manual",
-        };
-        let params = [
-            ("amount", amount.as_str()),
-            ("currency", currency.as_str()),
-            ("confirm", "true"),
-            ("capture_method", capture_method),
-            ("payment_method", charge.token.as_str()),
-            // Without it the account's settings decide, and those may ask for a URL to come back to.
-            ("payment_method_types[]", "card"),
-            ("metadata[payment_id]", charge.payment_id.as_str()),
-            ("expand[]", "payment_method"),
-        ];
-        let call = Call::post(&["payment_intents"], &charge.payment_id, &params);
-        let ask = || self.find_charge_within(budget, charge);
-        match self.make(budget, &call, ask).await? {
+        let asked = self.asked(charge)?;
+        let amount = asked.amount.to_string();
+        let params = params_of(charge, &amount, &asked.currency);
+        let call = Call::post(&["payment_intents"], &charge.payment_id, &params)
+            .on(charge.account.as_deref());
+        let ask = || self.look_for(budget, charge);
+        match self.make(budget, &call, &charge.payment_id, ask).await? {
             Told::Answered(intent) => self.decide(budget, charge, intent).await,
             Told::Found(charged) => Ok(charged),
-            Told::Refused(decline) => Err(GatewayError::Declined(decline)),
+            Told::Declined(declined) => self.declined(budget, charge, declined).await,
+            Told::Refused(refusal) => Err(GatewayError::Refused(refusal)),
         }
     }
 
+    /// `Ok(None)` only once no call for the charge can be under way any more.
     pub(super) async fn find_charge_within(
         &self,
         budget: Budget,
         charge: &Charge,
     ) -> Result<Option<Charged>, GatewayError> {
-        let query = format!("metadata['payment_id']:'{}'", charge.payment_id);
-        let params = [("query", query.as_str())];
-        let call = Call::get(&["payment_intents", "search"], &params);
-        let found: SearchResult = self.read(budget, &call).await?;
-        if found.data.len() > 1 {
-            let (payment, intents) = (&charge.payment_id, found.data.len());
+        let found = self.look_for(budget, charge).await?;
+        if found.is_none() && Utc::now() < charge.claimed_at + NO_CALL_IS_OLDER {
+            return Err(GatewayError::Unknown {
+                reason: "there is no charge yet, and a call for it may still be under way"
+                    .to_owned(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// What the payment's intents have come to so far. Returns `Ok(None)` where Stripe has none.
+    async fn look_for(
+        &self,
+        budget: Budget,
+        charge: &Charge,
+    ) -> Result<Option<Charged>, GatewayError> {
+        let mut intents = self.intents_of(budget, charge).await?;
+        if intents.len() > 1 {
+            let (payment, intents) = (&charge.payment_id, intents.len());
             tracing::error!(
                 payment,
                 intents,
                 "Stripe has more than one intent of a payment"
             );
         }
-        let mut found = found.data.into_iter();
-        let Some(mut intent) = found.next() else {
+        // The one with money counts; then the one that may still come to some.
+        intents.sort_by_key(|intent| match intent.status {
+            Status::Succeeded | Status::RequiresCapture => 0,
+            Status::Processing | Status::Other => 1,
+            Status::RequiresAction | Status::RequiresConfirmation => 2,
+            Status::RequiresPaymentMethod => 3,
+            Status::Canceled => 4,
+        });
+        let mut intents = intents.into_iter();
+        let Some(intent) = intents.next() else {
             return Ok(None);
         };
-        // The search shows the past: only the intent itself says what it has come to.
-        intent = self.retrieve(budget, &intent.id).await?;
-        for other in found {
-            if intent.is_charged() {
-                break;
-            }
-            intent = self.retrieve(budget, &other.id).await?;
+        for other in intents.filter(|other| is_open(other.status)) {
+            self.close_after_decline(budget, charge, &other.id).await?;
         }
         self.decide(budget, charge, intent).await.map(Some)
     }
 
     /// The intent as it is now.
-    pub(super) async fn retrieve(&self, budget: Budget, id: &str) -> Result<Intent, GatewayError> {
-        let params = [("expand[]", "payment_method")];
-        self.read(budget, &Call::get(&["payment_intents", id], &params))
+    pub(super) async fn retrieve(
+        &self,
+        budget: Budget,
+        account: Option<&str>,
+        id: &str,
+    ) -> Result<Intent, GatewayError> {
+        let params = [
+            ("expand[]", "payment_method"),
+            ("expand[]", "latest_charge"),
+        ];
+        let path = ["payment_intents", id];
+        self.read(budget, &Call::get(&path, &params).on(account))
             .await
+    }
+
+    fn asked(&self, charge: &Charge) -> Result<Asked, GatewayError> {
+        Ok(Asked {
+            amount: wire_amount(charge.amount)?,
+            currency: wire_currency(charge.amount),
+            livemode: self.livemode,
+        })
     }
 
     /// What an intent means for its payment. An answer stored under a key shows the intent as it was then, so one that was
@@ -97,51 +126,146 @@ impl StripeGateway {
         charge: &Charge,
         mut intent: Intent,
     ) -> Result<Charged, GatewayError> {
+        let account = charge.account.as_deref();
         for pause in pauses() {
             match intent.status {
-                Status::Succeeded | Status::RequiresCapture => return Ok(intent.charged()),
-                Status::RequiresPaymentMethod | Status::Canceled => {
-                    return Err(GatewayError::Declined(intent.decline()));
+                Status::Succeeded | Status::RequiresCapture => {
+                    return intent.charged(&self.asked(charge)?);
+                }
+                Status::Canceled => return Err(GatewayError::Declined(intent.decline())),
+                Status::RequiresPaymentMethod => {
+                    let declined = Declined {
+                        decline: intent.decline(),
+                        intent_id: Some(intent.id),
+                    };
+                    return self.declined(budget, charge, declined).await;
                 }
                 Status::RequiresAction | Status::RequiresConfirmation => {
-                    return Err(self.give_up(budget, charge, intent.id).await);
+                    return Err(self.give_up(budget, charge, &intent.id).await);
                 }
                 Status::Processing | Status::Other => {}
             }
-            if !budget.allows(pause, std::time::Duration::ZERO) {
+            if !budget.allows(pause, Duration::ZERO) {
                 break;
             }
             tokio::time::sleep(pause).await;
-            intent = self.retrieve(budget, &intent.id).await?;
+            intent = self.retrieve(budget, account, &intent.id).await?;
         }
         Err(GatewayError::Unknown {
             reason: format!("the intent stays in {:?}", intent.status),
         })
     }
 
-    /// Cancels an intent that waits for its card's owner, and is then a decline. Until it is known to be canceled, it could
-    /// still be paid.
-    async fn give_up(
+    /// A decline leaves an intent behind that could be confirmed with another card: it is canceled.
+    async fn declined(
         &self,
         budget: Budget,
         charge: &Charge,
-        transaction_id: String,
-    ) -> GatewayError {
-        let cancel = Cancel {
-            key: format!("{}:give-up", charge.payment_id),
-            payment_id: charge.payment_id.clone(),
-            account: charge.account.clone(),
-            transaction_id,
+        declined: Declined,
+    ) -> Result<Charged, GatewayError> {
+        let no = GatewayError::Declined(declined.decline);
+        let Some(id) = declined.intent_id else {
+            return Err(no);
         };
-        match self.cancel_within(budget, &cancel).await {
+        if self.close_after_decline(budget, charge, &id).await? {
+            return Err(no);
+        }
+        // Somebody has paid it meanwhile, or is about to.
+        let intent = self
+            .retrieve(budget, charge.account.as_deref(), &id)
+            .await?;
+        match intent.status {
+            Status::Succeeded | Status::RequiresCapture => intent.charged(&self.asked(charge)?),
+            Status::RequiresPaymentMethod | Status::Canceled => Err(no),
+            status => Err(GatewayError::Unknown {
+                reason: format!("a declined intent is in {status:?}"),
+            }),
+        }
+    }
+
+    /// Cancels an intent without money. Returns false where Stripe says that it can no longer be canceled. Where it does not
+    /// answer, the decline stands all the same: nobody but this service's own key can confirm the intent.
+    async fn close_after_decline(
+        &self,
+        budget: Budget,
+        charge: &Charge,
+        id: &str,
+    ) -> Result<bool, GatewayError> {
+        match self.close(budget.at_most(CLOSING_TIME), charge, id).await {
+            Ok(()) => Ok(true),
+            Err(GatewayError::Declined(_)) => Ok(false),
+            Err(error) => {
+                tracing::warn!(intent = id, payment = charge.payment_id, %error, "a declined intent stays open at Stripe");
+                Ok(true)
+            }
+        }
+    }
+
+    /// Cancels an intent that waits for its card's owner, and is then a decline. Until it is known to be canceled, it could
+    /// still be paid.
+    async fn give_up(&self, budget: Budget, charge: &Charge, id: &str) -> GatewayError {
+        match self.close(budget, charge, id).await {
             Ok(()) => GatewayError::Declined(authentication_required()),
-            Err(GatewayError::Declined(decline)) => GatewayError::Unknown {
-                reason: format!(
-                    "an intent that waits for authentication is not canceled: {}",
-                    decline.code
-                ),
+            Err(GatewayError::Declined(Decline { code, .. })) => GatewayError::Unknown {
+                reason: format!("an intent that waits for authentication is not canceled: {code}"),
             },
             Err(error) => unknown(error),
         }
     }
+
+    async fn close(&self, budget: Budget, charge: &Charge, id: &str) -> Result<(), GatewayError> {
+        let cancel = Cancel {
+            key: format!("{id}:close"),
+            payment_id: charge.payment_id.clone(),
+            account: charge.account.clone(),
+            transaction_id: id.to_owned(),
+        };
+        self.cancel_for(budget, &cancel, Some(ABANDONED)).await
+    }
+}
+
+/// True where an intent could still be paid.
+fn is_open(status: Status) -> bool {
+    matches!(
+        status,
+        Status::RequiresPaymentMethod | Status::RequiresAction | Status::RequiresConfirmation
+    )
+}
+
+fn params_of<'a>(
+    charge: &'a Charge,
+    amount: &'a str,
+    currency: &'a str,
+) -> Vec<(&'a str, &'a str)> {
+    let capture_method = match charge.capture_method {
+        // Stripe's default, `automatic_async`, may leave the intent in `processing`.
+        CaptureMethod::Automatic => "automatic",
+        CaptureMethod::Manual => "manual",
+    };
+    let mut params = vec![
+        ("amount", amount),
+        ("currency", currency),
+        ("confirm", "true"),
+        ("capture_method", capture_method),
+        ("payment_method", charge.token.as_str()),
+        // Otherwise the account's settings may allow methods that send the payer elsewhere and ask for a URL to come back to.
+        ("automatic_payment_methods[enabled]", "true"),
+        ("automatic_payment_methods[allow_redirects]", "never"),
+        ("metadata[payment_id]", charge.payment_id.as_str()),
+        ("metadata[merchant_id]", charge.merchant_id.as_str()),
+        ("expand[]", "payment_method"),
+    ];
+    let customer = charge.gateway_customer_id.as_deref();
+    params.extend(customer.map(|customer| ("customer", customer)));
+    let description = charge
+        .description
+        .as_deref()
+        .filter(|text| !text.is_empty());
+    params.extend(description.map(|description| ("description", description)));
+    // Nobody can act on what Stripe would ask for: that is a decline.
+    params.push(match charge.off_session {
+        true => ("off_session", "true"),
+        false => ("error_on_requires_action", "true"),
+    });
+    params
 }

@@ -1,8 +1,9 @@
-//! Stripe's errors, and which of them are a decline in which words.
+//! Stripe's errors in words that may be stored and shown.
 
 use serde::Deserialize;
 
-use crate::gateway::Decline;
+use super::text;
+use crate::gateway::{Advice, Decline, Refusal};
 
 /// `{"error": {…}}`. See <https://docs.stripe.com/api/errors>.
 #[derive(Debug, Default, Deserialize)]
@@ -19,37 +20,74 @@ pub(super) struct StripeError {
     pub(super) decline_code: Option<String>,
     pub(super) message: Option<String>,
     pub(super) param: Option<String>,
+    pub(super) advice_code: Option<String>,
+    pub(super) network_advice_code: Option<String>,
+    pub(super) network_decline_code: Option<String>,
+    pub(super) payment_intent: Option<NamedIntent>,
 }
 
-/// Longer than any of Stripe's codes, and short enough for a column.
-const MAX_CODE_CHARS: usize = 64;
-const MAX_MESSAGE_CHARS: usize = 200;
+/// The intent that an error is about.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NamedIntent {
+    id: Option<String>,
+}
 
-/// The fewest digits in a row that could be a card's number (ISO/IEC 7812-1).
-const MIN_PAN_DIGITS: usize = 12;
+/// A decline, and the intent that was left behind by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Declined {
+    pub(super) decline: Decline,
+    pub(super) intent_id: Option<String>,
+}
 
 const CARD_DECLINED: &str = "The card was declined";
+const REFUSED: &str = "The gateway refused the request";
 
 impl StripeError {
-    /// The decline that a 402 is.
+    /// The payer's card was declined.
     pub(super) fn card_decline(&self) -> Decline {
         let code = self.word().unwrap_or("generic_decline");
         let message = own_words(code)
             .map(str::to_owned)
-            .or_else(|| self.message.as_deref().and_then(showable))
+            .or_else(|| self.message.as_deref().and_then(text::message))
             .unwrap_or_else(|| CARD_DECLINED.to_owned());
-        Decline::new(code, message)
+        let advice = Advice {
+            advice_code: text::code(self.advice_code.as_deref()),
+            network_advice_code: text::code(self.network_advice_code.as_deref()),
+            network_decline_code: text::code(self.network_decline_code.as_deref()),
+        };
+        Decline {
+            advice,
+            ..Decline::new(code, message)
+        }
     }
 
-    /// The decline that a request is which Stripe will never carry out. Its own message is written for whoever runs this
+    /// What is asked for can no longer be done to the gateway's object. Stripe's own message is written for whoever runs this
     /// service, not for its clients.
-    pub(super) fn refusal(&self) -> Decline {
+    pub(super) fn conflict(&self) -> Decline {
+        let code = self.word().unwrap_or("payment_intent_unexpected_state");
+        Decline::new(code, own_words(code).unwrap_or(REFUSED))
+    }
+
+    /// The request's content is wrong. `param` is in the client's words.
+    pub(super) fn refusal(&self, param: Option<&str>) -> Refusal {
         let code = self.word().unwrap_or("invalid_request");
-        let message = match (code, self.param.as_deref()) {
-            ("resource_missing", Some("payment_method")) => "No such payment method",
-            _ => own_words(code).unwrap_or("The gateway refused the request"),
+        let message = match (code, param) {
+            ("resource_missing", Some("paymentMethod.token")) => "No such payment method",
+            ("resource_missing", Some("customer.gatewayCustomerId")) => "No such customer",
+            (_, Some("currency")) => "The gateway does not take this currency",
+            _ => own_words(code).unwrap_or(REFUSED),
         };
-        Decline::new(code, message)
+        Refusal {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            param: param.map(str::to_owned),
+        }
+    }
+
+    /// The intent that the error is about, where its id is one.
+    pub(super) fn intent_id(&self) -> Option<String> {
+        let id = self.payment_intent.as_ref()?.id.as_deref()?;
+        text::is_id(id, "pi_").then(|| id.to_owned())
     }
 
     /// The most telling code.
@@ -58,7 +96,7 @@ impl StripeError {
             .into_iter()
             .flatten()
             .map(String::as_str)
-            .find(|code| is_code(code))
+            .find(|code| text::is_code(code))
     }
 }
 
@@ -67,7 +105,7 @@ pub(super) fn authentication_required() -> Decline {
     of_code("authentication_required")
 }
 
-/// A code of this adapter's own choice.
+/// A code of this adapter's own choice, or of a charge.
 pub(super) fn of_code(code: &str) -> Decline {
     Decline::new(code, own_words(code).unwrap_or(CARD_DECLINED))
 }
@@ -86,41 +124,20 @@ fn own_words(code: &str) -> Option<&'static str> {
         "payment_intent_unexpected_state" => {
             "The gateway has the payment in a state that does not allow it"
         }
+        "charge_already_captured" => "The gateway has captured the payment already",
         "charge_already_refunded" => "The gateway has refunded the payment already",
+        "charge_disputed" | "refund_disputed_payment" => "The payment is disputed at the gateway",
+        "charge_expired_for_capture" | "capture_charge_authorization_expired" => {
+            "The hold has expired at the gateway"
+        }
         "amount_too_small" => "The amount is smaller than the gateway takes",
         "amount_too_large" => "The amount is larger than the gateway takes",
+        "invalid_charge_amount" => "The gateway has no such amount in this currency",
+        "token_already_used" | "token_in_use" => "The token has been used already",
+        "payment_method_currency_mismatch" => "The payment method does not take this currency",
         "refund_failed" => "The refund failed at the gateway",
         _ => return None,
     })
-}
-
-/// A code is stored and shown: it must look like one.
-pub(super) fn is_code(text: &str) -> bool {
-    (1..=MAX_CODE_CHARS).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A message, unless a card's number could be in it.
-fn showable(message: &str) -> Option<String> {
-    let mut digits = 0_usize;
-    for symbol in message.chars() {
-        match symbol {
-            '0'..='9' => digits += 1,
-            ' ' | '-' => {}
-            _ => digits = 0,
-        }
-        if digits >= MIN_PAN_DIGITS {
-            return None;
-        }
-    }
-    let shown: String = message
-        .chars()
-        .filter(|symbol| !symbol.is_control())
-        .take(MAX_MESSAGE_CHARS)
-        .collect();
-    (!shown.is_empty()).then_some(shown)
 }
 
 #[cfg(test)]
@@ -155,6 +172,10 @@ mod tests {
                 r#"{"code":"card_declined","decline_code":"try_again_later","message":"Try again later."}"#,
                 ("try_again_later", "Try again later."),
             ),
+            (
+                r#"{"code":"odd","message":"Bad number 4242 4242 4242 4242."}"#,
+                ("odd", "The card was declined"),
+            ),
             ("{}", ("generic_decline", "The card was declined")),
             (
                 r#"{"code":"no code at all!"}"#,
@@ -167,37 +188,49 @@ mod tests {
     }
 
     #[test]
+    fn a_decline_carries_the_advice_of_stripe_and_the_network() {
+        let decline = error(
+            r#"{"code":"card_declined","advice_code":"do_not_try_again","network_advice_code":"01","network_decline_code":"4\u00001"}"#,
+        )
+        .card_decline();
+        let expected = Advice {
+            advice_code: Some("do_not_try_again".to_owned()),
+            network_advice_code: Some("01".to_owned()),
+            // What is no code is not stored.
+            network_decline_code: None,
+        };
+        assert_eq!(decline.advice, expected);
+    }
+
+    #[test]
     fn a_refusal_keeps_stripes_message_to_itself() {
         let rows = [
             (
-                r#"{"code":"resource_missing","param":"payment_method","message":"No such PaymentMethod: 'x'"}"#,
+                r#"{"code":"resource_missing","message":"No such PaymentMethod: 'x'"}"#,
+                Some("paymentMethod.token"),
                 ("resource_missing", "No such payment method"),
             ),
             (
-                r#"{"message":"Your account is not set up."}"#,
+                r#"{"message":"Refund amount (9) is greater than …"}"#,
+                Some("amount"),
                 ("invalid_request", "The gateway refused the request"),
             ),
             (
-                r#"{"code":"url_invalid","message":"secret"}"#,
-                ("url_invalid", "The gateway refused the request"),
+                r#"{"code":"amount_too_small","message":"secret"}"#,
+                Some("amount"),
+                (
+                    "amount_too_small",
+                    "The amount is smaller than the gateway takes",
+                ),
             ),
         ];
-        for (json, (code, message)) in rows {
-            let refusal = error(json).refusal();
+        for (json, param, (code, message)) in rows {
+            let refusal = error(json).refusal(param);
             assert_eq!(
                 (refusal.code.as_str(), refusal.message.as_str()),
                 (code, message)
             );
+            assert_eq!(refusal.param.as_deref(), param);
         }
-    }
-
-    #[test]
-    fn no_card_number_is_shown() {
-        for number in ["4242424242424242", "4242 4242 4242 4242", "4242-4242-4242"] {
-            let json = format!(r#"{{"code":"odd","message":"Bad number {number}."}}"#);
-            assert_eq!(card(&json).1, "The card was declined", "{number}");
-        }
-        let shown = card(r#"{"code":"odd","message":"After 12345678901 tries."}"#);
-        assert_eq!(shown.1, "After 12345678901 tries.");
     }
 }

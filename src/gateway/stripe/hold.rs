@@ -1,11 +1,11 @@
 //! What may be done to a charge that holds money: take it, or let it go.
 
 use super::StripeGateway;
-use super::amount::wire_amount;
+use super::amount::{amount_of_wire, wire_amount, wire_currency};
 use super::api::Call;
 use super::budget::Budget;
 use super::decline::of_code;
-use super::intent::{Intent, Status};
+use super::intent::{Intent, Status, differing};
 use super::persist::Told;
 use crate::gateway::{Cancel, Capture, Decline, GatewayError};
 
@@ -15,23 +15,21 @@ impl StripeGateway {
         budget: Budget,
         capture: &Capture,
     ) -> Result<(), GatewayError> {
-        let amount = wire_amount(capture.amount)
-            .map_err(GatewayError::Declined)?
-            .to_string();
+        let asked = wire_amount(capture.amount)?;
+        let amount = asked.to_string();
         let path = [
             "payment_intents",
             capture.transaction_id.as_str(),
             "capture",
         ];
         let params = [("amount_to_capture", amount.as_str())];
+        let call = Call::post(&path, &capture.key, &params).on(capture.account.as_deref());
         let ask = || self.find_capture_within(budget, capture);
-        match self
-            .make(budget, &Call::post(&path, &capture.key, &params), ask)
-            .await?
-        {
-            Told::Answered(intent) => is_captured(&intent, capture)?.ok_or_else(|| undone(&intent)),
+        match self.make(budget, &call, &capture.key, ask).await? {
+            Told::Answered(intent) => self.is_captured_as_asked(&intent, capture, asked),
             Told::Found(()) => Ok(()),
-            Told::Refused(decline) => unless_done(decline, ask().await),
+            Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),
+            Told::Refused(refusal) => unless_done(GatewayError::Refused(refusal), ask().await),
         }
     }
 
@@ -40,8 +38,39 @@ impl StripeGateway {
         budget: Budget,
         capture: &Capture,
     ) -> Result<Option<()>, GatewayError> {
-        let intent = self.retrieve(budget, &capture.transaction_id).await?;
+        let account = capture.account.as_deref();
+        let intent = self
+            .retrieve(budget, account, &capture.transaction_id)
+            .await?;
+        intent.is_in_mode(self.livemode)?;
         is_captured(&intent, capture)
+    }
+
+    /// The answer to this very capture: another amount is not what was asked for.
+    fn is_captured_as_asked(
+        &self,
+        intent: &Intent,
+        capture: &Capture,
+        asked: i64,
+    ) -> Result<(), GatewayError> {
+        intent.is_in_mode(self.livemode)?;
+        let (taken, status) = (intent.amount_received, intent.status);
+        if status != Status::Succeeded {
+            return Err(undone(intent));
+        }
+        if taken.is_some_and(|taken| taken != asked)
+            || !intent.is_in_currency(&wire_currency(capture.amount))
+        {
+            let payment = &capture.payment_id;
+            tracing::error!(
+                payment,
+                asked,
+                ?taken,
+                "Stripe captured something else than was asked for"
+            );
+            return Err(differing("amount"));
+        }
+        Ok(())
     }
 
     pub(super) async fn cancel_within(
@@ -49,15 +78,28 @@ impl StripeGateway {
         budget: Budget,
         cancel: &Cancel,
     ) -> Result<(), GatewayError> {
+        self.cancel_for(budget, cancel, None).await
+    }
+
+    /// Cancels an intent for one of the reasons that Stripe knows.
+    pub(super) async fn cancel_for(
+        &self,
+        budget: Budget,
+        cancel: &Cancel,
+        reason: Option<&str>,
+    ) -> Result<(), GatewayError> {
         let path = ["payment_intents", cancel.transaction_id.as_str(), "cancel"];
+        let params: Vec<_> = reason
+            .map(|reason| ("cancellation_reason", reason))
+            .into_iter()
+            .collect();
+        let call = Call::post(&path, &cancel.key, &params).on(cancel.account.as_deref());
         let ask = || self.find_cancel_within(budget, cancel);
-        match self
-            .make(budget, &Call::post(&path, &cancel.key, &[]), ask)
-            .await?
-        {
+        match self.make(budget, &call, &cancel.key, ask).await? {
             Told::Answered(intent) => is_canceled(&intent)?.ok_or_else(|| undone(&intent)),
             Told::Found(()) => Ok(()),
-            Told::Refused(decline) => unless_done(decline, ask().await),
+            Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),
+            Told::Refused(refusal) => unless_done(GatewayError::Refused(refusal), ask().await),
         }
     }
 
@@ -66,21 +108,44 @@ impl StripeGateway {
         budget: Budget,
         cancel: &Cancel,
     ) -> Result<Option<()>, GatewayError> {
-        let intent = self.retrieve(budget, &cancel.transaction_id).await?;
+        let account = cancel.account.as_deref();
+        let intent = self
+            .retrieve(budget, account, &cancel.transaction_id)
+            .await?;
         is_canceled(&intent)
     }
 }
 
 /// `None`: not yet. Declined: not any more, or with another amount.
 fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, GatewayError> {
-    let asked = wire_amount(capture.amount).map_err(GatewayError::Declined)?;
+    let asked = wire_amount(capture.amount)?;
     match intent.status {
         // Not everything that speaks like Stripe says how much.
         Status::Succeeded if intent.amount_received.is_none_or(|taken| taken == asked) => {
             Ok(Some(()))
         }
-        Status::Succeeded | Status::Canceled | Status::RequiresPaymentMethod => Err(unexpected()),
+        Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
+        Status::Canceled | Status::RequiresPaymentMethod => Err(unexpected()),
         _ => Ok(None),
+    }
+}
+
+/// Somebody else has captured another amount: what is told is what is so at the gateway.
+fn captured_otherwise(intent: &Intent, capture: &Capture) -> Decline {
+    let currency = capture.amount.currency();
+    let taken = intent
+        .amount_received
+        .and_then(|taken| amount_of_wire(taken, currency));
+    let unexpected = of_code("payment_intent_unexpected_state");
+    match taken {
+        Some(taken) => Decline {
+            message: format!(
+                "The gateway has captured {taken} {} already",
+                currency.code()
+            ),
+            ..unexpected
+        },
+        None => unexpected,
     }
 }
 
@@ -104,14 +169,14 @@ fn undone(intent: &Intent) -> GatewayError {
     }
 }
 
-/// A refusal stands, unless what was asked for is found done: Stripe refuses to do a thing twice.
+/// A no stands, unless what was asked for is found done: Stripe refuses to do a thing twice. What is found declined says more of
+/// the object than the no.
 pub(super) fn unless_done<T>(
-    decline: Decline,
+    no: GatewayError,
     found: Result<Option<T>, GatewayError>,
 ) -> Result<T, GatewayError> {
     match found {
-        Ok(found) => found.ok_or(GatewayError::Declined(decline)),
-        Err(GatewayError::Declined(_)) => Err(GatewayError::Declined(decline)),
+        Ok(found) => found.ok_or(no),
         Err(error) => Err(error),
     }
 }

@@ -1,12 +1,14 @@
 //! Stripe, or whatever speaks like it, over HTTP.
 //!
-//! Each call carries an idempotency key of its own (the payment's id, the refund's, `{payment id}:capture`,
-//! `{payment id}:cancel`), so Stripe carries it out once however often it is asked; see
+//! Each call carries the pinned version of the API and an idempotency key of its own (the payment's id, the refund's, that of one
+//! attempt to capture or cancel), so Stripe carries it out once however often it is asked; see
 //! <https://docs.stripe.com/api/idempotent_requests>. What an answer, or its absence, means is decided in [`verdict`]; how
 //! often and how long Stripe is asked, in [`persist`].
 //!
 //! A 5xx may be all that a key will ever answer, because Stripe stores it as it stores any other outcome. So behind each call
-//! stands the question for what became of it, by the payment's or refund's id in the metadata.
+//! stands the question for what became of it, answered by a consistent read: the intent by its id, or the list of the intents of
+//! that time, in [`list`]. What Stripe publishes of the calls that are made here is in `contract/contract.json`; the tests'
+//! gateway refuses everything else.
 
 mod amount;
 mod api;
@@ -15,9 +17,11 @@ mod charge;
 mod decline;
 mod hold;
 mod intent;
+mod list;
 mod persist;
 mod probe;
 mod refund;
+mod text;
 mod tokenize;
 mod verdict;
 
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use self::api::Api;
 pub use self::api::StripeSetupError;
@@ -41,6 +45,8 @@ use crate::cards::{Card, CardSummary};
 pub struct StripeGateway {
     api: Api,
     request_time: Duration,
+    /// Whether real money moves, by what the key says of itself; `None` where it says nothing.
+    livemode: Option<bool>,
 }
 
 impl StripeGateway {
@@ -57,12 +63,23 @@ impl StripeGateway {
         Ok(Self {
             api: Api::new(api_base, &secret_key, request_time)?,
             request_time,
+            livemode: livemode_of(secret_key.expose_secret()),
         })
     }
 
     /// Begins now.
     fn budget(&self) -> Budget {
         Budget::new(self.request_time)
+    }
+}
+
+/// `sk_live_…` and `rk_live_…` move real money, `sk_test_…` and `rk_test_…` none.
+fn livemode_of(secret_key: &str) -> Option<bool> {
+    let (_, rest) = secret_key.split_once("k_")?;
+    match rest.split_once('_')? {
+        ("live", _) => Some(true),
+        ("test", _) => Some(false),
+        _ => None,
     }
 }
 
@@ -90,9 +107,9 @@ impl Gateway for StripeGateway {
     fn tokenize<'a>(
         &'a self,
         card: &'a Card,
-        _: Option<&'a str>,
+        account: Option<&'a str>,
     ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        async move { self.tokenize_within(self.budget(), card).await }.boxed()
+        async move { self.tokenize_within(self.budget(), card, account).await }.boxed()
     }
 
     fn describe_token(&self, _: &GatewayToken) -> Option<CardSummary> {
@@ -118,8 +135,6 @@ impl Gateway for StripeGateway {
         async move { self.refund_within(self.budget(), refund).await }.boxed()
     }
 
-    /// Stripe's search may be a minute late, longer in an outage: `Ok(None)` is certain only of a charge that was asked for
-    /// longer ago.
     fn find_charge<'a>(
         &'a self,
         charge: &'a Charge,
@@ -146,5 +161,25 @@ impl Gateway for StripeGateway {
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
         async move { self.find_refund_within(self.budget(), refund).await }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_whether_money_moves() {
+        let rows = [
+            ("sk_live_1", Some(true)),
+            ("rk_live_1", Some(true)),
+            ("sk_test_1", Some(false)),
+            ("rk_test_1", Some(false)),
+            ("sk_other_1", None),
+            ("secret", None),
+        ];
+        for (key, livemode) in rows {
+            assert_eq!(livemode_of(key), livemode, "{key}");
+        }
     }
 }

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use super::StripeGateway;
 use super::api::Call;
 use super::budget::{Budget, pauses};
+use super::decline::Declined;
 use super::verdict::{Again, Cause, Verdict, classify};
-use crate::gateway::{Decline, GatewayError};
+use crate::gateway::{GatewayError, Refusal};
 
 /// Stripe may ask for any pause, and the client is waiting.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(1);
@@ -22,20 +23,39 @@ const MAX_UNREACHED: u32 = 3;
 /// After every so many failures with one key, it is asked what became of the call instead: the key may be mute.
 const FAILURES_PER_QUESTION: u32 = 2;
 
-/// What came of a call that was made until it was answered.
+/// Maximum number of keys for one call. Each was found mute: Stripe had stored a failure of its own under it.
+const MAX_KEYS: u32 = 20;
+
+/// Maximum number of keys that one call may use up, so that a failure of minutes does not use up all of them.
+const MAX_FRESH_KEYS: u32 = 2;
+
+/// What became of a call that was made until it was answered.
 pub(super) enum Told<O, T> {
     /// The call's own answer.
     Answered(O),
     /// The call failed and failed, but what it was to do is found done.
     Found(T),
-    /// A definite no.
-    Refused(Decline),
+    /// A final no, of the payer's card or of the object's state.
+    Declined(Declined),
+    /// The request's content is wrong.
+    Refused(Refusal),
+}
+
+/// The same, of one key.
+enum OfKey<O, T> {
+    Told(Told<O, T>),
+    /// The key answers nothing but Stripe's own failure, which ended its execution, and a consistent read has shown that nothing
+    /// was done.
+    Mute {
+        was_fresh: bool,
+    },
 }
 
 /// What the attempts so far came to.
 #[derive(Default)]
 struct Trail {
     may_have_happened: bool,
+    attempts: u32,
     /// In a row.
     unreached: u32,
     failures: u32,
@@ -45,6 +65,7 @@ struct Trail {
 impl Trail {
     fn note(&mut self, again: Again) {
         self.may_have_happened |= again.cause.may_have_happened();
+        self.attempts += 1;
         self.unreached = match again.cause {
             Cause::Unreached => self.unreached + 1,
             _ => 0,
@@ -57,71 +78,97 @@ impl Trail {
 
     /// The first word on a call that stays without an answer.
     fn end(self) -> GatewayError {
-        let reason = self.reason;
-        if self.may_have_happened {
-            GatewayError::Unknown { reason }
-        } else {
-            GatewayError::NothingHappened { reason }
-        }
+        let reason = self.reason.clone();
+        self.unless_happened(GatewayError::NothingHappened { reason })
     }
 
     fn end_with(mut self, reason: String) -> GatewayError {
         self.reason = reason;
         self.end()
     }
+
+    /// An error that says that nothing was done says it of the last attempt only: an earlier one may have been carried out.
+    fn unless_happened(&self, error: GatewayError) -> GatewayError {
+        match self.may_have_happened {
+            true => unknown(error),
+            false => error,
+        }
+    }
 }
 
 impl StripeGateway {
-    /// Makes a call with one idempotency key until it is answered. Where the key may be mute, `ask` finds out what the call
-    /// has done so far; its `None` is not final.
+    /// Makes a call until it is answered, at first under the key that it has. Where a key may be mute, `ask` finds out by a
+    /// consistent read what the call has done so far. A key that is mute for good, and under which nothing was done, is left for
+    /// that of the next attempt (`{key}:2`): whoever comes later goes the same way, so that the call is carried out once.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::NothingHappened`] where no attempt can have been carried out, [`GatewayError::Unknown`] where one
-    /// can, and what `ask` found declined.
+    /// [`GatewayError::Misconfigured`] and [`GatewayError::NothingHappened`] where no attempt can have been carried out,
+    /// [`GatewayError::Unknown`] where one can, and what `ask` found declined.
     pub(super) async fn make<O, T, F>(
         &self,
         budget: Budget,
         call: &Call<'_>,
+        first_key: &str,
         ask: impl Fn() -> F,
     ) -> Result<Told<O, T>, GatewayError>
     where
         O: DeserializeOwned,
         F: Future<Output = Result<Option<T>, GatewayError>>,
     {
+        let mut fresh = 0;
+        for attempt in 1..=MAX_KEYS {
+            let key = match attempt {
+                1 => first_key.to_owned(),
+                attempt => format!("{first_key}:{attempt}"),
+            };
+            match self.make_once(budget, &call.under(&key), &ask).await? {
+                OfKey::Told(told) => return Ok(told),
+                OfKey::Mute { was_fresh } => {
+                    tracing::warn!(
+                        call = call.name(),
+                        key,
+                        "Stripe has stored a failure of its own under this idempotency key, and did nothing"
+                    );
+                    fresh += u32::from(was_fresh);
+                }
+            }
+            if fresh == MAX_FRESH_KEYS {
+                break;
+            }
+        }
+        Err(GatewayError::NothingHappened {
+            reason: "Stripe fails, and has done nothing".to_owned(),
+        })
+    }
+
+    /// Makes a call under one key.
+    async fn make_once<O, T, F>(
+        &self,
+        budget: Budget,
+        call: &Call<'_>,
+        ask: impl Fn() -> F,
+    ) -> Result<OfKey<O, T>, GatewayError>
+    where
+        O: DeserializeOwned,
+        F: Future<Output = Result<Option<T>, GatewayError>>,
+    {
+        if !call.has_sendable_account() {
+            return Err(GatewayError::Misconfigured {
+                reason: "the merchant's account is no Stripe account".to_owned(),
+            });
+        }
         let mut trail = Trail::default();
         for pause in pauses() {
             let Some(time) = budget.attempt() else {
                 return Err(trail.end_with("no time is left".to_owned()));
             };
             let again = match classify(self.api.send(call, time).await) {
-                Verdict::Answered(object) => return Ok(Told::Answered(object)),
-                Verdict::Refused(decline) => {
-                    tracing::info!(call = call.name(), code = decline.code, "Stripe refused");
-                    return Ok(Told::Refused(decline));
-                }
-                Verdict::Barred(reason) => {
-                    tracing::error!(
-                        call = call.name(),
-                        reason,
-                        "Stripe takes nothing from this service: its API key or base URL is wrong"
-                    );
-                    return Err(trail.end_with(reason));
-                }
-                Verdict::KeyReused(reason) => {
-                    tracing::error!(
-                        call = call.name(),
-                        reason,
-                        "Stripe has another request by this idempotency key"
-                    );
-                    let found = settled(ask().await)?;
-                    return found
-                        .map(Told::Found)
-                        .ok_or(GatewayError::Unknown { reason });
-                }
                 Verdict::Again(again) => again,
+                verdict => return concluded(call, &trail, verdict, ask).await,
             };
-            let (cause, asked_pause) = (again.cause, again.pause.unwrap_or_default());
+            let (cause, is_last) = (again.cause, again.is_last);
+            let asked_pause = again.pause.unwrap_or_default();
             tracing::debug!(
                 call = call.name(),
                 reason = again.reason,
@@ -129,13 +176,22 @@ impl StripeGateway {
                 "Stripe is to be asked again"
             );
             trail.note(again);
-            if is_time_to_ask(cause, trail.failures)
-                && let Some(found) = settled(ask().await)?
-            {
-                return Ok(Told::Found(found));
+            if is_time_to_ask(cause, trail.failures) {
+                match ask().await {
+                    Ok(Some(found)) => return Ok(OfKey::Told(Told::Found(found))),
+                    Ok(None) if cause == Cause::FailedForGood => {
+                        let was_fresh = trail.attempts > 1;
+                        return Ok(OfKey::Mute { was_fresh });
+                    }
+                    Err(GatewayError::Declined(decline)) => {
+                        return Err(GatewayError::Declined(decline));
+                    }
+                    // A question without an answer leaves the call as it was.
+                    Ok(None) | Err(_) => {}
+                }
             }
             let pause = pause.max(asked_pause.min(LONGEST_ASKED_PAUSE));
-            if !self.goes_on(budget, &trail, pause) {
+            if is_last || !self.goes_on(budget, &trail, pause) {
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -151,16 +207,19 @@ impl StripeGateway {
         call: &Call<'_>,
     ) -> Result<O, GatewayError> {
         let told = self
-            .make(budget, call, || ready(Ok(None::<Infallible>)))
+            .make_once(budget, call, || ready(Ok(None::<Infallible>)))
             .await;
-        match told {
-            Ok(Told::Answered(object)) => Ok(object),
-            Ok(Told::Refused(decline)) => Err(GatewayError::Unknown {
-                reason: format!("{} was refused: {}", call.name(), decline.code),
-            }),
-            Ok(Told::Found(never)) => match never {},
-            Err(error) => Err(unknown(error)),
-        }
+        let reason = match told {
+            Ok(OfKey::Told(Told::Answered(object))) => return Ok(object),
+            Ok(OfKey::Told(Told::Found(never))) => match never {},
+            Ok(OfKey::Told(Told::Declined(declined))) => declined.decline.code,
+            Ok(OfKey::Told(Told::Refused(refusal))) => refusal.code,
+            Ok(OfKey::Mute { .. }) => "a stored failure".to_owned(),
+            Err(error) => return Err(unknown(error)),
+        };
+        Err(GatewayError::Unknown {
+            reason: format!("{} was answered by {reason}", call.name()),
+        })
     }
 
     /// Whether there is to be a further attempt.
@@ -173,6 +232,68 @@ impl StripeGateway {
     }
 }
 
+/// What a verdict means that no further attempt would change.
+async fn concluded<O, T, F>(
+    call: &Call<'_>,
+    trail: &Trail,
+    verdict: Verdict<O>,
+    ask: impl Fn() -> F,
+) -> Result<OfKey<O, T>, GatewayError>
+where
+    F: Future<Output = Result<Option<T>, GatewayError>>,
+{
+    let told = match verdict {
+        Verdict::Answered(object) => Told::Answered(object),
+        Verdict::Declined(declined) => {
+            let code = &declined.decline.code;
+            tracing::info!(call = call.name(), code, "Stripe declined");
+            Told::Declined(declined)
+        }
+        Verdict::Refused { refusal, stored } => {
+            let (code, param) = (&refusal.code, &refusal.param);
+            tracing::info!(
+                call = call.name(),
+                code,
+                param,
+                "Stripe refused the request"
+            );
+            if trail.may_have_happened && !stored {
+                let reason = format!("refused after an attempt without an answer: {code}");
+                return Err(GatewayError::Unknown { reason });
+            }
+            Told::Refused(refusal)
+        }
+        Verdict::Misconfigured(reason) => {
+            tracing::error!(
+                call = call.name(),
+                reason,
+                "Stripe refuses this service: its API key, account, API version or capabilities"
+            );
+            return Err(trail.unless_happened(GatewayError::Misconfigured { reason }));
+        }
+        Verdict::KeyReused(reason) => {
+            tracing::error!(
+                call = call.name(),
+                reason,
+                "Stripe has another request by this idempotency key"
+            );
+            match ask().await {
+                Ok(Some(found)) => Told::Found(found),
+                Err(GatewayError::Declined(decline)) => {
+                    return Err(GatewayError::Declined(decline));
+                }
+                Ok(None) | Err(_) => return Err(GatewayError::Unknown { reason }),
+            }
+        }
+        Verdict::Again(again) => {
+            return Err(GatewayError::Unknown {
+                reason: again.reason,
+            });
+        }
+    };
+    Ok(OfKey::Told(told))
+}
+
 fn is_time_to_ask(cause: Cause, failures: u32) -> bool {
     match cause {
         Cause::FailedForGood => true,
@@ -181,22 +302,16 @@ fn is_time_to_ask(cause: Cause, failures: u32) -> bool {
     }
 }
 
-/// What is found settled. A question without an answer leaves the call as it was.
-fn settled<T>(answer: Result<Option<T>, GatewayError>) -> Result<Option<T>, GatewayError> {
-    match answer {
-        Ok(found) => Ok(found),
-        Err(GatewayError::Declined(decline)) => Err(GatewayError::Declined(decline)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// For a step of a call of which an earlier step has happened.
+/// For a step of a call of which an earlier step has happened, or may have.
 pub(super) fn unknown(error: GatewayError) -> GatewayError {
     match error {
-        GatewayError::NothingHappened { reason } | GatewayError::Unknown { reason } => {
-            GatewayError::Unknown { reason }
-        }
-        error => error,
+        GatewayError::NothingHappened { reason }
+        | GatewayError::Misconfigured { reason }
+        | GatewayError::Unknown { reason } => GatewayError::Unknown { reason },
+        GatewayError::Refused(refusal) => GatewayError::Unknown {
+            reason: refusal.code,
+        },
+        GatewayError::Declined(decline) => GatewayError::Declined(decline),
     }
 }
 
@@ -204,17 +319,23 @@ pub(super) fn unknown(error: GatewayError) -> GatewayError {
 mod tests {
     use super::*;
 
-    fn end(causes: &[Cause]) -> &'static str {
+    fn trail(causes: &[Cause]) -> Trail {
         let mut trail = Trail::default();
         for &cause in causes {
             trail.note(Again {
                 cause,
                 pause: None,
+                is_last: false,
                 reason: String::new(),
             });
         }
-        match trail.end() {
+        trail
+    }
+
+    fn word(error: &GatewayError) -> &'static str {
+        match error {
             GatewayError::NothingHappened { .. } => "nothing happened",
+            GatewayError::Misconfigured { .. } => "misconfigured",
             GatewayError::Unknown { .. } => "unknown",
             error => panic!("{error}"),
         }
@@ -235,7 +356,15 @@ mod tests {
             (&[Unreached, Throttled, Failed], "unknown"),
         ];
         for (causes, expected) in rows {
-            assert_eq!(end(causes), expected, "{causes:?}");
+            assert_eq!(word(&trail(causes).end()), expected, "{causes:?}");
+            let reason = String::new();
+            let misconfigured = GatewayError::Misconfigured { reason };
+            let expected = match expected {
+                "unknown" => "unknown",
+                _ => "misconfigured",
+            };
+            let ended = trail(causes).unless_happened(misconfigured);
+            assert_eq!(word(&ended), expected, "{causes:?}");
         }
     }
 

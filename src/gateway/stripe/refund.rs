@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::StripeGateway;
-use super::amount::wire_amount;
+use super::amount::{wire_amount, wire_currency};
 use super::api::Call;
 use super::budget::Budget;
 use super::decline::of_code;
 use super::hold::unless_done;
+use super::intent::differing;
+use super::list::{PAGE, Page};
 use super::persist::Told;
+use super::text;
 use crate::gateway::{GatewayError, GatewayRefund, RefundProgress, Refunded};
-
-/// Stripe's longest page.
-const PAGE: &str = "100";
 
 /// Far more refunds than a payment has: 1,000.
 const MAX_PAGES: usize = 10;
@@ -24,32 +25,60 @@ const MAX_PAGES: usize = 10;
 struct Refund {
     id: String,
     status: Option<String>,
-    #[serde(default)]
-    metadata: HashMap<String, String>,
-}
-
-/// A page of refunds.
-#[derive(Deserialize)]
-struct Page {
-    data: Vec<Refund>,
-    #[serde(default)]
-    has_more: bool,
+    amount: i64,
+    currency: String,
+    payment_intent: Option<Value>,
+    metadata: Option<HashMap<String, String>>,
 }
 
 impl Refund {
-    /// One that is on its way is as good as made; Stripe says later where a bank would not have it.
-    fn refunded(self) -> Result<Refunded, GatewayError> {
-        match self.status.as_deref() {
-            Some("failed" | "canceled") => Err(GatewayError::Declined(of_code("refund_failed"))),
-            _ => Ok(Refunded {
-                gateway_refund_id: self.id,
-                progress: RefundProgress::Succeeded,
-            }),
-        }
+    /// What it has come to, where it is what was asked for.
+    fn refunded(self, asked: &GatewayRefund) -> Result<Refunded, GatewayError> {
+        self.is_as_asked(asked)?;
+        let progress = match self.status.as_deref() {
+            Some("failed" | "canceled") => {
+                return Err(GatewayError::Declined(of_code("refund_failed")));
+            }
+            Some("succeeded") => RefundProgress::Succeeded,
+            Some("pending" | "requires_action") => RefundProgress::Pending,
+            _ => {
+                return Err(GatewayError::Unknown {
+                    reason: "Stripe has a refund without a known status".to_owned(),
+                });
+            }
+        };
+        Ok(Refunded {
+            gateway_refund_id: self.id,
+            progress,
+        })
+    }
+
+    fn is_as_asked(&self, asked: &GatewayRefund) -> Result<(), GatewayError> {
+        let of_intent = self.payment_intent.as_ref().and_then(Value::as_str);
+        let is_refund = text::is_id(&self.id, "re_") || text::is_id(&self.id, "pyr_");
+        let differs = if !is_refund {
+            "id"
+        } else if self.amount != wire_amount(asked.amount)? {
+            "amount"
+        } else if self.currency != wire_currency(asked.amount) {
+            "currency"
+        } else if of_intent != Some(&asked.transaction_id) {
+            "payment intent"
+        } else {
+            return Ok(());
+        };
+        let (refund, amount) = (&asked.refund_id, self.amount);
+        tracing::error!(
+            refund,
+            amount,
+            "Stripe answered with another {differs} than was asked for"
+        );
+        Err(differing(differs))
     }
 
     fn is(&self, refund: &GatewayRefund) -> bool {
-        self.metadata.get("refund_id") == Some(&refund.refund_id)
+        let id = self.metadata.as_ref().and_then(|m| m.get("refund_id"));
+        id.is_some_and(|id| *id == refund.refund_id)
     }
 }
 
@@ -59,34 +88,44 @@ impl StripeGateway {
         budget: Budget,
         refund: &GatewayRefund,
     ) -> Result<Refunded, GatewayError> {
-        let amount = wire_amount(refund.amount)
-            .map_err(GatewayError::Declined)?
-            .to_string();
+        let amount = wire_amount(refund.amount)?.to_string();
         let params = [
             ("payment_intent", refund.transaction_id.as_str()),
             ("amount", amount.as_str()),
             ("metadata[refund_id]", refund.refund_id.as_str()),
+            ("metadata[payment_id]", refund.payment_id.as_str()),
+            ("metadata[merchant_id]", refund.merchant_id.as_str()),
         ];
-        let call = Call::post(&["refunds"], &refund.refund_id, &params);
+        let call =
+            Call::post(&["refunds"], &refund.refund_id, &params).on(refund.account.as_deref());
         let ask = || self.find_refund_within(budget, refund);
-        match self.make(budget, &call, ask).await? {
-            Told::Answered(made) => Refund::refunded(made),
+        match self.make(budget, &call, &refund.refund_id, ask).await? {
+            Told::Answered(made) => Refund::refunded(made, refund),
             Told::Found(refunded) => Ok(refunded),
-            Told::Refused(decline) => unless_done(decline, ask().await),
+            Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),
+            Told::Refused(refusal) => unless_done(GatewayError::Refused(refusal), ask().await),
         }
     }
 
+    /// The list of a payment's refunds is a consistent read.
     pub(super) async fn find_refund_within(
         &self,
         budget: Budget,
         refund: &GatewayRefund,
     ) -> Result<Option<Refunded>, GatewayError> {
+        let params = [
+            ("payment_intent", refund.transaction_id.as_str()),
+            ("limit", PAGE),
+        ];
+        let account = refund.account.as_deref();
         let mut after = None;
         for _ in 0..MAX_PAGES {
-            let page = self.refunds(budget, refund, after.as_deref()).await?;
+            let page: Page<Refund> = self
+                .page(budget, account, "refunds", &params, after.as_deref())
+                .await?;
             after = page.data.last().map(|last| last.id.clone());
             if let Some(found) = page.data.into_iter().find(|listed| listed.is(refund)) {
-                return found.refunded().map(Some);
+                return found.refunded(refund).map(Some);
             }
             if !page.has_more {
                 return Ok(None);
@@ -95,20 +134,5 @@ impl StripeGateway {
         Err(GatewayError::Unknown {
             reason: format!("not among the payment's latest {MAX_PAGES} × {PAGE} refunds"),
         })
-    }
-
-    /// A page of the payment's refunds, newest first.
-    async fn refunds(
-        &self,
-        budget: Budget,
-        refund: &GatewayRefund,
-        after: Option<&str>,
-    ) -> Result<Page, GatewayError> {
-        let mut params = vec![
-            ("payment_intent", refund.transaction_id.as_str()),
-            ("limit", PAGE),
-        ];
-        params.extend(after.map(|after| ("starting_after", after)));
-        self.read(budget, &Call::get(&["refunds"], &params)).await
     }
 }

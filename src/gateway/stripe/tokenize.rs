@@ -9,6 +9,7 @@ use super::StripeGateway;
 use super::api::Call;
 use super::budget::Budget;
 use super::persist::Told;
+use super::text;
 use crate::cards::Card;
 use crate::gateway::{GatewayError, GatewayToken};
 
@@ -19,47 +20,40 @@ struct PaymentMethod {
 }
 
 impl StripeGateway {
-    /// Nothing is charged by it: where no answer comes, nothing happened, and where the first key is found mute, a second
-    /// one makes a second token that does no harm.
+    /// Nothing is charged by it: where no answer comes, nothing happened, and where a key is found mute, another one makes a
+    /// second token that does no harm.
     pub(super) async fn tokenize_within(
         &self,
         budget: Budget,
         card: &Card,
+        account: Option<&str>,
     ) -> Result<GatewayToken, GatewayError> {
-        let told = match self.tokenize_once(budget, card, Some(())).await {
-            Ok(Told::Found(())) => self.tokenize_once(budget, card, None).await,
-            told => told,
-        };
-        match told {
-            Ok(Told::Answered(PaymentMethod { id })) => Ok(GatewayToken::new(id)),
-            Ok(Told::Refused(decline)) => Err(GatewayError::Declined(decline)),
-            Ok(Told::Found(())) => Err(GatewayError::NothingHappened {
-                reason: "Stripe stays without an answer".to_owned(),
-            }),
-            Err(GatewayError::NothingHappened { reason } | GatewayError::Unknown { reason }) => {
-                Err(GatewayError::NothingHappened { reason })
-            }
-            Err(declined) => Err(declined),
-        }
-    }
-
-    /// Asks under a key of its own, since nothing is stored yet that has an id. `when_mute` ends it early.
-    async fn tokenize_once(
-        &self,
-        budget: Budget,
-        card: &Card,
-        when_mute: Option<()>,
-    ) -> Result<Told<PaymentMethod, ()>, GatewayError> {
+        // A key of its own, since nothing is stored yet that has an id.
         let key = Uuid::new_v4().to_string();
         let (month, year) = (card.expiry_month.to_string(), card.expiry_year.to_string());
-        let params = [
+        let mut params = vec![
             ("type", "card"),
             ("card[number]", card.number.expose()),
             ("card[exp_month]", month.as_str()),
             ("card[exp_year]", year.as_str()),
             ("card[cvc]", card.cvv.expose()),
         ];
-        let call = Call::post(&["payment_methods"], &key, &params);
-        self.make(budget, &call, || ready(Ok(when_mute))).await
+        let name = card.holder_name.as_deref().filter(|name| !name.is_empty());
+        params.extend(name.map(|name| ("billing_details[name]", name)));
+        let call = Call::post(&["payment_methods"], &key, &params).on(account);
+        let nothing_is_charged = || ready(Ok(None::<GatewayToken>));
+        match self.make(budget, &call, &key, nothing_is_charged).await {
+            Ok(Told::Answered(PaymentMethod { id })) if text::is_id(&id, "pm_") => {
+                Ok(GatewayToken::new(id))
+            }
+            Ok(Told::Answered(_)) => Err(GatewayError::NothingHappened {
+                reason: "Stripe's token is none".to_owned(),
+            }),
+            Ok(Told::Found(token)) => Ok(token),
+            Ok(Told::Declined(declined)) => Err(GatewayError::Declined(declined.decline)),
+            Ok(Told::Refused(refusal)) => Err(GatewayError::Refused(refusal)),
+            Err(GatewayError::Unknown { reason }) => Err(GatewayError::NothingHappened { reason }),
+            Err(error) => Err(error),
+        }
     }
 }

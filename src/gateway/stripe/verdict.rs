@@ -1,22 +1,26 @@
-//! What an attempt's end means: the one table from which every failure gets its first word.
+//! What an attempt's end means: the one table from which every failure gets its kind.
 
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use super::api::{Answer, Attempt};
-use super::decline::{ErrorBody, StripeError, is_code};
-use crate::gateway::Decline;
+use super::decline::{Declined, ErrorBody, StripeError};
+use super::text;
+use crate::gateway::Refusal;
 
-/// What an attempt's end means. The reasons are for the log.
+/// What an attempt's end means. The reasons are for the log and the operator.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict<O> {
     /// Done, with the object that Stripe answered.
     Answered(O),
-    /// A definite no, whatever earlier attempts came to: Stripe looks at the key before it looks at the request.
-    Refused(Decline),
-    /// Not carried out, and not by asking again either: the API key or the base URL is wrong.
-    Barred(String),
+    /// A final no, of the payer's card or of the object's state. It is what became of the key, whatever earlier attempts came
+    /// to: Stripe looks at the key before it executes a request.
+    Declined(Declined),
+    /// The request's content is wrong. Nothing was done now. `stored`: this is what became of the key, also of earlier attempts.
+    Refused { refusal: Refusal, stored: bool },
+    /// This service is refused, not the payer, until an operator has put it right. Nothing was done now.
+    Misconfigured(String),
     /// The key stands for another request. Nothing was done now; what was done under the key, only asking tells.
     KeyReused(String),
     /// To be asked again with the same key.
@@ -29,6 +33,8 @@ pub(super) struct Again {
     pub(super) cause: Cause,
     /// How long Stripe asks to wait.
     pub(super) pause: Option<Duration>,
+    /// Stripe says that asking again does not help.
+    pub(super) is_last: bool,
     pub(super) reason: String,
 }
 
@@ -39,7 +45,7 @@ pub(super) enum Cause {
     Unreached,
     /// Turned away before it began.
     Throttled,
-    /// An earlier attempt with the same key is at work.
+    /// An earlier attempt with the same key is at work, or another request on the same object.
     InUse,
     /// Sent, perhaps, and no answer came.
     Lost,
@@ -56,18 +62,150 @@ impl Cause {
     }
 }
 
+/// What Stripe's codes of an `invalid_request_error` mean.
+enum Kind {
+    Refused,
+    Conflict,
+    Misconfigured,
+}
+
+/// The request's content is wrong. The parameter, in the client's words, where Stripe may leave it out.
+const REFUSED: [(&str, Option<&str>); 27] = [
+    ("amount_too_large", Some("amount")),
+    ("amount_too_small", Some("amount")),
+    ("charge_exceeds_source_limit", Some("amount")),
+    ("charge_exceeds_transaction_limit", Some("amount")),
+    ("email_invalid", None),
+    ("expired_payment_method", Some("paymentMethod.token")),
+    ("incorrect_address", None),
+    ("incorrect_number", Some("paymentMethod.details.cardNumber")),
+    ("invalid_card_type", Some("paymentMethod")),
+    ("invalid_characters", None),
+    ("invalid_charge_amount", Some("amount")),
+    ("invalid_cvc", Some("paymentMethod.details.cvv")),
+    (
+        "invalid_expiry_month",
+        Some("paymentMethod.details.expiryMonth"),
+    ),
+    (
+        "invalid_expiry_year",
+        Some("paymentMethod.details.expiryYear"),
+    ),
+    ("invalid_number", Some("paymentMethod.details.cardNumber")),
+    ("invalid_source_usage", Some("paymentMethod.token")),
+    (
+        "payment_intent_incompatible_payment_method",
+        Some("paymentMethod.token"),
+    ),
+    (
+        "payment_intent_mandate_invalid",
+        Some("paymentMethod.token"),
+    ),
+    ("payment_method_currency_mismatch", Some("currency")),
+    ("payment_method_invalid_parameter", Some("paymentMethod")),
+    (
+        "payment_method_invalid_parameter_testmode",
+        Some("paymentMethod"),
+    ),
+    ("payment_method_not_available", Some("paymentMethod.token")),
+    ("payment_method_restricted", Some("paymentMethod.token")),
+    (
+        "payment_method_unexpected_state",
+        Some("paymentMethod.token"),
+    ),
+    ("postal_code_invalid", None),
+    ("token_already_used", Some("paymentMethod.token")),
+    ("token_in_use", Some("paymentMethod.token")),
+];
+
+/// The gateway's object is in a state that does not allow what is asked for: a final no.
+const CONFLICTS: [&str; 14] = [
+    "capture_charge_authorization_expired",
+    "capture_unauthorized_payment",
+    "charge_already_captured",
+    "charge_already_refunded",
+    "charge_disputed",
+    "charge_expired_for_capture",
+    "charge_not_refundable",
+    "intent_invalid_state",
+    "payment_intent_authentication_failure",
+    "payment_intent_payment_attempt_expired",
+    "payment_intent_payment_attempt_failed",
+    "payment_intent_unexpected_state",
+    "refund_disputed_payment",
+    "status_transition_invalid",
+];
+
+/// An operator has to put it right, whatever parameter Stripe names.
+const MISCONFIGURED: [&str; 24] = [
+    "account_closed",
+    "account_country_invalid_address",
+    "account_error_country_change_requires_additional_steps",
+    "account_invalid",
+    "api_key_expired",
+    "application_fees_not_allowed",
+    "balance_insufficient",
+    "capability_not_active",
+    "country_unsupported",
+    "livemode_mismatch",
+    "no_account",
+    "not_allowed_on_standard_account",
+    "parameter_missing",
+    "parameter_unknown",
+    "parameters_exclusive",
+    "payment_method_configuration_failures",
+    "payment_method_unactivated",
+    "payment_method_unsupported_type",
+    "platform_account_required",
+    "platform_api_key_expired",
+    "secret_key_required",
+    "testmode_charges_only",
+    "tls_version_unsupported",
+    "url_invalid",
+];
+
+/// Stripe's parameters that carry what the client sent, and the client's own names of them.
+const CONTENT: [(&str, &str); 17] = [
+    ("amount", "amount"),
+    ("amount_to_capture", "amount"),
+    (
+        "billing_details[name]",
+        "paymentMethod.details.cardHolderName",
+    ),
+    ("card[cvc]", "paymentMethod.details.cvv"),
+    ("card[exp_month]", "paymentMethod.details.expiryMonth"),
+    ("card[exp_year]", "paymentMethod.details.expiryYear"),
+    ("card[number]", "paymentMethod.details.cardNumber"),
+    ("currency", "currency"),
+    ("customer", "customer.gatewayCustomerId"),
+    ("cvc", "paymentMethod.details.cvv"),
+    ("description", "description"),
+    ("exp_month", "paymentMethod.details.expiryMonth"),
+    ("exp_year", "paymentMethod.details.expiryYear"),
+    ("number", "paymentMethod.details.cardNumber"),
+    ("off_session", "offSession"),
+    ("payment_method", "paymentMethod.token"),
+    ("return_url", "returnUrl"),
+];
+
+fn clients_param(param: Option<&str>) -> Option<&'static str> {
+    let (_, clients) = CONTENT
+        .iter()
+        .find(|(stripes, _)| Some(*stripes) == param)?;
+    Some(clients)
+}
+
 /// Judges an attempt by itself.
 pub(super) fn classify<O: DeserializeOwned>(attempt: Attempt) -> Verdict<O> {
     match attempt {
-        Attempt::Unreached(reason) => again(Cause::Unreached, None, reason),
-        Attempt::Lost(reason) => again(Cause::Lost, None, reason),
+        Attempt::Unreached(reason) => again(Cause::Unreached, reason),
+        Attempt::Lost(reason) => again(Cause::Lost, reason),
         Attempt::Answered(answer) if (200..300).contains(&answer.status) => {
             match serde_json::from_slice(&answer.body) {
                 Ok(object) => Verdict::Answered(object),
                 // Its text could repeat the body.
                 Err(_) => again(
                     Cause::Lost,
-                    None,
                     format!("{} with an unreadable body", answer.status),
                 ),
             }
@@ -79,217 +217,106 @@ pub(super) fn classify<O: DeserializeOwned>(attempt: Attempt) -> Verdict<O> {
 fn classify_error<O>(answer: &Answer) -> Verdict<O> {
     let body: Option<ErrorBody> = serde_json::from_slice(&answer.body).ok();
     let error = body.map(|body| body.error).unwrap_or_default();
-    let reason = describe(answer, &error);
     let code = error.code.as_deref().unwrap_or_default();
     let cause = match (answer.status, error.kind.as_deref()) {
-        (401 | 403, _) => return Verdict::Barred(reason),
-        (400, Some("idempotency_error")) => return Verdict::KeyReused(reason),
+        (401 | 403, _) => return misconfigured(answer, &error),
         // Stripe gives up on a lock after it has begun.
-        (429, _) if code == "lock_timeout" => Cause::Failed,
+        (409 | 429, _) if code == "lock_timeout" => Cause::Failed,
         (429, _) => Cause::Throttled,
         (409, _) => Cause::InUse,
-        (402, Some(_)) => return Verdict::Refused(error.card_decline()),
-        (404, Some("invalid_request_error")) if code != "resource_missing" => {
-            return Verdict::Barred(reason);
-        }
-        (400..=499, Some("invalid_request_error")) => return Verdict::Refused(error.refusal()),
-        (400..=499, Some("card_error")) => return Verdict::Refused(error.card_decline()),
+        (400..=499, Some("idempotency_error")) if code == "idempotency_key_in_use" => Cause::InUse,
+        (400, Some("idempotency_error")) => return Verdict::KeyReused(describe(answer, &error)),
         (500..=599, _) if answer.replayed => Cause::FailedForGood,
+        (400..=499, _) if answer.should_retry == Some(true) => Cause::Failed,
+        (400..=499, Some("card_error")) => {
+            return Verdict::Declined(Declined {
+                decline: error.card_decline(),
+                intent_id: error.intent_id(),
+            });
+        }
+        (400..=499, Some("invalid_request_error")) => return invalid_request(answer, &error),
         // Also what is not of Stripe's making: a proxy's pages, redirects.
         _ => Cause::Failed,
     };
-    again(cause, answer.retry_after, reason)
-}
-
-fn again<O>(cause: Cause, pause: Option<Duration>, reason: String) -> Verdict<O> {
     Verdict::Again(Again {
         cause,
-        pause,
+        pause: answer.retry_after,
+        // A failure is asked about once more all the same: that brings what was stored under the key.
+        is_last: answer.should_retry == Some(false) && (400..=499).contains(&answer.status),
+        reason: describe(answer, &error),
+    })
+}
+
+/// An `invalid_request_error`: by its code, else by the parameter that it names.
+fn invalid_request<O>(answer: &Answer, error: &StripeError) -> Verdict<O> {
+    let param = clients_param(error.param.as_deref());
+    let code = error.code.as_deref().unwrap_or_default();
+    let by_code = REFUSED.iter().find(|(refused, _)| *refused == code);
+    let kind = match by_code {
+        Some(_) => Kind::Refused,
+        None if CONFLICTS.contains(&code) => Kind::Conflict,
+        None if MISCONFIGURED.contains(&code) => Kind::Misconfigured,
+        // Nothing is at this address: the base URL is wrong.
+        None if answer.status == 404 && code != "resource_missing" => Kind::Misconfigured,
+        None if param.is_some() => Kind::Refused,
+        None => Kind::Misconfigured,
+    };
+    match kind {
+        Kind::Misconfigured => misconfigured(answer, error),
+        Kind::Refused => Verdict::Refused {
+            refusal: error.refusal(param.or_else(|| by_code.and_then(|(_, param)| *param))),
+            stored: answer.replayed,
+        },
+        Kind::Conflict => Verdict::Declined(Declined {
+            decline: error.conflict(),
+            intent_id: None,
+        }),
+    }
+}
+
+fn misconfigured<O>(answer: &Answer, error: &StripeError) -> Verdict<O> {
+    let mut reason = describe(answer, error);
+    // A wrong key's message repeats parts of the key.
+    let message = error.message.as_deref().filter(|_| answer.status != 401);
+    if let Some(message) = message.and_then(text::operators_message) {
+        reason = reason + ": " + &message;
+    }
+    Verdict::Misconfigured(reason)
+}
+
+fn again<O>(cause: Cause, reason: String) -> Verdict<O> {
+    Verdict::Again(Again {
+        cause,
+        pause: None,
+        is_last: false,
         reason,
     })
 }
 
-/// `402 card_error card_declined (req_123)`. Messages stay out of it: a wrong key's repeats parts of the key.
+/// `402 card_error card_declined (req_123)`.
 fn describe(answer: &Answer, error: &StripeError) -> String {
-    let words = [&error.kind, &error.code, &error.param];
+    let words = [&error.kind, &error.code];
     let mut text = answer.status.to_string();
-    for word in words.into_iter().flatten().filter(|word| is_code(word)) {
+    for word in words
+        .into_iter()
+        .flatten()
+        .filter(|word| text::is_code(word))
+    {
         text = text + " " + word;
     }
-    match answer.request_id.as_deref().filter(|id| is_code(id)) {
+    if let Some(param) = error.param.as_deref().filter(|param| is_param(param)) {
+        text = text + " " + param;
+    }
+    match answer.request_id.as_deref().filter(|id| text::is_code(id)) {
         Some(id) => format!("{text} ({id})"),
         None => text,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Object {
-        id: String,
-    }
-
-    /// The verdict in a word or two.
-    fn judged(attempt: Attempt) -> String {
-        match classify::<Object>(attempt) {
-            Verdict::Answered(object) => format!("answered {}", object.id),
-            Verdict::Refused(decline) => format!("refused {}", decline.code),
-            Verdict::Barred(_) => "barred".to_owned(),
-            Verdict::KeyReused(_) => "key reused".to_owned(),
-            Verdict::Again(again) => {
-                let certain = match again.cause.may_have_happened() {
-                    true => "may have happened",
-                    false => "nothing happened",
-                };
-                format!("again: {:?}, {certain}", again.cause)
-            }
-        }
-    }
-
-    fn answer(status: u16, replayed: bool, body: &str) -> Attempt {
-        Attempt::Answered(Answer {
-            status,
-            replayed,
-            body: body.into(),
-            ..Answer::default()
-        })
-    }
-
-    fn error(kind: &str, code: &str) -> String {
-        format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"m"}}}}"#)
-    }
-
-    #[test]
-    fn what_was_not_sent_did_nothing_and_what_was_lost_may_have() {
-        assert_eq!(
-            judged(Attempt::Unreached("r".into())),
-            "again: Unreached, nothing happened"
-        );
-        assert_eq!(
-            judged(Attempt::Lost("r".into())),
-            "again: Lost, may have happened"
-        );
-    }
-
-    #[test]
-    fn each_answer_has_its_verdict() {
-        let invalid = "invalid_request_error";
-        let coded = |code| error(invalid, code);
-        let declined =
-            r#"{"error":{"type":"card_error","code":"card_declined","decline_code":"lost_card"}}"#;
-        let rows = [
-            (200, r#"{"id":"pi_1"}"#.to_owned(), "answered pi_1"),
-            (200, "{}".to_owned(), "again: Lost, may have happened"),
-            (200, "<html>".to_owned(), "again: Lost, may have happened"),
-            (302, String::new(), "again: Failed, may have happened"),
-            (400, coded("parameter_unknown"), "refused parameter_unknown"),
-            (
-                400,
-                r#"{"error":{"type":"invalid_request_error"}}"#.to_owned(),
-                "refused invalid_request",
-            ),
-            (400, error("idempotency_error", ""), "key reused"),
-            (400, "<html>".to_owned(), "again: Failed, may have happened"),
-            (
-                400,
-                error("api_error", ""),
-                "again: Failed, may have happened",
-            ),
-            (401, coded(""), "barred"),
-            (401, "<html>".to_owned(), "barred"),
-            (402, declined.to_owned(), "refused lost_card"),
-            (
-                402,
-                error("card_error", "expired_card"),
-                "refused expired_card",
-            ),
-            (402, "<html>".to_owned(), "again: Failed, may have happened"),
-            (403, coded("x"), "barred"),
-            (404, coded("resource_missing"), "refused resource_missing"),
-            (404, coded(""), "barred"),
-            (404, "<html>".to_owned(), "again: Failed, may have happened"),
-            (408, String::new(), "again: Failed, may have happened"),
-            (
-                409,
-                error("idempotency_error", "idempotency_key_in_use"),
-                "again: InUse, may have happened",
-            ),
-            (
-                429,
-                coded("rate_limit"),
-                "again: Throttled, nothing happened",
-            ),
-            (429, String::new(), "again: Throttled, nothing happened"),
-            (
-                429,
-                coded("lock_timeout"),
-                "again: Failed, may have happened",
-            ),
-            (
-                500,
-                error("api_error", ""),
-                "again: Failed, may have happened",
-            ),
-            (503, "<html>".to_owned(), "again: Failed, may have happened"),
-        ];
-        for (status, body, expected) in rows {
-            assert_eq!(
-                judged(answer(status, false, &body)),
-                expected,
-                "{status} {body}"
-            );
-        }
-    }
-
-    #[test]
-    fn only_a_failure_is_worse_for_being_replayed() {
-        let declined = error("card_error", "expired_card");
-        assert_eq!(judged(answer(402, true, &declined)), "refused expired_card");
-        assert_eq!(
-            judged(answer(200, true, r#"{"id":"pi_1"}"#)),
-            "answered pi_1"
-        );
-        assert_eq!(
-            judged(answer(500, true, "")),
-            "again: FailedForGood, may have happened"
-        );
-    }
-
-    #[test]
-    fn a_throttled_request_is_told_when_to_come_back() {
-        let pause = Some(Duration::from_secs(1));
-        let attempt = Attempt::Answered(Answer {
-            status: 429,
-            retry_after: pause,
-            ..Answer::default()
-        });
-        match classify::<Object>(attempt) {
-            Verdict::Again(again) => assert_eq!(again.pause, pause),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_reason_has_codes_and_the_requests_name_but_no_message() {
-        let answer = |body: &str, id: &str| Answer {
-            status: 401,
-            request_id: Some(id.to_owned()),
-            body: body.into(),
-            ..Answer::default()
-        };
-        let reason = |answer| match classify::<Object>(Attempt::Answered(answer)) {
-            Verdict::Barred(reason) => reason,
-            other => panic!("{other:?}"),
-        };
-        let body = error("invalid_request_error", "api_key_expired");
-        assert_eq!(
-            reason(answer(&body, "req_1")),
-            "401 invalid_request_error api_key_expired (req_1)"
-        );
-        assert_eq!(reason(answer("{}", "a b\n")), "401");
-    }
+/// `automatic_payment_methods[enabled]`
+fn is_param(text: &str) -> bool {
+    text::is_code(&text.replace(['[', ']'], ""))
 }
+
+#[cfg(test)]
+mod tests;

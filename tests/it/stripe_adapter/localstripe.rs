@@ -1,5 +1,6 @@
-//! A second opinion: `localstripe` (PyPI), which others wrote from Stripe's documentation. It has no search, no
-//! `amount_received` and no idempotency keys.
+//! A second opinion: `localstripe` (PyPI), which others wrote from Stripe's documentation. It has no
+//! `amount_received` and no idempotency keys, and knows an older version of the API: see [`older_wire`].
+//! What it agrees to is the shape of the calls and answers that both versions have.
 //!
 //! `PAYONCE_LOCALSTRIPE` names its program; otherwise the one on the `PATH` is run.
 
@@ -76,7 +77,7 @@ async fn localstripe_takes_and_gives_money() {
     let Some(local) = LocalStripe::start().await else {
         return;
     };
-    let stripe = adapter(&local.base, AMPLE);
+    let stripe = adapter(&older_wire::to(&local.base).await, AMPLE);
     let token = stripe
         .tokenize(&card("4242424242424242"), None)
         .await
@@ -123,7 +124,7 @@ async fn localstripe_declines() {
     let Some(local) = LocalStripe::start().await else {
         return;
     };
-    let stripe = adapter(&local.base, AMPLE);
+    let stripe = adapter(&older_wire::to(&local.base).await, AMPLE);
     let rows = [
         // Its own card for a charge that is declined; the usual ones it declines only when they are given to a customer.
         ("4000000000000341", "declined card_declined"),

@@ -19,6 +19,7 @@
 mod books;
 mod call;
 mod cards;
+mod contract;
 mod fault;
 mod form;
 mod http;
@@ -28,6 +29,7 @@ mod ledger;
 mod reply;
 mod server;
 mod state;
+mod units;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ pub use self::fault::Fault;
 pub use self::ledger::{Calls, ChargeStatus, Ledger};
 pub use self::state::SeenRequest;
 
+use self::intent::RefundStatus;
 use self::server::Command;
 use self::state::Shared;
 
@@ -147,7 +150,52 @@ impl TestGateway {
 
     /// For how long a new intent is not yet found by search. Stripe's own search is up to a minute late.
     pub fn search_lag(&self, lag: Duration) {
-        self.shared.state().books.search_lag = lag;
+        self.shared.state().settings.search_lag = lag;
+    }
+
+    /// Refuses raw card numbers from now on, as Stripe does by default.
+    pub fn refuse_raw_cards(&self) {
+        self.shared.state().settings.no_raw_cards = true;
+    }
+
+    /// From now on a card that asks for authentication leaves its intent in `requires_action`, whatever the client wanted.
+    pub fn wait_for_authentication(&self) {
+        self.shared.state().settings.always_waits = true;
+    }
+
+    /// From now on each refund is `pending` until [`end_refunds`](Self::end_refunds); without it, only those of Stripe's cards
+    /// 4000000000005126 and 4000000000007726 are.
+    pub fn delay_refunds(&self) {
+        self.shared.state().settings.refunds_take_time = true;
+    }
+
+    /// Ends all refunds that are `pending`: they succeed, or fail and the charge is no longer refunded by them.
+    pub fn end_refunds(&self, succeed: bool) {
+        let status = match succeed {
+            true => RefundStatus::Succeeded,
+            false => RefundStatus::Failed,
+        };
+        let mut state = self.shared.state();
+        state
+            .books
+            .values_mut()
+            .for_each(|books| books.end_refunds(status));
+    }
+
+    /// Makes all intents and refunds older. The keys stay: see [`forget_keys`](Self::forget_keys).
+    pub fn age(&self, by: Duration) {
+        let mut state = self.shared.state();
+        state.books.values_mut().for_each(|books| books.age(by));
+    }
+
+    /// From now on, answers show these fields in each object of a kind (`payment_intent`, `refund`, …), whatever the books have.
+    /// No fields at all: the truth again.
+    pub fn misreport(&self, kind: &str, fields: serde_json::Value) {
+        let fields = fields.as_object().cloned().unwrap_or_default();
+        self.shared
+            .state()
+            .misreports
+            .insert(kind.to_owned(), fields);
     }
 
     /// Forgets all finished idempotency keys, as Stripe does after a day. The books stay.

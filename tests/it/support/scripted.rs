@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use payonce::cards::{Card, CardSummary};
 use payonce::gateway::{
     Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund, GatewayToken,
-    Refunded, SimulatedGateway,
+    Refunded, Refusal, SimulatedGateway,
 };
 
 /// What the gateway does when it is asked.
@@ -18,6 +18,10 @@ pub enum Turn {
     /// As the simulated gateway does.
     Answer,
     Decline,
+    /// The request's content is wrong.
+    Refuse,
+    /// The service is refused, not the payer.
+    Misconfigured,
     /// Nothing reached it.
     Nothing,
     /// It may have been done.
@@ -92,6 +96,12 @@ impl ScriptedGateway {
                 Turn::Answer => answer.await,
                 Turn::Silence => std::future::pending().await,
                 Turn::Decline => Err(GatewayError::Declined(Decline::new("scripted", "Scripted"))),
+                Turn::Refuse => Err(GatewayError::Refused(Refusal {
+                    code: "scripted".to_owned(),
+                    message: "Scripted".to_owned(),
+                    param: Some("amount".to_owned()),
+                })),
+                Turn::Misconfigured => Err(GatewayError::Misconfigured { reason }),
                 Turn::Nothing => Err(GatewayError::NothingHappened { reason }),
                 Turn::Unknown => Err(GatewayError::Unknown { reason }),
                 Turn::Never => Ok(never.expect("only a question is answered by never")),
@@ -161,5 +171,44 @@ impl Gateway for ScriptedGateway {
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
         self.inner.find_refund(refund)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use payonce::gateway::Circuit;
+    use payonce::money::{Amount, Currency};
+    use payonce::payments::CaptureMethod;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_of_the_request_clears_what_the_circuit_remembers_and_silence_does_not() {
+        let turns = [
+            Turn::Misconfigured,
+            Turn::Nothing,
+            Turn::Unknown,
+            Turn::Refuse,
+        ];
+        let gateway = Circuit::new(ScriptedGateway::new(&turns));
+        let usd = Currency::from_code("USD").expect("USD");
+        let charge = Charge {
+            payment_id: "pay_1".to_owned(),
+            merchant_id: "acme".to_owned(),
+            account: None,
+            amount: Amount::from_minor(100, usd),
+            token: GatewayToken::new("pm_card_visa"),
+            capture_method: CaptureMethod::Automatic,
+            gateway_customer_id: None,
+            off_session: false,
+            description: None,
+            claimed_at: chrono::Utc::now(),
+        };
+        let expected = [true, true, true, false, false];
+        for is_in_trouble in expected {
+            // The last turn is an answer.
+            let _ = gateway.charge(&charge).await;
+            assert_eq!(gateway.trouble().is_some(), is_in_trouble);
+        }
     }
 }

@@ -7,13 +7,26 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::{Call, NewIntent};
+use super::call::{Call, CreatedFilter, NewIntent, Page};
 use super::cards::{AUTHENTICATION_REQUIRED, Outcome, PaymentMethod};
-use super::intent::{Intent, Refund, Status};
+use super::intent::{Intent, Refund, RefundStatus, Status};
 use super::ledger::{CancelEntry, CaptureEntry, Ledger, RefundEntry};
 use super::reply::ApiError;
 
-/// Everything that outlives a request. Lists are in the order in which things happened.
+/// How the gateway behaves to all accounts, as the test has set it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settings {
+    /// For how long a new intent is not found by search.
+    pub(super) search_lag: Duration,
+    /// Raw card numbers are refused, as they are by default at Stripe.
+    pub(super) no_raw_cards: bool,
+    /// A card that asks for authentication leaves its intent waiting for it, whatever the client wanted.
+    pub(super) always_waits: bool,
+    /// Refunds are on their way until the test ends them, whatever the card.
+    pub(super) refunds_take_time: bool,
+}
+
+/// Everything of one account that outlives a request. Lists are in the order in which things happened.
 #[derive(Default)]
 pub(super) struct Books {
     cards: HashMap<String, PaymentMethod>,
@@ -21,31 +34,40 @@ pub(super) struct Books {
     refunds: Vec<Refund>,
     captures: Vec<CaptureEntry>,
     cancels: Vec<CancelEntry>,
-    pub(super) search_lag: Duration,
 }
 
 impl Books {
     /// Carries a call out, wholly or not at all.
-    pub(super) fn execute(&mut self, call: Call) -> Result<Value, ApiError> {
+    pub(super) fn execute(&mut self, call: Call, settings: Settings) -> Result<Value, ApiError> {
         match call {
             Call::Tokenize {
                 number,
                 exp_month,
                 exp_year,
+                name,
             } => {
-                let card = PaymentMethod::new(&number, exp_month, exp_year);
+                if settings.no_raw_cards {
+                    return Err(ApiError::raw_cards());
+                }
+                let card = PaymentMethod::new(&number, exp_month, exp_year, name);
                 let answer = card.json();
                 self.cards.insert(card.id.clone(), card);
                 Ok(answer)
             }
-            Call::Charge(new) => self.charge(new),
+            Call::Charge(new) => self.charge(new, settings),
             Call::Retrieve { intent, expand } => Ok(self.intent_in_path(&intent)?.json(&expand)),
+            Call::ListIntents {
+                filter,
+                customer,
+                page,
+                expand,
+            } => self.list_intents(&filter, customer.as_deref(), &page, &expand),
             Call::Search {
                 name,
                 value,
                 limit,
                 expand,
-            } => Ok(self.search(&name, &value, limit, &expand)),
+            } => Ok(self.search(&name, &value, limit, &expand, settings.search_lag)),
             Call::Capture {
                 intent,
                 amount,
@@ -61,16 +83,22 @@ impl Books {
                 amount,
                 reason,
                 metadata,
-            } => self.refund(&intent, amount, reason, metadata),
+            } => self.refund(&intent, amount, reason, metadata, settings),
             Call::ListRefunds {
                 intent,
-                limit,
-                starting_after,
-            } => self.list_refunds(&intent, limit, starting_after.as_deref()),
+                filter,
+                page,
+            } => self.list_refunds(intent.as_deref(), &filter, &page),
+            Call::RetrieveRefund { refund } => {
+                let found = self.refunds.iter().find(|listed| listed.id == refund);
+                found
+                    .map(Refund::json)
+                    .ok_or_else(|| ApiError::missing_resource("refund", &refund))
+            }
         }
     }
 
-    fn charge(&mut self, new: NewIntent) -> Result<Value, ApiError> {
+    fn charge(&mut self, new: NewIntent, settings: Settings) -> Result<Value, ApiError> {
         let id = &new.payment_method;
         let card = self
             .cards
@@ -80,9 +108,19 @@ impl Books {
         let card =
             card.ok_or_else(|| ApiError::missing_reference("payment_method", "PaymentMethod", id))?;
         let outcome = match card.outcome() {
-            Outcome::Authentication if new.unattended => Outcome::Declined(AUTHENTICATION_REQUIRED),
+            Outcome::Authentication if new.unattended && !settings.always_waits => {
+                Outcome::Declined(AUTHENTICATION_REQUIRED)
+            }
             outcome => outcome,
         };
+        if new
+            .customer
+            .as_deref()
+            .is_some_and(|id| !id.starts_with("cus_"))
+        {
+            let id = new.customer.as_deref().unwrap_or_default();
+            return Err(ApiError::missing_reference("customer", "customer", id));
+        }
         let (status, decline) = match outcome {
             Outcome::Approved if new.manual => (Status::RequiresCapture, None),
             Outcome::Approved => (Status::Succeeded, None),
@@ -101,6 +139,7 @@ impl Books {
             currency: new.currency,
             manual: new.manual,
             payment_method: card,
+            customer: new.customer,
             description: new.description,
             metadata: new.metadata,
             status,
@@ -117,7 +156,11 @@ impl Books {
             None => Ok(answer),
             Some(decline) => {
                 let error = ApiError::card(decline.code, decline.decline_code, decline.message);
-                Err(error.payment_intent(answer))
+                Err(match decline.advice {
+                    Some(advice) => error.advice(advice.0, advice.1, advice.2),
+                    None => error,
+                }
+                .payment_intent(answer))
             }
         }
     }
@@ -179,6 +222,7 @@ impl Books {
         amount: Option<i64>,
         reason: Option<String>,
         metadata: BTreeMap<String, String>,
+        settings: Settings,
     ) -> Result<Value, ApiError> {
         let intent = self.intents.iter_mut().find(|intent| intent.id == id);
         let intent = intent
@@ -210,6 +254,10 @@ impl Books {
             currency: intent.currency.clone(),
             reason,
             metadata,
+            status: match settings.refunds_take_time || intent.payment_method.refunds_take_time {
+                true => RefundStatus::Pending,
+                false => RefundStatus::Succeeded,
+            },
             created: Utc::now().timestamp(),
         };
         let answer = refund.json();
@@ -217,10 +265,66 @@ impl Books {
         Ok(answer)
     }
 
-    fn search(&self, name: &str, value: &str, limit: usize, expand: &[String]) -> Value {
+    /// Ends all refunds that are on their way.
+    pub(super) fn end_refunds(&mut self, status: RefundStatus) {
+        for refund in &mut self.refunds {
+            if refund.status != RefundStatus::Pending {
+                continue;
+            }
+            refund.status = status;
+            let intent = self
+                .intents
+                .iter_mut()
+                .find(|intent| intent.id == refund.intent_id);
+            if let Some(intent) = intent.filter(|_| status == RefundStatus::Failed) {
+                intent.refunded -= refund.amount;
+            }
+        }
+    }
+
+    /// Makes everything older.
+    pub(super) fn age(&mut self, by: Duration) {
+        let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        for created in self
+            .intents
+            .iter_mut()
+            .map(|intent| &mut intent.created)
+            .chain(self.refunds.iter_mut().map(|refund| &mut refund.created))
+        {
+            *created -= seconds;
+        }
+    }
+
+    fn list_intents(
+        &self,
+        filter: &CreatedFilter,
+        customer: Option<&str>,
+        page: &Page,
+        expand: &[String],
+    ) -> Result<Value, ApiError> {
+        let newest_first = self.intents.iter().rev().filter(|intent| {
+            filter.admits(intent.created)
+                && customer.is_none_or(|id| intent.customer.as_deref() == Some(id))
+        });
+        listed(
+            "/v1/payment_intents",
+            newest_first,
+            page,
+            |intent| &intent.id,
+            |intent| intent.json(expand),
+        )
+    }
+
+    fn search(
+        &self,
+        name: &str,
+        value: &str,
+        limit: usize,
+        expand: &[String],
+        lag: Duration,
+    ) -> Value {
         let mut found = self.intents.iter().rev().filter(|intent| {
-            intent.born.elapsed() >= self.search_lag
-                && intent.metadata.get(name).is_some_and(|v| v == value)
+            intent.born.elapsed() >= lag && intent.metadata.get(name).is_some_and(|v| v == value)
         });
         let data: Vec<Value> = found
             .by_ref()
@@ -238,37 +342,27 @@ impl Books {
 
     fn list_refunds(
         &self,
-        intent: &str,
-        limit: usize,
-        starting_after: Option<&str>,
+        intent: Option<&str>,
+        filter: &CreatedFilter,
+        page: &Page,
     ) -> Result<Value, ApiError> {
-        if !self.intents.iter().any(|i| i.id == intent) {
+        if let Some(id) = intent.filter(|id| !self.intents.iter().any(|i| i.id == *id)) {
             return Err(ApiError::missing_reference(
                 "payment_intent",
                 "payment_intent",
-                intent,
+                id,
             ));
         }
-        let mut newest_first = self
-            .refunds
-            .iter()
-            .rev()
-            .filter(|refund| refund.intent_id == intent);
-        if let Some(cursor) = starting_after {
-            let found = newest_first.by_ref().find(|refund| refund.id == cursor);
-            found.ok_or_else(|| ApiError::missing_reference("starting_after", "refund", cursor))?;
-        }
-        let data: Vec<Value> = newest_first
-            .by_ref()
-            .take(limit)
-            .map(Refund::json)
-            .collect();
-        Ok(json!({
-            "object": "list",
-            "url": "/v1/refunds",
-            "data": data,
-            "has_more": newest_first.next().is_some(),
-        }))
+        let newest_first = self.refunds.iter().rev().filter(|refund| {
+            filter.admits(refund.created) && intent.is_none_or(|id| refund.intent_id == id)
+        });
+        listed(
+            "/v1/refunds",
+            newest_first,
+            page,
+            |refund| &refund.id,
+            Refund::json,
+        )
     }
 
     fn intent_in_path(&self, id: &str) -> Result<&Intent, ApiError> {
@@ -281,36 +375,49 @@ impl Books {
         found.ok_or_else(|| ApiError::missing_resource("payment_intent", id))
     }
 
-    /// Fills in all of a ledger that the books know.
-    pub(super) fn ledger(&self) -> Ledger {
+    /// Adds all that the books know to a ledger.
+    pub(super) fn add_to(&self, ledger: &mut Ledger) {
         let payment_of: HashMap<&str, String> = self
             .intents
             .iter()
             .map(|intent| (intent.id.as_str(), intent.payment_id()))
             .collect();
-        Ledger {
-            charges: self
-                .intents
+        ledger
+            .charges
+            .extend(self.intents.iter().filter_map(Intent::charge_entry));
+        ledger
+            .unpaid
+            .extend(self.intents.iter().filter_map(Intent::unpaid_entry));
+        ledger.captures.extend(self.captures.iter().cloned());
+        ledger.cancels.extend(self.cancels.iter().cloned());
+        ledger.refunds.extend(
+            self.refunds
                 .iter()
-                .filter_map(Intent::charge_entry)
-                .collect(),
-            unpaid: self
-                .intents
-                .iter()
-                .filter_map(Intent::unpaid_entry)
-                .collect(),
-            captures: self.captures.clone(),
-            cancels: self.cancels.clone(),
-            refunds: self
-                .refunds
-                .iter()
-                .map(|r| RefundEntry::new(r, &payment_of[r.intent_id.as_str()]))
-                .collect(),
-            tokenizations: self.cards.len(),
-            calls: BTreeMap::new(),
-            faults: BTreeMap::new(),
-        }
+                .map(|refund| RefundEntry::new(refund, &payment_of[refund.intent_id.as_str()])),
+        );
+        ledger.tokenizations += self.cards.len();
     }
+}
+
+/// A page of a list.
+fn listed<'a, T: 'a>(
+    url: &str,
+    mut newest_first: impl Iterator<Item = &'a T>,
+    page: &Page,
+    id: impl Fn(&T) -> &str,
+    json: impl Fn(&T) -> Value,
+) -> Result<Value, ApiError> {
+    if let Some(cursor) = &page.starting_after {
+        let found = newest_first.by_ref().find(|listed| id(listed) == cursor);
+        found.ok_or_else(|| ApiError::missing_reference("starting_after", "object", cursor))?;
+    }
+    let data: Vec<Value> = newest_first.by_ref().take(page.limit).map(json).collect();
+    Ok(json!({
+        "object": "list",
+        "url": url,
+        "data": data,
+        "has_more": newest_first.next().is_some(),
+    }))
 }
 
 fn unexpected_state(intent: &Intent, done: &str, allowed: &str) -> ApiError {

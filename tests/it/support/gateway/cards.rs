@@ -5,6 +5,8 @@ use chrono::{Datelike, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::contract::published;
+
 /// A tokenised card. The number is gone but for its last four digits.
 #[derive(Clone, Debug)]
 pub(super) struct PaymentMethod {
@@ -14,6 +16,10 @@ pub(super) struct PaymentMethod {
     exp_month: i64,
     exp_year: i64,
     outcome: Outcome,
+    name: Option<String>,
+    created: i64,
+    /// Refunds to it are on their way for a while, and then fail or arrive.
+    pub(super) refunds_take_time: bool,
 }
 
 /// What a charge to a card comes to.
@@ -30,12 +36,23 @@ pub(super) struct Decline {
     pub(super) code: &'static str,
     pub(super) decline_code: Option<&'static str>,
     pub(super) message: &'static str,
+    /// What Stripe and the card's network advise.
+    pub(super) advice: Option<Advice>,
 }
+
+/// `advice_code`, `network_advice_code` and `network_decline_code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Advice(
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) &'static str,
+);
 
 const EXPIRED: Decline = Decline {
     code: "expired_card",
     decline_code: None,
     message: "Your card has expired.",
+    advice: None,
 };
 
 /// What becomes of a card that needs its owner where the caller said that there is none.
@@ -43,6 +60,7 @@ pub(super) const AUTHENTICATION_REQUIRED: Decline = Decline {
     code: "authentication_required",
     decline_code: Some("authentication_required"),
     message: "Your card was declined. This transaction requires authentication.",
+    advice: None,
 };
 
 const fn declined(decline_code: &'static str, message: &'static str) -> Outcome {
@@ -50,6 +68,7 @@ const fn declined(decline_code: &'static str, message: &'static str) -> Outcome 
         code: "card_declined",
         decline_code: Some(decline_code),
         message,
+        advice: None,
     })
 }
 
@@ -58,6 +77,7 @@ const fn failed(code: &'static str, message: &'static str) -> Outcome {
         code,
         decline_code: None,
         message,
+        advice: None,
     })
 }
 
@@ -66,7 +86,12 @@ fn outcome_of(number: &str) -> Outcome {
         "4000000000000002" => declined("generic_decline", "Your card was declined."),
         "4000000000009995" => declined("insufficient_funds", "Your card has insufficient funds."),
         "4000000000009987" => declined("lost_card", "Your card was declined."),
-        "4000000000009979" => declined("stolen_card", "Your card was declined."),
+        "4000000000009979" => Outcome::Declined(Decline {
+            code: "card_declined",
+            decline_code: Some("stolen_card"),
+            message: "Your card was declined.",
+            advice: Some(Advice("do_not_try_again", "01", "43")),
+        }),
         "4000000000000069" => Outcome::Declined(EXPIRED),
         "4000000000000127" => failed("incorrect_cvc", "Your card's security code is incorrect."),
         "4000000000000119" => failed(
@@ -99,6 +124,7 @@ fn number_of(test_token: &str) -> Option<&'static str> {
         "pm_card_chargeDeclinedProcessingError" => "4000000000000119",
         "pm_card_authenticationRequired" => "4000002760003184",
         "pm_card_threeDSecure2Required" => "4000000000003220",
+        "pm_card_refundFail" => "4000000000005126",
         _ => return None,
     })
 }
@@ -120,13 +146,16 @@ fn brand_of(number: &str) -> &'static str {
 }
 
 impl PaymentMethod {
-    pub(super) fn new(number: &str, exp_month: i64, exp_year: i64) -> Self {
-        Self::with_id(
-            format!("pm_{}", Uuid::new_v4().simple()),
-            number,
-            exp_month,
-            exp_year,
-        )
+    pub(super) fn new(number: &str, exp_month: i64, exp_year: i64, name: Option<String>) -> Self {
+        Self {
+            name,
+            ..Self::with_id(
+                format!("pm_{}", Uuid::new_v4().simple()),
+                number,
+                exp_month,
+                exp_year,
+            )
+        }
     }
 
     /// The card of a ready-made token, valid until the end of next year.
@@ -151,6 +180,9 @@ impl PaymentMethod {
             exp_month,
             exp_year,
             outcome: outcome_of(number),
+            name: None,
+            created: Utc::now().timestamp(),
+            refunds_take_time: matches!(number, "4000000000005126" | "4000000000007726"),
         }
     }
 
@@ -174,12 +206,14 @@ impl PaymentMethod {
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({
+        published(json!({
             "id": self.id,
             "object": "payment_method",
-            "type": "card",
+            "billing_details": {"name": self.name},
             "card": self.card(),
+            "created": self.created,
             "livemode": false,
-        })
+            "type": "card",
+        }))
     }
 }

@@ -24,6 +24,8 @@ pub enum Fault {
     /// Executed, and the 500 itself is stored under the key and replayed, as Stripe does when it fails late. The key never
     /// tells the truth: only asking for the intent, or searching, does.
     StoredError,
+    /// Not executed, and the 500 is stored under the key and replayed: the key never tells that nothing was done.
+    StoredFailure,
     /// The connection is closed. Nothing is done.
     DropBefore,
     /// Executed, then the connection is closed before the first byte of an answer.
@@ -35,13 +37,20 @@ pub enum Fault {
     Hold,
     /// 429 with `Retry-After: 1`. Nothing is done.
     Throttle,
+    /// 409 `lock_timeout` with `Stripe-Should-Retry: true`. Nothing is done.
+    LockTimeout,
+    /// 401, as by a secret key that is wrong for a while. Nothing is done.
+    WrongSecret,
+    /// 400, as by an API version that Stripe does not have. Nothing is done.
+    WrongVersion,
     /// The connection is closed with nothing done, and for this long every new connection is refused.
     Refuse(Duration),
 }
 
 impl Fault {
     /// What [`TestGateway::chaos`](super::TestGateway::chaos) picks from: all that a retry with the same key gets
-    /// through. [`Fault::StoredError`] is left out because it doesn't, and [`Fault::Hold`] because somebody must end it.
+    /// through. Those that are stored are left out because it doesn't, those that an operator has to mend, and [`Fault::Hold`]
+    /// because somebody must end it.
     pub const CHAOS: &[Fault] = &[
         Fault::ErrorBefore,
         Fault::ErrorAfter,
@@ -52,6 +61,9 @@ impl Fault {
         Fault::Refuse(Duration::from_millis(100)),
     ];
 
+    /// What an operator has to put right: `chaos_of(seed, 100, Fault::MISCONFIGURED)` is a time in which nothing works.
+    pub const MISCONFIGURED: &[Fault] = &[Fault::WrongSecret, Fault::WrongVersion];
+
     /// The name under which the ledger counts it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -59,6 +71,10 @@ impl Fault {
             Fault::ErrorBefore => "error_before",
             Fault::ErrorAfter => "error_after",
             Fault::StoredError => "stored_error",
+            Fault::StoredFailure => "stored_failure",
+            Fault::LockTimeout => "lock_timeout",
+            Fault::WrongSecret => "wrong_secret",
+            Fault::WrongVersion => "wrong_version",
             Fault::DropBefore => "drop_before",
             Fault::DropAfter => "drop_after",
             Fault::Slow(_) => "slow",

@@ -27,22 +27,6 @@ impl Params {
         &self.0
     }
 
-    /// Fails on a parameter that is not in `known`. An entry that ends in `[` stands for all that begin with it.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
-        let is_known = |name: &str| {
-            known
-                .iter()
-                .any(|k| *k == name || (k.ends_with('[') && name.starts_with(k)))
-        };
-        match self.0.iter().find(|(name, _)| !is_known(name)) {
-            Some((name, _)) => {
-                let error = ApiError::invalid(format!("Received unknown parameter: {name}"));
-                Err(error.code("parameter_unknown").param(name))
-            }
-            None => Ok(()),
-        }
-    }
-
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()

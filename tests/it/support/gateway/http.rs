@@ -19,6 +19,9 @@ pub(super) struct Request {
     body: String,
     pub(super) bearer: Option<String>,
     pub(super) idempotency_key: Option<String>,
+    pub(super) version: Option<String>,
+    /// The connected account that it is made for; empty for the key's own.
+    pub(super) account: String,
     pub(super) keep_alive: bool,
 }
 
@@ -32,11 +35,11 @@ impl Request {
         }
     }
 
-    /// The key under which the outcome is stored. Stripe looks at it only for POST.
-    pub(super) fn execution_key(&self) -> Option<&str> {
-        self.idempotency_key
-            .as_deref()
-            .filter(|_| self.method == "POST")
+    /// The key under which the outcome is stored, each account's apart. Stripe looks at it only for POST.
+    pub(super) fn execution_key(&self) -> Option<String> {
+        let key = self.idempotency_key.as_deref();
+        let key = key.filter(|_| self.method == "POST")?;
+        Some(format!("{key}{}", self.account))
     }
 }
 
@@ -99,6 +102,8 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
             .and_then(|value| value.strip_prefix("Bearer "))
             .map(str::to_owned),
         idempotency_key: header("Idempotency-Key").map(str::to_owned),
+        version: header("Stripe-Version").map(str::to_owned),
+        account: header("Stripe-Account").unwrap_or_default().to_owned(),
         keep_alive: !header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
     };
     Ok(Some((request, head_length + body_length)))
@@ -145,6 +150,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         401 => "Unauthorized",
         402 => "Payment Required",
+        403 => "Forbidden",
         404 => "Not Found",
         409 => "Conflict",
         429 => "Too Many Requests",

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::cards::{Decline, PaymentMethod};
+use super::contract::published;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -35,6 +36,7 @@ pub(super) struct Intent {
     pub(super) currency: String,
     pub(super) manual: bool,
     pub(super) payment_method: PaymentMethod,
+    pub(super) customer: Option<String>,
     pub(super) description: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) status: Status,
@@ -62,24 +64,20 @@ impl Intent {
         } else {
             0
         };
-        json!({
+        published(json!({
             "id": self.id,
             "object": "payment_intent",
             "amount": self.amount,
             "amount_capturable": capturable,
             "amount_received": self.captured,
             "cancellation_reason": self.cancellation_reason,
-            "capture_method": if self.manual { "manual" } else { "automatic" },
+            "capture_method": if self.manual { "manual" } else { "automatic_async" },
             "client_secret": format!("{}_secret_test", self.id),
             "created": self.created,
             "currency": self.currency,
+            "customer": self.customer,
             "description": self.description,
-            "last_payment_error": self.decline.map(|decline| json!({
-                "type": "card_error",
-                "code": decline.code,
-                "decline_code": decline.decline_code,
-                "message": decline.message,
-            })),
+            "last_payment_error": self.last_payment_error(),
             "latest_charge": self.latest_charge(expanded("latest_charge")),
             "livemode": false,
             "metadata": self.metadata,
@@ -93,7 +91,22 @@ impl Intent {
             },
             "payment_method_types": ["card"],
             "status": self.status.name(),
-        })
+        }))
+    }
+
+    /// Cleared by any later change of the intent: after a cancel only its charge says why it was declined.
+    fn last_payment_error(&self) -> Option<Value> {
+        let decline = self.decline.filter(|_| self.status != Status::Canceled)?;
+        let advice = decline.advice;
+        Some(json!({
+            "type": "card_error",
+            "advice_code": advice.map(|advice| advice.0),
+            "code": decline.code,
+            "decline_code": decline.decline_code,
+            "message": decline.message,
+            "network_advice_code": advice.map(|advice| advice.1),
+            "network_decline_code": advice.map(|advice| advice.2),
+        }))
     }
 
     /// A declined attempt is a charge too, a failed one. One that waits for 3-D Secure has made none yet.
@@ -104,7 +117,7 @@ impl Intent {
         if !expanded {
             return json!(self.charge_id);
         }
-        json!({
+        published(json!({
             "id": self.charge_id,
             "object": "charge",
             "amount": self.amount,
@@ -112,13 +125,49 @@ impl Intent {
             "amount_refunded": self.refunded,
             "captured": self.captured > 0,
             "currency": self.currency,
+            "created": self.created,
             "failure_code": self.decline.map(|decline| decline.code),
+            "failure_message": self.decline.map(|decline| decline.message),
+            "livemode": false,
+            "outcome": self.outcome(),
+            "paid": self.authorized,
             "payment_intent": self.id,
             "payment_method": self.payment_method.id,
             "payment_method_details": {"type": "card", "card": self.payment_method.card()},
             "refunded": self.captured > 0 && self.refunded == self.captured,
             "status": if self.authorized { "succeeded" } else { "failed" },
+        }))
+    }
+
+    fn outcome(&self) -> Value {
+        let Some(decline) = self.decline else {
+            return json!({"network_status": "approved_by_network", "reason": null, "type": "authorized"});
+        };
+        json!({
+            "advice_code": decline.advice.map(|advice| advice.0),
+            "network_advice_code": decline.advice.map(|advice| advice.1),
+            "network_decline_code": decline.advice.map(|advice| advice.2),
+            "network_status": "declined_by_network",
+            "reason": decline.decline_code,
+            "type": "issuer_declined",
         })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefundStatus {
+    Pending,
+    Succeeded,
+    Failed,
+}
+
+impl RefundStatus {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            RefundStatus::Pending => "pending",
+            RefundStatus::Succeeded => "succeeded",
+            RefundStatus::Failed => "failed",
+        }
     }
 }
 
@@ -130,22 +179,26 @@ pub(super) struct Refund {
     pub(super) currency: String,
     pub(super) reason: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
+    pub(super) status: RefundStatus,
     pub(super) created: i64,
 }
 
 impl Refund {
     pub(super) fn json(&self) -> Value {
-        json!({
+        let failed = self.status == RefundStatus::Failed;
+        published(json!({
             "id": self.id,
             "object": "refund",
             "amount": self.amount,
             "charge": self.charge_id,
             "created": self.created,
             "currency": self.currency,
+            "failure_reason": failed.then_some("unknown"),
             "metadata": self.metadata,
             "payment_intent": self.intent_id,
+            "pending_reason": (self.status == RefundStatus::Pending).then_some("processing"),
             "reason": self.reason,
-            "status": "succeeded",
-        })
+            "status": self.status.name(),
+        }))
     }
 }

@@ -100,6 +100,8 @@ pub struct RefundEntry {
     pub payment_id: String,
     pub intent_id: String,
     pub amount: i64,
+    /// `pending`, `succeeded` or `failed`.
+    pub status: &'static str,
 }
 
 impl Intent {
@@ -147,6 +149,7 @@ impl RefundEntry {
             payment_id: payment_id.to_owned(),
             intent_id: refund.intent_id.clone(),
             amount: refund.amount,
+            status: refund.status.name(),
         }
     }
 }
@@ -203,6 +206,13 @@ impl Ledger {
             .collect()
     }
 
+    /// The intents of a payment that somebody could still confirm, and be charged by: none may be left.
+    pub fn open_for(&self, payment_id: &str) -> Vec<&UnpaidEntry> {
+        let mut open = self.unpaid_for(payment_id);
+        open.retain(|intent| intent.status != "canceled");
+        open
+    }
+
     /// All refunds of a payment.
     pub fn refunds_for(&self, payment_id: &str) -> Vec<&RefundEntry> {
         self.refunds
@@ -242,7 +252,8 @@ impl Ledger {
             ),
             (
                 "canceled",
-                ids(self.cancels.iter().map(|c| c.payment_id.as_str()).collect()),
+                // A payment may have had several intents that were given up.
+                ids(self.cancels.iter().map(|c| c.intent_id.as_str()).collect()),
             ),
             (
                 "refunded",
@@ -257,7 +268,7 @@ impl Ledger {
             let refunds = self
                 .refunds
                 .iter()
-                .filter(|refund| refund.intent_id == charge.intent_id);
+                .filter(|refund| refund.intent_id == charge.intent_id && refund.status != "failed");
             let refunded: i64 = refunds.map(|refund| refund.amount).sum();
             assert_eq!(
                 refunded, charge.amount_refunded,

@@ -90,6 +90,34 @@ impl ApiError {
         )
     }
 
+    /// 400: the version of the API is not the one that this gateway speaks.
+    pub(super) fn version(asked: Option<&str>) -> Self {
+        let asked = asked.unwrap_or("none");
+        Self::invalid(format!("Invalid Stripe API version: {asked}"))
+    }
+
+    /// 403: the key may not act for this account.
+    pub(super) fn no_account(account: &str) -> Self {
+        let message = format!(
+            "The provided key 'sk_test_********once' does not have access to account '{account}' (or that account does not \
+             exist). Application access may have been revoked."
+        );
+        let mut error = Self::invalid(message).code("account_invalid");
+        error.status = 403;
+        error
+    }
+
+    /// 402, though it is no card that was refused: the account may not send raw card numbers, which is so by default.
+    pub(super) fn raw_cards() -> Self {
+        let mut error = Self::invalid(
+            "Sending credit card numbers directly to the Stripe API is generally unsafe. We suggest you use test tokens that \
+             map to the test card you are using, see https://stripe.com/docs/testing. To enable testing raw card data APIs, \
+             see https://support.stripe.com/questions/enabling-access-to-raw-card-data-apis.",
+        );
+        error.status = 402;
+        error
+    }
+
     /// 402: the card was refused.
     pub(super) fn card(code: &str, decline_code: Option<&str>, message: &str) -> Self {
         let error = Self::new(402, "card_error", message).code(code);
@@ -97,6 +125,12 @@ impl ApiError {
             Some(decline_code) => error.set("decline_code", decline_code),
             None => error,
         }
+    }
+
+    pub(super) fn advice(self, advice: &str, network_advice: &str, network_decline: &str) -> Self {
+        self.set("advice_code", advice)
+            .set("network_advice_code", network_advice)
+            .set("network_decline_code", network_decline)
     }
 
     pub(super) fn key_reused(message: String) -> Self {
@@ -109,6 +143,15 @@ impl ApiError {
              twice, and the other request is still going through): {key}. Please try again later."
         );
         Self::new(409, "idempotency_error", message).code("idempotency_key_in_use")
+    }
+
+    /// 409: two requests are at work on one object, and this one gave up.
+    pub(super) fn lock_timeout() -> Self {
+        let message = "This object cannot be accessed right now because another API request or Stripe process is currently \
+                       accessing it.";
+        let mut error = Self::invalid(message).code("lock_timeout");
+        error.status = 409;
+        error
     }
 
     pub(super) fn rate_limited() -> Self {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
-use super::books::Books;
+use super::books::{Books, Settings};
 use super::call::{self, Call, Endpoint};
+use super::contract;
 use super::fault::{Fault, Faults};
 use super::form::Params;
 use super::http::Request;
@@ -26,6 +28,10 @@ pub struct SeenRequest {
     pub endpoint: Endpoint,
     pub path: String,
     pub idempotency_key: Option<String>,
+    /// `Stripe-Version`
+    pub version: Option<String>,
+    /// `Stripe-Account`; empty where there was none.
+    pub account: String,
     /// Decoded and sorted by name. Card numbers and CVCs are in here.
     pub params: Vec<(String, String)>,
 }
@@ -51,7 +57,11 @@ pub(super) struct Shared {
 /// Changed only under the lock, which is never held across a wait.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) books: Books,
+    /// By account; the key's own is the one without a name.
+    pub(super) books: BTreeMap<String, Books>,
+    pub(super) settings: Settings,
+    /// Fields that answered objects have otherwise than the books, by the object's kind.
+    pub(super) misreports: BTreeMap<String, Map<String, Value>>,
     pub(super) keys: Keys,
     pub(super) faults: Faults,
     pub(super) latency: Duration,
@@ -69,11 +79,15 @@ enum Admission {
 
 impl State {
     pub(super) fn ledger(&self) -> Ledger {
-        Ledger {
+        let mut ledger = Ledger {
             calls: self.calls.clone(),
             faults: self.faults.injected(),
-            ..self.books.ledger()
-        }
+            ..Ledger::default()
+        };
+        self.books
+            .values()
+            .for_each(|books| books.add_to(&mut ledger));
+        ledger
     }
 
     pub(super) fn calls(&self, endpoint: Endpoint) -> Calls {
@@ -101,6 +115,8 @@ impl State {
             endpoint,
             path: request.path.clone(),
             idempotency_key: request.idempotency_key.clone(),
+            version: request.version.clone(),
+            account: request.account.clone(),
             params: params.pairs().to_vec(),
         });
         self.faults.next(endpoint)
@@ -114,7 +130,10 @@ impl State {
         params: &Params,
     ) -> Admission {
         let key = request.execution_key();
-        if let Some(known) = key.and_then(|key| self.keys.lookup(key, &request.path, params)) {
+        if let Some(known) = key
+            .as_deref()
+            .and_then(|key| self.keys.lookup(key, &request.path, params))
+        {
             if known
                 .headers
                 .iter()
@@ -129,15 +148,19 @@ impl State {
             Err(invalid) => return Admission::Answered(invalid.into()),
         };
         if let Some(key) = key {
-            self.keys.begin(key, &request.path, params);
+            self.keys.begin(&key, &request.path, params);
         }
         Admission::Begun(call, self.latency)
     }
 
-    fn execute(&mut self, endpoint: Endpoint, call: Call) -> Reply {
-        let outcome = self.books.execute(call);
+    fn execute(&mut self, endpoint: Endpoint, call: Call, account: &str) -> Reply {
+        let books = self.books.entry(account.to_owned()).or_default();
+        let outcome = books.execute(call, self.settings);
         self.count(endpoint).executed += 1;
-        outcome.map_or_else(Reply::from, |body| Reply::json(200, &body))
+        outcome.map_or_else(Reply::from, |mut body| {
+            misreport(&mut body, &self.misreports);
+            Reply::json(200, &body)
+        })
     }
 }
 
@@ -176,6 +199,12 @@ impl Shared {
         {
             return Some(ApiError::unauthorized().into());
         }
+        if request.version.as_deref() != Some(contract::api_version()) {
+            return Some(ApiError::version(request.version.as_deref()).into());
+        }
+        if !request.account.is_empty() && !request.account.starts_with("acct_") {
+            return Some(ApiError::no_account(&request.account).into());
+        }
         let Some((endpoint, id)) = call::route(&request.method, &request.path) else {
             return Some(ApiError::unknown_url(&request.method, &request.path).into());
         };
@@ -191,6 +220,15 @@ impl Shared {
                     Reply::from(ApiError::rate_limited()).with("Retry-After", "1"),
                 ));
             }
+            Fault::LockTimeout => {
+                return self.told(Some(
+                    Reply::from(ApiError::lock_timeout()).with("Stripe-Should-Retry", "true"),
+                ));
+            }
+            Fault::WrongSecret => return self.told(Some(ApiError::unauthorized().into())),
+            Fault::WrongVersion => {
+                return self.told(Some(ApiError::version(request.version.as_deref()).into()));
+            }
             Fault::Refuse(pause) => {
                 let (done, closed) = oneshot::channel();
                 // Waits for it, so that a client which sees its connection closed and comes back finds the port closed too.
@@ -202,6 +240,7 @@ impl Shared {
             Fault::None
             | Fault::ErrorAfter
             | Fault::StoredError
+            | Fault::StoredFailure
             | Fault::DropAfter
             | Fault::Slow(_)
             | Fault::Hold => {}
@@ -236,14 +275,18 @@ impl Shared {
         fault: Fault,
         release: watch::Receiver<()>,
     ) -> Reply {
-        let mut answer = self.state().execute(endpoint, call);
+        let answer = match fault {
+            Fault::StoredFailure => ApiError::internal().into(),
+            Fault::StoredError => {
+                self.state().execute(endpoint, call, &request.account);
+                ApiError::internal().into()
+            }
+            _ => self.state().execute(endpoint, call, &request.account),
+        };
         self.changes.send_replace(());
-        if fault == Fault::StoredError {
-            answer = ApiError::internal().into();
-        }
         linger(fault, release).await;
         if let Some(key) = request.execution_key() {
-            self.state().keys.finish(key, answer.clone());
+            self.state().keys.finish(&key, answer.clone());
         }
         answer
     }
@@ -251,6 +294,25 @@ impl Shared {
     fn told(&self, answer: Option<Reply>) -> Option<Reply> {
         self.changes.send_replace(());
         answer
+    }
+}
+
+/// Changes what the answered objects say, however deep they are.
+fn misreport(value: &mut Value, misreports: &BTreeMap<String, Map<String, Value>>) {
+    match value {
+        Value::Object(object) => {
+            object
+                .values_mut()
+                .for_each(|inner| misreport(inner, misreports));
+            let kind = object.get("object").and_then(Value::as_str);
+            if let Some(fields) = kind.and_then(|kind| misreports.get(kind)) {
+                object.extend(fields.clone());
+            }
+        }
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|inner| misreport(inner, misreports)),
+        _ => {}
     }
 }
 

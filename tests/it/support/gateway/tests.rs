@@ -1,5 +1,6 @@
 //! The gateway itself is tested over real HTTP, as payonce meets it.
 
+mod contract;
 mod faults;
 mod idempotency;
 mod rules;
@@ -7,6 +8,7 @@ mod rules;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
+use super::contract::api_version;
 use super::{SECRET_KEY, TestGateway};
 
 /// A client with the secret key and, unless a test reuses it, fresh connections.
@@ -42,6 +44,7 @@ impl Caller {
             .http
             .post(format!("{}{path}", self.base))
             .bearer_auth(SECRET_KEY)
+            .header("Stripe-Version", api_version())
             .form(form);
         if key.is_empty() {
             request
@@ -61,6 +64,7 @@ impl Caller {
             self.http
                 .get(url)
                 .bearer_auth(SECRET_KEY)
+                .header("Stripe-Version", api_version())
                 .send()
                 .await
                 .expect("an answer"),
@@ -96,7 +100,7 @@ fn charge_form<'a>(
     payment_id: &'a str,
     token: &'a str,
     capture_method: &'a str,
-) -> [(&'a str, &'a str); 6] {
+) -> [(&'a str, &'a str); 8] {
     [
         ("amount", "5000"),
         ("currency", "usd"),
@@ -104,6 +108,8 @@ fn charge_form<'a>(
         ("payment_method", token),
         ("capture_method", capture_method),
         ("metadata[payment_id]", payment_id),
+        ("automatic_payment_methods[enabled]", "true"),
+        ("automatic_payment_methods[allow_redirects]", "never"),
     ]
 }
 
