@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
-use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,6 +113,7 @@ pub struct Application {
     recovery_interval: Duration,
     console: Option<Console>,
     certificate: Option<Arc<Certificate>>,
+    metrics: PrometheusHandle,
 }
 
 impl Application {
@@ -155,7 +156,7 @@ impl Application {
             reads: Reads::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             pool,
-            metrics,
+            metrics: metrics.clone(),
         });
         let listen_error = |source| StartupError::Listen {
             address: settings.listen.clone(),
@@ -196,6 +197,7 @@ impl Application {
             recovery_interval: settings.recovery_interval,
             console,
             certificate: settings.certificate,
+            metrics,
         })
     }
 
@@ -226,6 +228,8 @@ impl Application {
         let handle = self.server.handle();
         let recovery = Recovery::new(self.payments.clone()).run(self.recovery_interval);
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
+        let upkeep = telemetry::keep_up(self.metrics, telemetry::UPKEEP_INTERVAL);
+        let _upkeep = AbortOnDrop(tokio::spawn(upkeep));
         let console = self.console.clone();
         let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
         let _renewal = self.certificate.map(renew_on_hangup).transpose()?;
