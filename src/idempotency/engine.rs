@@ -213,11 +213,21 @@ impl Engine {
         if let Some(gate) = self.recall(&signed) {
             return Ok(gate);
         }
-        let claimant = PlannedClaim {
+        self.enter(signed, wait, self.planned(plan)).await
+    }
+
+    /// How [`Engine::claim`] takes a key: for a caller of [`Engine::enter`] that has something to do before and after.
+    pub fn planned<T, E, F, Fut>(&self, plan: F) -> impl Claimant<T> + Send + use<T, E, F, Fut>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+    {
+        PlannedClaim {
             engine: self.clone(),
             plan: Some(plan),
-        };
-        self.enter(signed, wait, claimant).await
+        }
     }
 
     /// Signs a request, which is the first thing that is done with each.

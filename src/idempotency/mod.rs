@@ -64,7 +64,7 @@ pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
-pub use self::settle::Settler;
+pub use self::settle::{Settler, in_transaction};
 pub use self::store::{
     Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
 };

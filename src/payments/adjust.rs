@@ -86,9 +86,9 @@ impl Payments {
         wait: Wait,
         plan: impl FnOnce(&Payment) -> Result<Planned, PaymentError> + Send + 'static,
     ) -> Result<Gate<Payment>, PaymentError> {
-        let (merchant_id, payment_id) = (scope.merchant_id.clone(), payment_id.to_owned());
+        let (merchant_id, id) = (scope.merchant_id.clone(), payment_id.to_owned());
         let work = move |mut tx: Transaction| async move {
-            let mut payment = store::lock_payment(&mut tx, &merchant_id, &payment_id)
+            let mut payment = store::lock_payment(&mut tx, &merchant_id, &id)
                 .await?
                 .ok_or(PaymentError::NotFound("payment"))?;
             match plan(&payment)? {
@@ -106,7 +106,8 @@ impl Payments {
                 }
             }
         };
-        Ok(self.engine().claim(scope, request, wait, work).await?)
+        self.claim_in_turn(scope, payment_id, request, wait, work)
+            .await
     }
 
     async fn finish_adjustment(
@@ -167,11 +168,11 @@ impl Payments {
                         Ok::<_, sqlx::Error>(outcome)
                     }
                 };
-                let settled = self.engine().settle(permit, settle).await?;
+                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
                 Ok(self.settled(settled, || processing_payment(&payment)))
             }
             Called::Nothing => {
-                self.release(permit, move |mut tx| {
+                self.release(permit, &payment.id, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move {
                         let mut payment = locked(&mut tx, &merchant_id, &id).await?;

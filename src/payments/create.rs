@@ -134,7 +134,7 @@ impl Payments {
                 let Payment {
                     merchant_id, id, ..
                 } = *payment;
-                self.release(permit, move |mut tx| {
+                self.release(permit, &id.clone(), move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
                 })
@@ -189,6 +189,7 @@ impl Claimant<Box<Payment>> for CreateClaim<'_> {
         &mut self,
         scope: &ScopedKey,
     ) -> Result<Option<Remembered>, IdempotencyError> {
+        let _turn = self.payments.turns().to_look(&scope.merchant_id).await?;
         let mut connection = database::acquire(self.payments.pool()).await?;
         let key = scope.key.as_str();
         let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;

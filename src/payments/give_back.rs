@@ -33,7 +33,9 @@ impl Payments {
         let plan = move |mut tx: Transaction| async move {
             plan_refund(&mut tx, &plan_scope, &plan_payment_id, plan_request).await
         };
-        let gate = self.engine().claim(&scope, &on_payment, wait, plan).await?;
+        let gate = self
+            .claim_in_turn(&scope, payment_id, &on_payment, wait, plan)
+            .await?;
         match self.pass(&scope, gate)? {
             Passed::Answered(reply) => Ok(reply),
             Passed::Mine(permit, Some((payment, refund))) => {
@@ -75,11 +77,11 @@ impl Payments {
                         Ok::<_, sqlx::Error>(outcome)
                     }
                 };
-                let settled = self.engine().settle(permit, settle).await?;
+                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
                 Ok(self.settled(settled, || processing))
             }
             Called::Nothing => {
-                self.release(permit, move |mut tx| {
+                self.release(permit, &payment.id, move |mut tx| {
                     let refund = refund.clone();
                     async move {
                         let mut payment =

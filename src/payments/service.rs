@@ -9,6 +9,7 @@ use sqlx::PgPool;
 
 use super::call::start_counting_calls;
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
+use super::turns::Turns;
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::database;
 use crate::gateway::Gateway;
@@ -78,6 +79,7 @@ struct Shared {
     gateway_timeout: Duration,
     claims: ClaimGroup,
     settles: SettleGroup,
+    turns: Turns,
     /// Empty where nobody looks at them.
     refused_reuses: OnceLock<RefusedReuses>,
 }
@@ -131,12 +133,14 @@ impl Payments {
             },
             LANES,
         );
+        let turns = Turns::new(engine.pool().options().get_max_connections());
         Self(Arc::new(Shared {
             engine,
             gateway,
             gateway_timeout,
             claims,
             settles,
+            turns,
             refused_reuses: OnceLock::new(),
         }))
     }
@@ -165,6 +169,10 @@ impl Payments {
 
     pub(super) fn settles(&self) -> &SettleGroup {
         &self.0.settles
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -236,12 +244,15 @@ impl Payments {
     pub(super) async fn release<F, Fut>(
         &self,
         permit: Permit,
+        payment_id: &str,
         undo: F,
     ) -> Result<Reply, PaymentError>
     where
         F: Fn(Transaction) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = sqlx::Result<()>> + Send + 'static,
     {
+        let merchant_id = &permit.claim().scope.merchant_id;
+        let _turn = self.0.turns.to_settle(merchant_id, payment_id).await?;
         let _ = self.0.engine.release(permit, undo).await?;
         Err(PaymentError::GatewayUnavailable)
     }
