@@ -53,7 +53,7 @@ impl Problems {
 }
 
 /// A client's own field name, as far as an error repeats it.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let digits_hidden = name.chars().filter(char::is_ascii_digit).count() > MAX_NAME_DIGITS_SHOWN;
     let hide = |c: char| {
         if c.is_control() || (digits_hidden && c.is_ascii_digit()) {

@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use serde_json::Value;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::path::{Operation, ParameterIn};
@@ -72,7 +73,7 @@ pub fn openapi_json() -> &'static str {
 pub(super) fn response() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::json())
-        .body(openapi_json())
+        .body(Bytes::from_static(openapi_json().as_bytes()))
 }
 
 /// What is described once: the security scheme, headers, examples of problems, and the reply to an unknown method.
