@@ -126,7 +126,23 @@ impl Modify for Complete {
     }
 }
 
+/// A body that may be left out is no `null`.
+fn forbid_null(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else {
+        return;
+    };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+            && let Some(shape @ RefOr::Ref(_)) = either.items.first()
+        {
+            content.schema = Some(shape.clone());
+        }
+    }
+}
+
 fn complete(operation: &mut Operation, is_post: bool) {
+    forbid_null(operation);
     let id = operation.operation_id.clone().unwrap_or_default();
     let names: &[&str] = if is_post {
         &["Idempotency-Key", "Prefer", "X-Request-Id"]
