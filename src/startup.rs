@@ -8,7 +8,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
 use clap::ValueEnum;
-use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
@@ -149,6 +149,7 @@ pub struct Application {
     recovery_interval: Duration,
     console: Option<Console>,
     certificate: Option<Arc<Certificate>>,
+    metrics: PrometheusHandle,
 }
 
 impl Application {
@@ -194,7 +195,7 @@ impl Application {
             body_timeout: settings.limits.body_timeout,
             card_intake: settings.card_intake,
             pool,
-            metrics,
+            metrics: metrics.clone(),
         });
         let listen_error = |source| StartupError::Listen {
             address: settings.listen.clone(),
@@ -235,6 +236,7 @@ impl Application {
             recovery_interval: settings.recovery_interval,
             console,
             certificate: settings.certificate,
+            metrics,
         })
     }
 
@@ -265,6 +267,8 @@ impl Application {
         let handle = self.server.handle();
         let recovery = Recovery::new(self.payments.clone()).run(self.recovery_interval);
         let _recovery = AbortOnDrop(tokio::spawn(recovery));
+        let upkeep = telemetry::keep_up(self.metrics, telemetry::UPKEEP_INTERVAL);
+        let _upkeep = AbortOnDrop(tokio::spawn(upkeep));
         let console = self.console.clone();
         let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
         let _renewal = self.certificate.map(renew_on_hangup).transpose()?;

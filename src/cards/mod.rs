@@ -5,12 +5,14 @@
 
 mod brand;
 mod cvv;
+mod digits;
 mod pan;
 
 use chrono::{Datelike, NaiveDate};
 
 pub use self::brand::CardBrand;
 pub use self::cvv::Cvv;
+pub(crate) use self::digits::digit_of;
 pub use self::pan::Pan;
 
 /// Why a text is no card number or security code. The text is the message for the field; it never repeats the input.
@@ -19,7 +21,7 @@ pub enum CardError {
     /// Something else than digits, or too few or too many of them.
     #[error("must be {} to {} digits", pan::MIN_DIGITS, pan::MAX_DIGITS)]
     NumberFormat,
-    /// The check digit is wrong (ISO/IEC 7812-1, Annex B).
+    /// The check digit is wrong (ISO/IEC 7812-1, Annex B), or no issuer of payment cards has such numbers.
     #[error("is not a valid card number")]
     CheckDigit,
     /// Not three or four digits.

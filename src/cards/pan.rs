@@ -2,7 +2,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{CardBrand, CardError};
+use super::{CardBrand, CardError, digit_of};
 
 /// The shortest number in use.
 pub(super) const MIN_DIGITS: usize = 12;
@@ -22,7 +22,7 @@ impl Pan {
     /// [`CardError::NumberFormat`] where it is something else or its length is wrong, [`CardError::CheckDigit`].
     pub fn parse(text: &str) -> Result<Self, CardError> {
         let digits = SecretString::from(digits_of(text).ok_or(CardError::NumberFormat)?);
-        if passes_luhn(digits.expose_secret()) {
+        if is_number(digits.expose_secret()) {
             Ok(Self(digits))
         } else {
             Err(CardError::CheckDigit)
@@ -47,10 +47,24 @@ impl Pan {
         CardBrand::of(self.expose())
     }
 
-    /// True where the number stands in a text, whatever spaces and dashes are in between. Such a text must not be kept.
+    /// True if the number stands in a text, whatever stands between its digits and in whatever script they are written. Such a text
+    /// must not be kept.
     pub fn is_in(&self, text: &str) -> bool {
-        let digit_count = text.bytes().filter(u8::is_ascii_digit).count();
-        digit_count >= self.expose().len() && text.replace([' ', '-'], "").contains(self.expose())
+        let digit_count = text.chars().filter(|c| digit_of(*c).is_some()).count();
+        digit_count >= self.expose().len()
+            && all_digits(text.chars(), digit_count)
+                .expose_secret()
+                .contains(self.expose())
+    }
+
+    /// True if a text holds what may be some card's number: 12 to 19 digits that pass the check, with nothing but punctuation
+    /// between them and no further digit beside them.
+    pub fn may_be_in(text: &str) -> bool {
+        text.split(|c: char| c.is_alphabetic()).any(|part| {
+            let digit_count = part.chars().filter(|c| digit_of(*c).is_some()).count();
+            (MIN_DIGITS..=MAX_DIGITS).contains(&digit_count)
+                && is_number(all_digits(part.chars(), digit_count).expose_secret())
+        })
     }
 }
 
@@ -73,6 +87,21 @@ fn digits_of(text: &str) -> Option<String> {
         after_digit = symbol.is_ascii_digit();
     }
     (after_digit && (MIN_DIGITS..=MAX_DIGITS).contains(&digits.len())).then_some(digits)
+}
+
+/// The digits in a text, as ASCII. The string has its final size from the start, as that of [`digits_of`].
+fn all_digits(text: impl Iterator<Item = char>, count: usize) -> SecretString {
+    let mut digits = String::with_capacity(count);
+    digits.extend(
+        text.filter_map(digit_of)
+            .map(|digit| char::from(b'0' + digit)),
+    );
+    SecretString::from(digits)
+}
+
+/// No payment card's number begins with a zero: ISO/IEC 7812-1, Annex A, gives it to no issuer of them.
+fn is_number(digits: &str) -> bool {
+    !digits.starts_with('0') && passes_luhn(digits)
 }
 
 /// The check of ISO/IEC 7812-1, Annex B: from the right, every second digit counts double, by the sum of its digits.
@@ -138,10 +167,32 @@ mod tests {
     #[test]
     fn has_12_to_19_digits() {
         let format = Some(CardError::NumberFormat);
-        // Zeros pass the check at any length.
-        for (length, error) in [(11, format), (12, None), (19, None), (20, format)] {
-            assert_eq!(Pan::parse(&"0".repeat(length)).err(), error, "{length}");
+        // An 8 in an uneven place counts 8, in an even one 7: with a 2 at its end, or a 3, the check passes.
+        for (length, end, error) in [
+            (11, "2", format),
+            (12, "3", None),
+            (19, "2", None),
+            (20, "3", format),
+        ] {
+            let number = format!("8{}{end}", "0".repeat(length - 2));
+            assert_eq!(Pan::parse(&number).err(), error, "{length}");
         }
+    }
+
+    #[test]
+    fn a_number_of_nobody_is_none() {
+        for length in MIN_DIGITS..=MAX_DIGITS {
+            let zeros = "0".repeat(length);
+            assert_eq!(
+                Pan::parse(&zeros).err(),
+                Some(CardError::CheckDigit),
+                "{length}"
+            );
+        }
+        assert_eq!(
+            Pan::parse("0242424242424246").err(),
+            Some(CardError::CheckDigit)
+        );
     }
 
     #[test]
@@ -181,6 +232,16 @@ mod tests {
             "4242424242424242",
             "card 4242 4242-4242 4242!",
             "a4242424242424242b",
+            "4242.4242.4242.4242",
+            "4242_4242_4242_4242",
+            "4242  4242\n4242\t4242",
+            "4242\u{a0}4242\u{2011}4242\u{200b}4242",
+            "order 4242, 4242, 4242, 4242",
+            "4242a4242b4242c4242",
+            "no. 7: ４２４２ ４２４２ ４２４２ ４２４２",
+            "٤٢٤٢٤٢٤٢٤٢٤٢٤٢٤٢",
+            "4242④②4242424242",
+            "94242424242424242",
         ] {
             assert!(number.is_in(text), "{text}");
         }
@@ -189,9 +250,33 @@ mod tests {
             "4242",
             "424242424242424",
             "4242424242424241",
-            "order 4242, 4242, 4242, 4242",
+            "order 4242, 4242, 4242, 424",
+            "４２４２４２４２４２４２４２４１",
         ] {
             assert!(!number.is_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_some_cards_number_is_seen() {
+        for text in [
+            "4242424242424242",
+            "4242_4242_4242_4242",
+            "4242--4242--4242--4242",
+            "tok_4242424242424242",
+            "4242.4242.4242.4242-x",
+        ] {
+            assert!(Pan::may_be_in(text), "{text}");
+        }
+        for text in [
+            "pm_card_visa",
+            "pm_1N3T0K2eZvKYlo2CeFGQXbcK",
+            "tok_4242424242424241",
+            "4242a4242b4242c4242",
+            "000000000000",
+            "42424242424242424242424242",
+        ] {
+            assert!(!Pan::may_be_in(text), "{text}");
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum Command {
     /// Create a merchant and its first API key, which is shown only here
     #[command(after_help = examples::MERCHANTS_CREATE)]
     Create {
-        /// [A-Za-z0-9_.-]{1,64}; it never changes.
+        /// [A-Za-z0-9_.-]{1,64}, but not . or ..; it never changes.
         id: String,
         /// For people, up to 200 characters [default: the ID].
         #[arg(long)]

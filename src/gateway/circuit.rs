@@ -83,7 +83,12 @@ impl Circuit {
 
     fn note_trouble<T>(&self, answer: &Result<T, GatewayError>) {
         let trouble = match answer {
-            Ok(_) | Err(GatewayError::Declined(_) | GatewayError::Refused(_)) => None,
+            Ok(_)
+            | Err(
+                GatewayError::Declined(_)
+                | GatewayError::Refused(_)
+                | GatewayError::HoldLapsed { .. },
+            ) => None,
             Err(GatewayError::Misconfigured { reason }) => Some(reason.clone()),
             // They say nothing of it.
             Err(GatewayError::NothingHappened { .. } | GatewayError::Unknown { .. }) => return,

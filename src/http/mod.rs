@@ -19,6 +19,7 @@ mod pages;
 mod payments;
 mod problem;
 mod problem_example;
+mod query;
 mod reads;
 mod refunds;
 mod reply;

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Query};
-use serde::Deserialize;
+use actix_web::web::Data;
 use utoipa::IntoParams;
 
 use super::openapi::requests;
+use super::query::Parameters;
 use super::reply::PageView;
-use super::request::{Caller, Keyed, PathId};
+use super::request::{AskingCaller, Caller, Keyed, PathId};
 use super::{Services, reply};
 use crate::config::CardIntake;
-use crate::input::FieldError;
+use crate::idempotency::IdempotencyKey;
 use crate::payments::{
-    CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentError, PaymentFilter,
-    PaymentState,
+    CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentFilter, PaymentState,
 };
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Charge a card once, or hold its money
 #[utoipa::path(
@@ -41,6 +40,10 @@ pub(super) async fn create(
     let payment = NewPayment::parse(&body)?;
     if services.card_intake == CardIntake::Off {
         payment.refuse_card()?;
+    }
+    if payment.has_number_in(key.as_str()) {
+        let detail = "the key must not contain the card's number: it is kept";
+        return Err(Problem::new(Code::IdempotencyKeyInvalid, detail));
     }
     let create = services.payments.create(&merchant_id, key, payment, wait);
     reply::keyed(create.await)
@@ -132,9 +135,8 @@ pub(super) async fn get(
 }
 
 /// The query of a list, as text: every mistake in it is told by its name.
-#[derive(Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub(super) struct ListQuery {
     /// How many payments a page has at most.
     #[param(value_type = Option<u16>, nullable = false, minimum = 1, maximum = 100, default = 20, example = 20)]
@@ -153,31 +155,40 @@ pub(super) struct ListQuery {
     /// Only payments of this customer, by the client's own id.
     #[param(nullable = false, example = "customer-7")]
     customer_id: Option<String>,
+    /// Only the payment that was made by this key, also when the key itself is forgotten.
+    #[param(
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        example = "order-1001"
+    )]
+    idempotency_key: Option<String>,
 }
 
 const DEFAULT_LIMIT: u16 = 20;
 const MAX_LIMIT: u16 = 100;
 
 impl ListQuery {
-    fn validate(self) -> Result<(PaymentFilter, u16), PaymentError> {
-        let mut errors = Vec::new();
-        let mut reject = |field: &str, message: String| {
-            errors.push(FieldError {
-                field: field.to_owned(),
-                message,
-            })
-        };
+    fn read(parameters: &mut Parameters) -> Self {
+        Self {
+            limit: parameters.take("limit"),
+            cursor: parameters.take("cursor"),
+            state: parameters.take("state"),
+            customer_id: parameters.take("customerId"),
+            idempotency_key: parameters.take("idempotencyKey"),
+        }
+    }
+
+    /// Notes in `parameters` what is wrong. What was wrong is as if it were absent.
+    fn check(self, parameters: &mut Parameters) -> (PaymentFilter, u16) {
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| {
-            limit
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            let limit = limit.parse().ok();
+            limit.filter(|limit| (1..=MAX_LIMIT).contains(limit))
         });
         if limit.is_none() {
-            reject(
-                "limit",
-                format!("must be a whole number from 1 to {MAX_LIMIT}"),
-            );
+            let message = format!("must be a whole number from 1 to {MAX_LIMIT}");
+            parameters.reject("limit", message);
         }
         let state = self.state.as_deref().map(PaymentState::from_name);
         if state == Some(None) {
@@ -185,37 +196,50 @@ impl ListQuery {
                 .iter()
                 .map(|state| state.as_str())
                 .collect();
-            reject("state", format!("must be one of {}", names.join(", ")));
+            parameters.reject("state", format!("must be one of {}", names.join(", ")));
         }
-        let is_id = |id: &str| {
-            id.len() <= 64 && id.starts_with("pay_") && id.bytes().all(|b| b.is_ascii_graphic())
-        };
-        if self.cursor.as_deref().is_some_and(|cursor| !is_id(cursor)) {
-            reject(
-                "cursor",
-                "must be the nextCursor of an earlier page".to_owned(),
-            );
+        if self
+            .cursor
+            .as_deref()
+            .is_some_and(|cursor| !is_cursor(cursor))
+        {
+            parameters.reject("cursor", "must be the nextCursor of an earlier page");
         }
         if self
             .customer_id
             .as_deref()
             .is_some_and(|id| id.contains('\0'))
         {
-            reject("customerId", "must not contain a NUL character".to_owned());
+            parameters.reject("customerId", "must not contain a NUL character");
         }
-        if !errors.is_empty() {
-            return Err(PaymentError::Invalid(errors));
+        let key = self.idempotency_key;
+        if key
+            .as_deref()
+            .is_some_and(|key| IdempotencyKey::new(key).is_err())
+        {
+            parameters.reject(
+                "idempotencyKey",
+                "must be 1 to 255 visible ASCII characters",
+            );
         }
         let filter = PaymentFilter {
             before: self.cursor,
             state: state.flatten(),
             customer_id: self.customer_id,
+            idempotency_key: key,
         };
-        Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
+        (filter, limit.unwrap_or(DEFAULT_LIMIT))
     }
 }
 
+fn is_cursor(text: &str) -> bool {
+    text.len() <= 64 && text.starts_with("pay_") && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// List payments, newest first
+///
+/// With `state`, a page looks at 500 payments at most and shows those of them in that state: it may have fewer than `limit`, or
+/// none, and a `nextCursor` all the same. Go on until `nextCursor` is null.
 #[utoipa::path(
     get, path = "/v1/payments", operation_id = "list_payments", tag = "payments", security(("apiKey" = [])),
     params(ListQuery),
@@ -223,12 +247,15 @@ impl ListQuery {
 )]
 pub(super) async fn list(
     services: Data<Services>,
-    caller: Caller,
-    query: Query<ListQuery>,
+    caller: AskingCaller,
 ) -> Result<HttpResponse, Problem> {
-    let (filter, limit) = query.into_inner().validate()?;
+    let AskingCaller {
+        merchant_id,
+        mut parameters,
+    } = caller;
+    let (filter, limit) = ListQuery::read(&mut parameters).check(&mut parameters);
+    parameters.finish()?;
     let payments = services.payments.clone();
-    let Caller { merchant_id } = caller;
     let id = Arc::clone(&merchant_id);
     let list = async move { payments.list(&id, &filter, limit).await };
     let Page {

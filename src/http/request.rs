@@ -5,13 +5,15 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Bytes, BytesMut, Data, Path, Payload};
-use actix_web::{FromRequest, HttpRequest, dev};
+use actix_web::{FromRequest, HttpRequest, ResponseError, dev};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::problem::rate_limited;
+use super::query::Parameters;
 use super::{KeyHeader, Services};
 use crate::idempotency::{IdempotencyKey, Wait};
 use crate::problem::{Code, Problem};
@@ -19,9 +21,32 @@ use crate::problem::{Code, Problem};
 /// The largest body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// A merchant that has shown its API key.
+/// A merchant that has shown its API key, with a request that has no query parameters.
 pub(super) struct Caller {
     pub(super) merchant_id: Arc<str>,
+}
+
+/// A merchant that has shown its API key, and its query parameters.
+pub(super) struct AskingCaller {
+    pub(super) merchant_id: Arc<str>,
+    pub(super) parameters: Parameters,
+}
+
+impl FromRequest for AskingCaller {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let Caller { merchant_id } = authenticate(&request).await?;
+            let parameters = Parameters::of(&request);
+            Ok(Self {
+                merchant_id,
+                parameters,
+            })
+        })
+    }
 }
 
 impl FromRequest for Caller {
@@ -30,7 +55,11 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { authenticate(&request).await })
+        Box::pin(async move {
+            let caller = authenticate(&request).await?;
+            Parameters::of(&request).finish()?;
+            Ok(caller)
+        })
     }
 }
 
@@ -136,17 +165,19 @@ pub(super) struct Keyed {
 }
 
 impl FromRequest for Keyed {
-    type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         let payload = Payload::from_request(&request, payload).into_inner();
         Box::pin(async move {
             let Caller { merchant_id } = authenticate(&request).await?;
+            Parameters::of(&request).finish()?;
             let KeyHeader(key) = KeyHeader::read(request.headers())?;
             let payload = payload
                 .map_err(|_| Problem::new(Code::MalformedJson, "the body cannot be read"))?;
+            check_content_encoding(request.headers())?;
             let patience = services(&request)?.body_timeout;
             let body = tokio::time::timeout(patience, read_body(&request, payload));
             let body = body.await.map_err(|_| too_slow(patience))??;
@@ -189,6 +220,22 @@ async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes,
         return Err(unsupported_media_type());
     }
     Ok(body.freeze())
+}
+
+/// RFC 9110, 15.5.16: a body that is compressed is refused, and the answer says which coding would be taken.
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), actix_web::Error> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING);
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "the body must not be compressed: send it without Content-Encoding";
+    let problem = Problem::new(Code::UnsupportedMediaType, detail);
+    let mut response = problem.error_response();
+    let identity = header::HeaderValue::from_static("identity");
+    response
+        .headers_mut()
+        .insert(header::ACCEPT_ENCODING, identity);
+    Err(InternalError::from_response(problem, response).into())
 }
 
 fn unsupported_media_type() -> Problem {

@@ -177,22 +177,16 @@ impl Engine {
                 })
             }
         };
-        // Work in one transaction leaves no unfinished claim, so an abandoned one belongs to a two-phase operation of this name.
-        let leave_alone = |_, _| {
-            std::future::ready(Err(IdempotencyError::InProgress {
-                retry_after: RETRY_AFTER,
-            }))
+        let signed = self.sign(key.clone(), request)?;
+        let gate = match self.recall(&signed) {
+            Some(gate) => gate,
+            None => {
+                let claimant = InOneTransaction(self.planned(plan));
+                self.enter::<std::convert::Infallible>(signed, Wait::Configured, claimant)
+                    .await?
+            }
         };
-        match self
-            .claim_guarded::<std::convert::Infallible, E, _, _, _, _>(
-                key,
-                request,
-                Wait::Configured,
-                leave_alone,
-                plan,
-            )
-            .await?
-        {
+        match gate {
             Gate::Done(answer) | Gate::Replay(answer) => Ok(answer),
             Gate::Mine {
                 work: Some(never), ..
@@ -233,38 +227,25 @@ impl Engine {
         F: FnOnce(Transaction) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
     {
-        let anything = |_, _| std::future::ready(Ok(()));
-        self.claim_guarded(key, request, wait, anything, plan).await
-    }
-
-    /// As [`Engine::claim`], and `may_take_over` is asked before an abandoned claim is taken over: it gets the key and
-    /// [`Permit::resource_id`]. Its error leaves the claim alone and is returned.
-    pub async fn claim_guarded<T, E, G, Guarded, F, Fut>(
-        &self,
-        key: &ScopedKey,
-        request: &(impl Fingerprinted + ?Sized),
-        wait: Wait,
-        may_take_over: G,
-        plan: F,
-    ) -> Result<Gate<T>, IdempotencyError>
-    where
-        T: Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-        G: Fn(ScopedKey, String) -> Guarded + Send,
-        Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
-        F: FnOnce(Transaction) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
-    {
         let signed = self.sign(key.clone(), request)?;
         if let Some(gate) = self.recall(&signed) {
             return Ok(gate);
         }
-        let claimant = PlannedClaim {
+        self.enter(signed, wait, self.planned(plan)).await
+    }
+
+    /// How [`Engine::claim`] takes a key: for a caller of [`Engine::enter`] that has something to do before and after.
+    pub fn planned<T, E, F, Fut>(&self, plan: F) -> impl Claimant<T> + Send + use<T, E, F, Fut>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+    {
+        PlannedClaim {
             engine: self.clone(),
             plan: Some(plan),
-            may_take_over,
-        };
-        self.enter(signed, wait, claimant).await
+        }
     }
 
     /// Signs a request, which is the first thing that is done with each.
@@ -899,19 +880,16 @@ pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// The claim of one transaction of its own, in which the caller plans.
-struct PlannedClaim<F, G> {
+struct PlannedClaim<F> {
     engine: Engine,
     /// `None` once it ran, after which there is no second attempt.
     plan: Option<F>,
-    may_take_over: G,
 }
 
-impl<T, E, F, Fut, G, Guarded> Claimant<T> for PlannedClaim<F, G>
+impl<T, E, F, Fut> Claimant<T> for PlannedClaim<F>
 where
     T: Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    G: Fn(ScopedKey, String) -> Guarded + Send,
-    Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
     F: FnOnce(Transaction) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
 {
@@ -933,12 +911,31 @@ where
         Ok(None)
     }
 
-    async fn may_take_over(
+    async fn may_take_over(&mut self, _: &ScopedKey, _: &str) -> Result<(), IdempotencyError> {
+        Ok(())
+    }
+}
+
+/// The claim of work in one transaction. It leaves no unfinished claim, so an abandoned one belongs to a two-phase operation of the
+/// same name, whose own recovery knows what to do.
+struct InOneTransaction<C>(C);
+
+impl<T, C: Claimant<T> + Send> Claimant<T> for InOneTransaction<C> {
+    async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<T>, IdempotencyError> {
+        self.0.try_claim(key).await
+    }
+
+    async fn remembered(
         &mut self,
         scope: &ScopedKey,
-        resource_id: &str,
-    ) -> Result<(), IdempotencyError> {
-        (self.may_take_over)(scope.clone(), resource_id.to_owned()).await
+    ) -> Result<Option<Remembered>, IdempotencyError> {
+        self.0.remembered(scope).await
+    }
+
+    async fn may_take_over(&mut self, _: &ScopedKey, _: &str) -> Result<(), IdempotencyError> {
+        Err(IdempotencyError::InProgress {
+            retry_after: RETRY_AFTER,
+        })
     }
 }
 

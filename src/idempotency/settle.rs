@@ -51,7 +51,7 @@ impl Engine {
         F: Fn(Transaction) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
     {
-        self.settle_by(permit, &InTransaction(Arc::new(work))).await
+        self.settle_by(permit, &in_transaction(work)).await
     }
 
     /// Settles, however the outcome is written.
@@ -169,6 +169,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// How [`Engine::settle`] writes an outcome: for a caller of [`Engine::settle_by`] that has something to do before and after.
+pub fn in_transaction<E, F, Fut>(work: F) -> impl Settler + Send + Sync
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: Fn(Transaction) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
+{
+    InTransaction(Arc::new(work))
 }
 
 /// The settle of one transaction of its own.

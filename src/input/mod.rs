@@ -24,6 +24,7 @@ use serde::Serialize;
 
 pub use self::fields::{Fields, read_object, read_optional_object};
 pub use self::problems::Rejected;
+pub(crate) use self::problems::shown as shown_name;
 pub use self::readers::{boolean, decimal_text, multiline_text, named, text, token, whole_number};
 pub use self::string_map::StringMapLimits;
 pub use self::value::{Fault, Value};

@@ -1,5 +1,6 @@
 use super::FieldError;
 use super::value::Fault;
+use crate::cards::digit_of;
 
 /// The longest part of a client's own field name that an error shows, in characters.
 const MAX_NAME_SHOWN: usize = 64;
@@ -53,10 +54,11 @@ impl Problems {
 }
 
 /// A client's own field name, as far as an error repeats it.
-pub(super) fn shown(name: &str) -> String {
-    let digits_hidden = name.chars().filter(char::is_ascii_digit).count() > MAX_NAME_DIGITS_SHOWN;
+pub(crate) fn shown(name: &str) -> String {
+    let is_digit = |c: &char| digit_of(*c).is_some();
+    let digits_hidden = name.chars().filter(is_digit).count() > MAX_NAME_DIGITS_SHOWN;
     let hide = |c: char| {
-        if c.is_control() || (digits_hidden && c.is_ascii_digit()) {
+        if c.is_control() || (digits_hidden && is_digit(&c)) {
             '*'
         } else {
             c
@@ -84,6 +86,7 @@ mod tests {
                 "4242-4242-4242-4242".to_owned(),
                 "****-****-****-****".to_owned(),
             ),
+            ("４２４２４２４２４２４２".to_owned(), "*".repeat(12)),
         ];
         for (name, expected) in rows {
             assert_eq!(shown(&name), expected);

@@ -26,7 +26,7 @@ const MAX_NAME_LENGTH: usize = 200;
 /// Who is paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merchant {
-    /// `[A-Za-z0-9_.-]{1,64}`; it never changes.
+    /// `[A-Za-z0-9_.-]{1,64}`, but not `.` or `..`; it never changes.
     pub id: String,
     /// For people: 1–200 characters.
     pub name: String,
@@ -52,7 +52,7 @@ pub enum MerchantError {
     #[error("merchant {0} exists already")]
     AlreadyExists(String),
     /// Final.
-    #[error("a merchant's ID must match [A-Za-z0-9_.-]{{1,64}}")]
+    #[error("a merchant's ID must match [A-Za-z0-9_.-]{{1,64}}, and must not be . or ..")]
     InvalidId,
     /// Final.
     #[error("a merchant's name must have 1 to 200 characters, none of them a control character")]
@@ -161,7 +161,9 @@ impl Merchants {
 
 fn check_id(id: &str) -> Result<(), MerchantError> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if (1..=64).contains(&id.len()) && id.chars().all(is_allowed) {
+    // In a path, as in a link of the console, these two are a step and not a name (RFC 3986, 3.3).
+    let is_a_step = matches!(id, "." | "..");
+    if (1..=64).contains(&id.len()) && id.chars().all(is_allowed) && !is_a_step {
         Ok(())
     } else {
         Err(MerchantError::InvalidId)

@@ -237,10 +237,20 @@ mod tests {
     #[sqlx::test(migrator = "crate::MIGRATOR")]
     async fn ids_and_names_are_checked_on_both_sides_of_their_bounds(pool: PgPool) {
         let merchants = Merchants::new(pool);
-        for id in ["a", "A-z_0.9", &"x".repeat(64)] {
+        for id in ["a", "A-z_0.9", "...", ".a", &"x".repeat(64)] {
             merchants.create(id, "n").await.expect(id);
         }
-        for id in ["", "a b", "a:b", "é", "a\n", "a\0", &"x".repeat(65)] {
+        for id in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a:b",
+            "é",
+            "a\n",
+            "a\0",
+            &"x".repeat(65),
+        ] {
             let refused = merchants.create(id, "n").await;
             assert!(matches!(refused, Err(MerchantError::InvalidId)), "{id:?}");
         }

@@ -88,10 +88,10 @@ impl Payments {
         wait: Wait,
         plan: impl FnOnce(&Payment) -> Result<Planned, PaymentError> + Send + 'static,
     ) -> Result<Gate<Payment>, PaymentError> {
-        let (merchant_id, payment_id) = (scope.merchant_id.clone(), payment_id.to_owned());
+        let (merchant_id, id) = (scope.merchant_id.clone(), payment_id.to_owned());
         let payments = self.clone();
         let work = move |mut tx: Transaction| async move {
-            let mut payment = store::lock_payment(&mut tx, &merchant_id, &payment_id)
+            let mut payment = store::lock_payment(&mut tx, &merchant_id, &id)
                 .await?
                 .ok_or(PaymentError::NotFound("payment"))?;
             payments.has_gateway_of(&payment)?;
@@ -115,11 +115,8 @@ impl Payments {
                 }
             }
         };
-        let guard = self.take_over_guard();
-        let claimed = self
-            .engine()
-            .claim_guarded(scope, request, wait, guard, work);
-        Ok(claimed.await?)
+        self.claim_in_turn(scope, payment_id, request, wait, work)
+            .await
     }
 
     async fn finish_adjustment(
@@ -184,11 +181,11 @@ impl Payments {
                         Ok::<_, sqlx::Error>(outcome)
                     }
                 };
-                let settled = self.engine().settle(permit, settle).await?;
+                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
                 Ok(self.settled(settled, processing))
             }
             Called::Nothing(why) => {
-                self.release(permit, why, processing, move |mut tx| {
+                self.release(permit, &payment.id, why, processing, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move {
                         let mut payment = locked(&mut tx, &merchant_id, &id).await?;

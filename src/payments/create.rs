@@ -112,7 +112,7 @@ impl Payments {
             }
             Called::Nothing(why) => {
                 let (merchant_id, id) = (payment.merchant_id.clone(), payment.id.clone());
-                self.release(permit, why, processing, move |mut tx| {
+                self.release(permit, &payment.id, why, processing, move |mut tx| {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
                 })
@@ -170,6 +170,7 @@ impl Claimant<Box<Payment>> for CreateClaim<'_> {
         &mut self,
         scope: &ScopedKey,
     ) -> Result<Option<Remembered>, IdempotencyError> {
+        let _turn = self.payments.turns().to_look(&scope.merchant_id).await?;
         let mut connection = database::acquire(self.payments.pool()).await?;
         let key = scope.key.as_str();
         let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;

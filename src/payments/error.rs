@@ -99,7 +99,10 @@ impl PaymentError {
     /// The same for a request that holds a claim: a database that cannot be asked then says nothing of the outcome.
     pub(super) fn after_claim(self) -> Self {
         match self {
-            Self::Engine(error) if error.database_error().is_some_and(is_transient) => {
+            Self::Engine(error)
+                if matches!(error, IdempotencyError::Overloaded)
+                    || error.database_error().is_some_and(is_transient) =>
+            {
                 Self::Engine(IdempotencyError::OutcomeUnknown(Box::new(error)))
             }
             error => error,

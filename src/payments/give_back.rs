@@ -40,10 +40,8 @@ impl Payments {
             )
             .await
         };
-        let guard = self.take_over_guard();
         let gate = self
-            .engine()
-            .claim_guarded(&scope, &on_payment, wait, guard, plan)
+            .claim_in_turn(&scope, payment_id, &on_payment, wait, plan)
             .await?;
         match self.pass(&scope, gate).await? {
             Passed::Answered(reply) => Ok(reply),
@@ -80,12 +78,12 @@ impl Payments {
                         Ok::<_, sqlx::Error>(outcome)
                     }
                 };
-                let settled = self.engine().settle(permit, settle).await?;
+                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
                 Ok(self.settled(settled, || processing))
             }
             Called::Nothing(why) => {
                 let processing = move || processing;
-                self.release(permit, why, processing, move |mut tx| {
+                self.release(permit, &payment.id, why, processing, move |mut tx| {
                     let refund = refund.clone();
                     async move {
                         let mut payment =

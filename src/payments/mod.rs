@@ -21,6 +21,7 @@ mod refund;
 mod service;
 mod settlement;
 mod store;
+mod turns;
 
 pub use self::adjustment::{CancelRequest, CaptureRequest, OnPayment, RefundRequest};
 pub use self::capture_method::{CaptureMethod, UnknownCaptureMethod};
@@ -30,3 +31,4 @@ pub use self::operation::Operation;
 pub use self::payment::{Payment, PaymentState, Pending};
 pub use self::refund::{Refund, RefundState};
 pub use self::service::{Page, PaymentFilter, Payments, Reply};
+pub(crate) use self::turns::{Turn, Turnstile};

@@ -5,17 +5,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 
 use super::call::{NothingDone, start_counting_calls};
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
+use super::turns::Turns;
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
 use crate::database;
 use crate::gateway::{Gateway, Gateways};
 use crate::idempotency::{
-    Answer, Engine, Gate, IdempotencyError, Permit, Released, ScopedKey, Settled, StoredResponse,
-    Transaction,
+    Answer, Engine, Gate, Permit, Released, ScopedKey, Settled, StoredResponse, Transaction,
 };
 use crate::input::FieldError;
 use crate::merchants::Accounts;
@@ -61,12 +60,18 @@ pub struct PaymentFilter {
     pub state: Option<PaymentState>,
     /// Only this customer's.
     pub customer_id: Option<String>,
+    /// Only the one that was made by this key.
+    pub idempotency_key: Option<String>,
 }
+
+/// How many payments a page looks at, where it shows only those in one state: no index has the state, so that settling a payment
+/// changes no index.
+const MOST_LOOKED_AT: usize = 500;
 
 /// One page of a list.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Newest first.
+    /// Newest first. There may be fewer than were asked for, or none, and a next page all the same.
     pub payments: Vec<Payment>,
     /// Where the next page begins; `None` on the last.
     pub next_cursor: Option<String>,
@@ -83,6 +88,7 @@ struct Shared {
     gateway_timeout: Duration,
     claims: ClaimGroup,
     settles: SettleGroup,
+    turns: Turns,
     /// Empty where nobody looks at them.
     refused_reuses: OnceLock<RefusedReuses>,
 }
@@ -162,6 +168,7 @@ impl Payments {
             LANES,
         );
         let accounts = Accounts::new(engine.pool().clone());
+        let turns = Turns::new(engine.pool().options().get_max_connections());
         Self(Arc::new(Shared {
             engine,
             accounts,
@@ -169,6 +176,7 @@ impl Payments {
             gateway_timeout,
             claims,
             settles,
+            turns,
             refused_reuses: OnceLock::new(),
         }))
     }
@@ -227,21 +235,6 @@ impl Payments {
         }
     }
 
-    /// [`Payments::may_take_over`], as the engine asks it.
-    pub(super) fn take_over_guard(
-        &self,
-    ) -> impl Fn(ScopedKey, String) -> BoxFuture<'static, Result<(), IdempotencyError>> + Send + use<>
-    {
-        let payments = self.clone();
-        move |scope, resource_id| {
-            let payments = payments.clone();
-            Box::pin(async move {
-                let allowed = payments.may_take_over(&scope, &resource_id).await;
-                allowed.map_err(PaymentError::into_engine)
-            })
-        }
-    }
-
     pub(super) fn gateway_timeout(&self) -> Duration {
         self.0.gateway_timeout
     }
@@ -252,6 +245,10 @@ impl Payments {
 
     pub(super) fn settles(&self) -> &SettleGroup {
         &self.0.settles
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -330,6 +327,7 @@ impl Payments {
     pub(super) async fn release<F, Fut>(
         &self,
         permit: Permit,
+        payment_id: &str,
         why: NothingDone,
         processing: impl FnOnce() -> StoredResponse,
         undo: F,
@@ -338,6 +336,8 @@ impl Payments {
         F: Fn(Transaction) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = sqlx::Result<()>> + Send + 'static,
     {
+        let merchant_id = &permit.claim().scope.merchant_id;
+        let _turn = self.0.turns.to_settle(merchant_id, payment_id).await?;
         match self.0.engine.release(permit, undo).await? {
             Released::Removed => Err(why.into()),
             // Whoever took the claim over makes its call.
@@ -361,7 +361,8 @@ impl Payments {
         self.load(&mut connection, merchant_id, payment_id).await
     }
 
-    /// A merchant's payments, newest first, `limit` at most.
+    /// A merchant's payments, newest first, `limit` at most. With a state, a page looks at no more than [`MOST_LOOKED_AT`] of the
+    /// merchant's payments, or of the customer's.
     pub async fn list(
         &self,
         merchant_id: &str,
@@ -369,6 +370,10 @@ impl Payments {
         limit: u16,
     ) -> Result<Page, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
+        let is_by_key = filter.idempotency_key.is_some();
+        if !is_by_key && (filter.state.is_some() || filter.customer_id.is_some()) {
+            return look_through(&mut connection, merchant_id, filter, limit.into()).await;
+        }
         // One more than asked for tells whether there is a next page.
         let mut payments =
             store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
@@ -404,6 +409,46 @@ impl Payments {
         self.load(&mut connection, merchant_id, payment_id).await?;
         Ok(store::list_refunds(&mut connection, merchant_id, payment_id).await?)
     }
+}
+
+/// A page of those payments that are in a state, or of a customer, among those that are looked at.
+async fn look_through(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    filter: &PaymentFilter,
+    limit: usize,
+) -> Result<Page, PaymentError> {
+    let before = filter.before.as_deref();
+    let most = match filter.state {
+        Some(_) => MOST_LOOKED_AT,
+        None => limit + 1,
+    };
+    let rows = i64::try_from(most).unwrap_or(i64::MAX);
+    let looked_at = match filter.customer_id.as_deref() {
+        Some(customer_id) => {
+            store::list_newest_of_customer(connection, merchant_id, customer_id, before, rows)
+                .await?
+        }
+        None => store::list_newest(connection, merchant_id, before, rows).await?,
+    };
+    // There may be more behind those.
+    let last_looked_at = looked_at.last().filter(|_| looked_at.len() == most);
+    let last_looked_at = last_looked_at.map(|last| last.payment_id.clone());
+    let is_wanted = |state: &str| filter.state.is_none_or(|wanted| wanted.as_str() == state);
+    let wanted = looked_at
+        .into_iter()
+        .filter(|payment| is_wanted(&payment.state));
+    let mut shown: Vec<String> = wanted
+        .map(|payment| payment.payment_id)
+        .take(limit + 1)
+        .collect();
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let last_shown = shown.last().filter(|_| more).cloned();
+    Ok(Page {
+        payments: store::list_among(connection, merchant_id, &shown, filter.state).await?,
+        next_cursor: last_shown.or(last_looked_at),
+    })
 }
 
 /// An asked-for amount in the payment's currency, or the default.

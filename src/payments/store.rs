@@ -778,12 +778,13 @@ pub(super) async fn find_payment(
         payment_id: Some(payment_id),
         ..RowFilter::default()
     };
-    Ok(select_payments(connection, merchant_id, &filter, 1)
+    Ok(select_payments(connection, merchant_id, &filter, Some(1))
         .await?
         .pop())
 }
 
-/// A merchant's payments, newest first: ids are UUIDv7, so the primary key's order is the order of creation.
+/// A merchant's payments, newest first: ids are UUIDv7, so the primary key's order is the order of creation. A filter by state or
+/// customer reads as far as it must: see [`list_newest`].
 pub(super) async fn list_payments(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -791,12 +792,97 @@ pub(super) async fn list_payments(
     limit: i64,
 ) -> sqlx::Result<Vec<Payment>> {
     let filter = RowFilter {
-        payment_id: None,
         before: filter.before.as_deref(),
         state: filter.state.map(PaymentState::as_str),
         customer_id: filter.customer_id.as_deref(),
+        idempotency_key: filter.idempotency_key.as_deref(),
+        ..RowFilter::default()
     };
-    select_payments(connection, merchant_id, &filter, limit).await
+    select_payments(connection, merchant_id, &filter, Some(limit)).await
+}
+
+/// Those of a merchant's payments that have one of these ids and are in this state, newest first.
+pub(super) async fn list_among(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    payment_ids: &[String],
+    state: Option<PaymentState>,
+) -> sqlx::Result<Vec<Payment>> {
+    let filter = RowFilter {
+        state: state.map(PaymentState::as_str),
+        among: Some(payment_ids),
+        ..RowFilter::default()
+    };
+    // With a limit the planner may walk all payments in their order, to find the first of these.
+    select_payments(connection, merchant_id, &filter, None).await
+}
+
+/// A payment that a list may show.
+pub(super) struct LookedAt {
+    pub(super) payment_id: String,
+    /// As it is shown: `PROCESSING` while a capture or cancel is under way.
+    pub(super) state: String,
+}
+
+/// A merchant's `most` newest payments, newest first, of those before `before`.
+pub(super) async fn list_newest(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    before: Option<&str>,
+    most: i64,
+) -> sqlx::Result<Vec<LookedAt>> {
+    sqlx::query_as!(
+        LookedAt,
+        r#"
+        select
+            payment_id,
+            case when pending_operation is null then state else 'PROCESSING' end as "state!"
+        from payments
+        where merchant_id = $1
+            and ($2::text is null or payment_id < $2)
+        order by payment_id desc
+        limit $3
+        "#,
+        merchant_id,
+        before,
+        most,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// As [`list_newest`], of one customer. Asked in this way, by a range of pairs, only the index of customers has the order: with
+/// `customer_id = $2` the planner may walk all of the merchant's payments instead, if it thinks that many are the customer's.
+pub(super) async fn list_newest_of_customer(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    customer_id: &str,
+    before: Option<&str>,
+    most: i64,
+) -> sqlx::Result<Vec<LookedAt>> {
+    sqlx::query_as!(
+        LookedAt,
+        r#"
+        select
+            payment_id,
+            case when pending_operation is null then state else 'PROCESSING' end as "state!"
+        from payments
+        where merchant_id = $1
+            and customer_id is not null
+            and (customer_id, payment_id) > ($2, '')
+            and (customer_id, payment_id) < ($2, coalesce($3, 'pay~'))
+        order by
+            customer_id desc,
+            payment_id desc
+        limit $4
+        "#,
+        merchant_id,
+        customer_id,
+        before,
+        most,
+    )
+    .fetch_all(connection)
+    .await
 }
 
 #[derive(Default)]
@@ -805,6 +891,8 @@ struct RowFilter<'a> {
     before: Option<&'a str>,
     state: Option<&'a str>,
     customer_id: Option<&'a str>,
+    idempotency_key: Option<&'a str>,
+    among: Option<&'a [String]>,
 }
 
 /// The one place that reads payments. With custom plans an absent filter costs nothing: the planner sees its null.
@@ -812,7 +900,7 @@ async fn select_payments(
     connection: &mut PgConnection,
     merchant_id: &str,
     filter: &RowFilter<'_>,
-    limit: i64,
+    limit: Option<i64>,
 ) -> sqlx::Result<Vec<Payment>> {
     sqlx::query_as!(
         PaymentRow,
@@ -861,14 +949,18 @@ async fn select_payments(
             and ($3::text is null or payment_id < $3)
             and ($4::text is null or case when pending_operation is null then state else 'PROCESSING' end = $4)
             and ($5::text is null or customer_id = $5)
+            and ($6::text is null or idempotency_key = $6)
+            and ($7::text[] is null or payment_id = any($7))
         order by payment_id desc
-        limit $6
+        limit $8
         "#,
         merchant_id,
         filter.payment_id,
         filter.before,
         filter.state,
         filter.customer_id,
+        filter.idempotency_key,
+        filter.among,
         limit,
     )
     .fetch_all(connection)

@@ -1,9 +1,11 @@
 //! Metrics: what they are called, what they mean, and the process's one recorder.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::idempotency::GATE_RESULTS;
 use crate::payments::{Operation, PaymentState};
@@ -16,6 +18,21 @@ const SECONDS_BUCKETS: &[f64] = &[
 
 /// Up to the largest group.
 const GROUP_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// How often recorded samples become part of their histograms. At 1,000 payments a second some 10,000 samples of 8 bytes are
+/// kept in between.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Adds up the samples of histograms, again and again. The recorder keeps each sample until it is added up, and otherwise only
+/// a scrape of `/metrics` does that: without one, memory would grow for as long as the process lives.
+pub async fn keep_up(recorder: PrometheusHandle, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        recorder.run_upkeep();
+    }
+}
 
 /// The process's one recorder, however many services it runs.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
@@ -142,4 +159,55 @@ fn start_at_zero() {
         counter!("payonce_recovered_total", "outcome" => outcome).absolute(0);
     }
     metrics::gauge!("payonce_database_waiting").set(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusRecorder;
+
+    use super::*;
+
+    fn recorder() -> PrometheusRecorder {
+        let builder = PrometheusBuilder::new().set_buckets(SECONDS_BUCKETS);
+        builder.expect("buckets").build_recorder()
+    }
+
+    fn record(recorder: &PrometheusRecorder, samples: u32) {
+        metrics::with_local_recorder(recorder, || {
+            let histogram = metrics::histogram!("took_seconds");
+            (0..samples).for_each(|_| histogram.record(0.01));
+        });
+    }
+
+    /// The samples that were added up. A recorder shows these by its `Debug`; unlike `render`, that adds up nothing itself.
+    fn added_up(recorder: &PrometheusRecorder) -> u32 {
+        let shown = format!("{recorder:?}");
+        let Some((_, histogram)) = shown.split_once("Histogram { count: ") else {
+            return 0;
+        };
+        let digits = histogram.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn samples_do_not_wait_for_a_scrape() {
+        let recorder = recorder();
+        record(&recorder, 1000);
+        assert_eq!(added_up(&recorder), 0, "nobody has added them up yet");
+        let upkeep = tokio::spawn(keep_up(recorder.handle(), Duration::from_millis(1)));
+        let mut ticks = interval(Duration::from_millis(1));
+        for recorded in [1000, 2000, 3000] {
+            let all_added_up = async {
+                while added_up(&recorder) < recorded {
+                    ticks.tick().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), all_added_up)
+                .await
+                .expect("added up");
+            assert_eq!(added_up(&recorder), recorded);
+            record(&recorder, 1000);
+        }
+        upkeep.abort();
+    }
 }

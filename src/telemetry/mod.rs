@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use self::json_fields::AppendedFields;
-pub use self::metrics::metrics;
+pub use self::metrics::{UPKEEP_INTERVAL, keep_up, metrics};
 pub use self::traces::{PHASES, REQUESTS, Traces, TracesError, describe, follow};
 
 /// How log lines are written.

@@ -182,3 +182,94 @@ async fn reads_that_hang_leave_the_other_merchants_their_connections(
         assert!(matches!(status, 404 | 503), "{status}");
     }
 }
+
+/// Sessions of this database that wait for a row.
+async fn waiting_for_a_row(connection: &mut PgConnection) -> i64 {
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let waiting = sqlx::query_scalar(waiting).fetch_one(connection).await;
+    waiting.expect("a count")
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn refunds_that_wait_for_their_payment_leave_the_other_merchants_their_connections(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let setup = Setup {
+        connections: 8,
+        ..Setup::default()
+    };
+    let service = Service::start_with(&db, setup).await;
+    let (stormy, calm) = (
+        service.merchant("stormy").await,
+        service.merchant("calm").await,
+    );
+    let paid = stormy.pay("100").key("k").send().await.text("id");
+    let other = stormy.pay("100").key("other").send().await.text("id");
+    let calms = calm.pay("100").key("k").send().await.text("id");
+    let mut holder = PgConnection::connect_with(&db).await.expect("connected");
+    let mut holding = holder.begin().await.expect("begun");
+    sqlx::query("select 1 from payments where payment_id = $1 for update")
+        .bind(&paid)
+        .execute(&mut *holding)
+        .await
+        .expect("locked");
+    let refund = |merchant: &Merchant, payment: &str, key: String| {
+        let path = format!("/v1/payments/{payment}/refunds");
+        merchant
+            .post(&path, serde_json::json!({"amount": 1}))
+            .key(&key)
+    };
+    let hanging: Vec<_> = (0..50)
+        .map(|n| refund(&stormy, &paid, format!("storm-{n}")))
+        .map(|refund| tokio::spawn(async move { refund.send().await }))
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while waiting_for_a_row(&mut holding).await == 0 {
+        assert!(Instant::now() < deadline, "they do not wait for the row");
+    }
+    for n in 0..10 {
+        let key = format!("calm-{n}");
+        let in_time = Duration::from_secs(2);
+        let path = format!("/v1/payments/{calms}");
+        let read = timeout(in_time, calm.get(&path))
+            .await
+            .expect("a read at once");
+        assert_eq!(read.status, 200);
+        let refunded = refund(&calm, &calms, key.clone());
+        let refunded = timeout(in_time, refunded.send()).await;
+        assert_eq!(refunded.expect("a refund at once").status, 201);
+        let paid = calm.pay("10").key(&key);
+        let paid = timeout(in_time, paid.send())
+            .await
+            .expect("a payment at once");
+        assert_eq!(paid.status, 201);
+    }
+    // Nor does it hold up the same merchant's other payments.
+    let refunded = refund(&stormy, &other, "other".to_owned()).send().await;
+    assert_eq!(refunded.status, 201);
+    assert_eq!(
+        waiting_for_a_row(&mut holding).await,
+        1,
+        "one for all of them"
+    );
+    holding.rollback().await.expect("let go");
+    let mut done = 0;
+    for hung in hanging {
+        let answer = hung.await.expect("answered");
+        match answer.status.as_u16() {
+            201 => done += 1,
+            409 => answer.assert_problem(409, "idempotency-key-in-use", "same-key"),
+            _ => answer.assert_problem(503, "overloaded", "same-key"),
+        }
+    }
+    // What was refused has left nothing: the same key does it now.
+    let late = refund(&stormy, &paid, "storm-49".to_owned()).send().await;
+    assert_eq!(late.status, 201);
+    let refunds = stormy.get(&format!("/v1/payments/{paid}/refunds")).await;
+    let refunds = refunds.json()["data"].as_array().map_or(0, Vec::len);
+    assert!(
+        refunds == done || refunds == done + 1,
+        "{refunds} after {done}"
+    );
+}

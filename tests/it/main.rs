@@ -21,6 +21,7 @@ mod guarantees;
 mod hot_path;
 mod library;
 mod limits;
+mod lists;
 mod lost_answers;
 mod metrics;
 mod observability;

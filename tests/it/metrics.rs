@@ -226,3 +226,29 @@ async fn a_fresh_service_has_its_metrics(_: PgPoolOptions, db: PgConnectOptions)
         Some(1.0)
     );
 }
+
+/// Samples are kept one by one until they are added up: without a scrape, the service does that by itself.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn samples_are_added_up_without_a_scrape(_: PgPoolOptions, db: PgConnectOptions) {
+    let _service = Service::start(&db).await;
+    let recorder = payonce::telemetry::metrics().expect("the recorder");
+    metrics::histogram!("never_scraped_seconds").record(0.5);
+    let added_up = async {
+        // What is not added up yet is not under its name there.
+        while !distributions(&format!("{recorder:?}")).contains("never_scraped_seconds") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let added_up = tokio::time::timeout(Duration::from_secs(20), added_up).await;
+    added_up.expect("it is added up");
+}
+
+/// The part of a recorder's `Debug` that has the histograms' sums. Reading it adds up nothing, unlike a scrape.
+fn distributions(recorder: &str) -> &str {
+    let (_, rest) = recorder
+        .split_once("distributions: ")
+        .expect("distributions");
+    rest.split_once("distribution_builder")
+        .expect("their end")
+        .0
+}

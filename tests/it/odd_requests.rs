@@ -282,6 +282,8 @@ async fn odd_paths_and_queries_are_refused(_: PgPoolOptions, db: PgConnectOption
         (b"GET /v1/payments?cursor=%00", invalid),
         (b"GET /v1/payments?cursor=pay_%ff", invalid),
         (b"GET /v1/payments?customerId=%00", invalid),
+        (b"GET /v1/payments?idempotencyKey=%00", invalid),
+        (b"GET /v1/payments?4242424242424242=1", invalid),
     ] {
         let what = String::from_utf8_lossy(line).into_owned();
         let answer = send(&acme, line, &[], b"").await;
@@ -305,17 +307,17 @@ async fn each_path_names_the_methods_that_it_knows(_: PgPoolOptions, db: PgConne
     let service = Service::start(&db).await;
     let acme = service.merchant("acme").await;
     for (path, allowed) in [
-        ("/v1/payments", "GET, POST"),
-        ("/v1/payments/pay_x", "GET"),
+        ("/v1/payments", "GET, HEAD, POST"),
+        ("/v1/payments/pay_x", "GET, HEAD"),
         ("/v1/payments/pay_x/capture", "POST"),
         ("/v1/payments/pay_x/cancel", "POST"),
-        ("/v1/payments/pay_x/refunds", "GET, POST"),
-        ("/v1/refunds/ref_x", "GET"),
-        ("/v1/idempotency-keys/create_payment/k", "GET"),
-        ("/healthz", "GET"),
-        ("/readyz", "GET"),
-        ("/metrics", "GET"),
-        ("/problems/not-found", "GET"),
+        ("/v1/payments/pay_x/refunds", "GET, HEAD, POST"),
+        ("/v1/refunds/ref_x", "GET, HEAD"),
+        ("/v1/idempotency-keys/create_payment/k", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
+        ("/problems/not-found", "GET, HEAD"),
     ] {
         for method in ["DELETE", "PUT", "PATCH", "BREW"] {
             let line = format!("{method} {path}");
@@ -396,4 +398,74 @@ async fn the_bearer_scheme_is_read_as_it_may_be_written(_: PgPoolOptions, db: Pg
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         assert!(answer.header("x-request-id").is_some());
     }
+}
+
+/// Every path that answers GET.
+const READ: [&str; 12] = [
+    "/v1/payments",
+    "/v1/payments/PAID",
+    "/v1/payments/PAID/refunds",
+    "/v1/refunds/ref_x",
+    "/v1/idempotency-keys/create_payment/k",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/payonce.css",
+    "/problems",
+    "/problems/not-found",
+];
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn head_is_get_without_the_body(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let paid = acme.pay("10").key("k").send().await.text("id");
+    for path in READ {
+        let path = path.replace("PAID", &paid);
+        let got = send(&acme, format!("GET {path}").as_bytes(), &[], b"").await;
+        let head = send(&acme, format!("HEAD {path}").as_bytes(), &[], b"").await;
+        assert_eq!(head.status, got.status, "{path}");
+        assert!(head.body.is_empty() && !got.body.is_empty(), "{path}");
+        for header in ["content-type", "content-length"] {
+            assert_eq!(
+                head.header(header),
+                got.header(header),
+                "{header} of {path}"
+            );
+        }
+        assert!(head.header("x-request-id").is_some(), "{path}");
+    }
+    let scraped = send(&acme, b"HEAD /metrics", &[], b"").await;
+    assert_eq!((scraped.status, scraped.body.len()), (200, 0));
+    let unknown = send(&acme, b"HEAD /v2/payments", &[], b"").await;
+    assert_eq!((unknown.status, unknown.body.len()), (404, 0));
+    let posted = send(&acme, b"HEAD /v1/payments/pay_x/capture", &[], b"").await;
+    assert_eq!((posted.status, posted.header("allow")), (405, Some("POST")));
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_compressed_body_is_refused_and_told_what_is_taken(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let body = payment("1").to_string();
+    for coding in ["gzip", "GZIP", "br", "identity, gzip", "x-gzip", ""] {
+        let coding = format!("content-encoding: {coding}");
+        let headers: [&[u8]; 2] = [coding.as_bytes(), b"idempotency-key: k"];
+        let answer = send(&acme, b"POST /v1/payments", &headers, body.as_bytes()).await;
+        answer.assert_problem(&coding, 415, "unsupported-media-type");
+        assert_eq!(
+            answer.header("accept-encoding"),
+            Some("identity"),
+            "{coding}"
+        );
+        assert_eq!(answer.header("idempotency-key"), Some("k"), "{coding}");
+        service.assert_no_rows(&coding).await;
+    }
+    let headers: [&[u8]; 2] = [b"content-encoding: Identity", b"idempotency-key: k"];
+    let answer = send(&acme, b"POST /v1/payments", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 201);
 }

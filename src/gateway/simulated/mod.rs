@@ -492,6 +492,7 @@ mod tests {
             Ok(_) => "done",
             Err(GatewayError::Declined(_)) => "declined",
             Err(GatewayError::Refused(_)) => "refused",
+            Err(GatewayError::HoldLapsed { .. }) => "hold lapsed",
             Err(GatewayError::Misconfigured { .. }) => "misconfigured",
             Err(GatewayError::NothingHappened { .. }) => "nothing happened",
             Err(GatewayError::Unknown { .. }) => "unknown",

@@ -116,7 +116,7 @@ impl StripeGateway {
     }
 }
 
-/// `None`: not yet. Declined: not any more, or with another amount.
+/// Returns `None` where it is not captured yet. Declined where it was captured with another amount.
 fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, GatewayError> {
     let asked = wire_amount(capture.amount)?;
     match intent.status {
@@ -125,7 +125,10 @@ fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, Gateway
             Ok(Some(()))
         }
         Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
-        Status::Canceled | Status::RequiresPaymentMethod => Err(unexpected()),
+        Status::Canceled => Err(GatewayError::HoldLapsed {
+            reason: intent.cancellation_reason(),
+        }),
+        Status::RequiresPaymentMethod => Err(unexpected()),
         _ => Ok(None),
     }
 }

@@ -21,6 +21,7 @@ pub(super) struct Intent {
     amount_capturable: Option<i64>,
     currency: String,
     livemode: Option<bool>,
+    cancellation_reason: Option<String>,
     last_payment_error: Option<StripeError>,
     latest_charge: Option<LatestCharge>,
     payment_method: Option<PaymentMethod>,
@@ -110,6 +111,11 @@ pub(super) struct Asked {
 }
 
 impl Intent {
+    /// Why it was canceled, where it was and Stripe says why.
+    pub(super) fn cancellation_reason(&self) -> Option<String> {
+        text::code(self.cancellation_reason.as_deref())
+    }
+
     /// True where there is money behind it: taken, or held.
     pub(super) fn is_charged(&self) -> bool {
         matches!(self.status, Status::Succeeded | Status::RequiresCapture)

@@ -311,7 +311,7 @@ pub(super) fn unknown(error: GatewayError) -> GatewayError {
         GatewayError::Refused(refusal) => GatewayError::Unknown {
             reason: refusal.code,
         },
-        GatewayError::Declined(decline) => GatewayError::Declined(decline),
+        error @ (GatewayError::Declined(_) | GatewayError::HoldLapsed { .. }) => error,
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use serde_json::Value;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::path::{Operation, ParameterIn};
@@ -72,7 +73,7 @@ pub fn openapi_json() -> &'static str {
 pub(super) fn response() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::json())
-        .body(openapi_json())
+        .body(Bytes::from_static(openapi_json().as_bytes()))
 }
 
 /// What is described once: the security scheme, headers, examples of problems, and the reply to an unknown method.
@@ -125,7 +126,23 @@ impl Modify for Complete {
     }
 }
 
+/// A body that may be left out is no `null`.
+fn forbid_null(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else {
+        return;
+    };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+            && let Some(shape @ RefOr::Ref(_)) = either.items.first()
+        {
+            content.schema = Some(shape.clone());
+        }
+    }
+}
+
 fn complete(operation: &mut Operation, is_post: bool) {
+    forbid_null(operation);
     let id = operation.operation_id.clone().unwrap_or_default();
     let names: &[&str] = if is_post {
         &["Idempotency-Key", "Prefer", "X-Request-Id"]

@@ -8,6 +8,12 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 use utoipa::{IntoParams, ToSchema};
 
+/// A text without control characters.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// As [`LINE`], but for line breaks and tabs.
+const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
 /// A payment to make.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
@@ -23,7 +29,11 @@ pub(crate) struct NewPayment {
     #[schema(schema_with = capture_method)]
     capture_method: Option<String>,
     /// What for, for people.
-    #[schema(max_length = 1000, examples("Order 1001"))]
+    #[schema(
+        max_length = 1000,
+        pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$",
+        examples("Order 1001")
+    )]
     description: Option<String>,
     #[schema(schema_with = metadata)]
     metadata: Option<BTreeMap<String, String>>,
@@ -34,15 +44,42 @@ pub(crate) struct NewPayment {
 
 /// What pays: `details`, or `token` in their place.
 #[derive(ToSchema)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "the macro reads it")]
-pub(crate) struct NewPaymentMethod {
+pub(crate) enum NewPaymentMethod {
+    Card(NewCardMethod),
+    Token(NewTokenMethod),
+}
+
+/// A card that the client sends.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewCardMethod {
     /// Always `CARD`.
     #[schema(pattern = "^CARD$", examples("CARD"))]
     r#type: String,
-    details: Option<NewCard>,
-    /// A card that the gateway holds.
-    #[schema(min_length = 1, max_length = 255, examples("pm_card_visa"))]
+    details: NewCard,
+    #[schema(schema_with = no_token)]
     token: Option<String>,
+}
+
+/// A card that the gateway holds.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the macro reads it")]
+pub(crate) struct NewTokenMethod {
+    /// Always `CARD`.
+    #[schema(pattern = "^CARD$", examples("CARD"))]
+    r#type: String,
+    /// The gateway's token of the card. A card's number is refused.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        examples("pm_card_visa")
+    )]
+    token: String,
+    #[schema(schema_with = no_details)]
+    details: Option<String>,
 }
 
 /// A card. Its number becomes the gateway's token before anything is stored, and `cvv` is kept nowhere, in any form.
@@ -50,8 +87,8 @@ pub(crate) struct NewPaymentMethod {
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct NewCard {
-    /// 12 to 19 digits that pass the Luhn check; spaces and hyphens between them are left out.
-    #[schema(examples("4242424242424242"))]
+    /// 12 to 19 digits that pass the Luhn check; single spaces and hyphens between them are left out.
+    #[schema(pattern = "^[1-9]([ -]?[0-9]){11,18}$", examples("4242424242424242"))]
     card_number: String,
     /// 3 or 4 digits.
     #[schema(pattern = "^[0-9]{3,4}$", examples("123"))]
@@ -61,7 +98,11 @@ pub(crate) struct NewCard {
     #[schema(schema_with = expiry_year)]
     expiry_year: String,
     /// The name on the card.
-    #[schema(max_length = 200, examples("Test User"))]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        examples("Test User")
+    )]
     card_holder_name: Option<String>,
 }
 
@@ -71,13 +112,27 @@ pub(crate) struct NewCard {
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct NewCustomer {
     /// The client's own id of the customer.
-    #[schema(min_length = 1, max_length = 255, examples("customer-7"))]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        examples("customer-7")
+    )]
     id: Option<String>,
     /// The customer's email address.
-    #[schema(min_length = 1, max_length = 254, examples("test.user@example.com"))]
+    #[schema(
+        min_length = 3,
+        max_length = 254,
+        pattern = r"^[^@\s\u0000-\u001f\u007f-\u009f]+@[^@\s\u0000-\u001f\u007f-\u009f]+$",
+        examples("test.user@example.com")
+    )]
     email: Option<String>,
     /// The customer's name.
-    #[schema(max_length = 200, examples("Test User"))]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        examples("Test User")
+    )]
     name: Option<String>,
     /// The gateway's own customer that the token is saved for.
     #[schema(min_length = 1, max_length = 255, examples("cus_9s6XKzkNRiz8i3"))]
@@ -103,7 +158,11 @@ pub(crate) struct RefundPayment {
     #[schema(schema_with = optional_amount)]
     amount: Option<String>,
     /// Why, for people.
-    #[schema(max_length = 500, examples("The lamp came broken"))]
+    #[schema(
+        max_length = 500,
+        pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$",
+        examples("The lamp came broken")
+    )]
     reason: Option<String>,
 }
 
@@ -147,9 +206,10 @@ pub(crate) struct AnyHeaders {
 
 /// A field that is not known is an error.
 pub(super) fn is_strict(schema: &str) -> bool {
-    const BODIES: [&str; 7] = [
+    const BODIES: [&str; 8] = [
         "NewPayment",
-        "NewPaymentMethod",
+        "NewCardMethod",
+        "NewTokenMethod",
         "NewCard",
         "NewCustomer",
         "CapturePayment",
@@ -159,18 +219,18 @@ pub(super) fn is_strict(schema: &str) -> bool {
     BODIES.contains(&schema)
 }
 
-/// The syntax of a JSON number (RFC 8259, 6) that is not negative.
-const DECIMAL: &str = "^(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?$";
+/// The syntax of a JSON number (RFC 8259, 6) that is greater than zero.
+const DECIMAL: &str = "^(0\\.0*[1-9][0-9]*|[1-9][0-9]*(\\.[0-9]+)?)([eE][+-]?[0-9]+)?$";
 
-fn decimal() -> ObjectBuilder {
+fn decimal(types: impl IntoIterator<Item = Type>) -> ObjectBuilder {
     ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
+        .schema_type(SchemaType::from_iter(types))
         .pattern(Some(DECIMAL))
         .exclusive_minimum(Some(0))
 }
 
 fn amount() -> Object {
-    decimal()
+    decimal([Type::String, Type::Number])
         .description(Some(
             "In the currency's major unit: a JSON number or a decimal string, read exactly as written and never through a \
              float. Positive, with no more decimals than the currency has.",
@@ -180,7 +240,7 @@ fn amount() -> Object {
 }
 
 fn optional_amount() -> Object {
-    decimal()
+    decimal([Type::String, Type::Number, Type::Null])
         .description(Some(
             "How much, in the payment's currency and its major unit, as a JSON number or a decimal string; all that is left \
              where absent.",
@@ -191,8 +251,8 @@ fn optional_amount() -> Object {
 
 fn capture_method() -> Object {
     ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(["AUTOMATIC", "MANUAL"]))
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([json!("AUTOMATIC"), json!("MANUAL"), json!(null)]))
         .default(Some(json!("AUTOMATIC")))
         .description(Some(
             "`AUTOMATIC` takes the money at once; `MANUAL` holds it until a capture or a cancel.",
@@ -204,12 +264,15 @@ fn capture_method() -> Object {
 fn metadata() -> Object {
     let text = ObjectBuilder::new()
         .schema_type(Type::String)
-        .max_length(Some(500));
+        .max_length(Some(500))
+        .pattern(Some(LINES));
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
-        .max_length(Some(40));
+        .min_length(Some(1))
+        .max_length(Some(40))
+        .pattern(Some(LINE));
     ObjectBuilder::new()
-        .schema_type(Type::Object)
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .max_properties(Some(50))
         .property_names(Some(name))
         .additional_properties(Some(text))
@@ -217,6 +280,22 @@ fn metadata() -> Object {
             "The client's own notes: up to 50 texts of up to 500 characters, by names of up to 40.",
         ))
         .examples([json!({"order": "1001"})])
+        .build()
+}
+
+fn no_token() -> Object {
+    absent("Absent, or null: it stands in the place of `details`.")
+}
+
+fn no_details() -> Object {
+    absent("Absent, or null: `token` stands in their place.")
+}
+
+fn absent(description: &str) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Null)
+        .description(Some(description))
+        .examples([json!(null)])
         .build()
 }
 

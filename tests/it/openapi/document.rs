@@ -139,15 +139,19 @@ impl Document {
         }
     }
 
-    /// Says what of a value the schema does not allow.
-    pub fn faults(&self, schema: &Value, value: &Value) -> Vec<String> {
+    /// What says whether a value fits a schema.
+    pub fn validator(&self, schema: &Value) -> jsonschema::Validator {
         let mut root = schema.clone();
         root["components"] = self.0["components"].clone();
-        let validator = jsonschema::options()
+        jsonschema::options()
             .should_validate_formats(true)
             .build(&root)
-            .expect("the schema is JSON Schema 2020-12");
-        validator
+            .expect("the schema is JSON Schema 2020-12")
+    }
+
+    /// Says what of a value the schema does not allow.
+    pub fn faults(&self, schema: &Value, value: &Value) -> Vec<String> {
+        self.validator(schema)
             .iter_errors(value)
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect()

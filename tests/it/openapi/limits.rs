@@ -12,11 +12,11 @@ fn fields(document: &Document, name: &str) -> Vec<(String, Value)> {
     let schema = &document.0["components"]["schemas"][name];
     let mut open = vec![(String::new(), schema)];
     while let Some((path, schema)) = open.pop() {
-        let schema = match schema["oneOf"].as_array() {
-            Some(either) => &either[0],
-            None => schema,
-        };
         let schema = document.resolve(schema);
+        if let Some(either) = schema["oneOf"].as_array() {
+            open.extend(either.iter().map(|schema| (path.clone(), schema)));
+            continue;
+        }
         found.push((path.clone(), schema.clone()));
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let dot = if path.is_empty() { "" } else { "." };
@@ -60,7 +60,7 @@ fn place<'a>(body: &'a mut Value, field: &str) -> &'a mut Value {
 /// So many characters, as the field wants them.
 fn text(field: &str, length: usize) -> Value {
     match field {
-        "customer.email" if length > 0 => json!("a".repeat(length - 8) + "@b.other"),
+        "customer.email" if length >= 8 => json!("a".repeat(length - 8) + "@b.other"),
         _ => json!("a".repeat(length)),
     }
 }

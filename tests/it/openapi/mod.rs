@@ -1,5 +1,6 @@
 //! The document at `/openapi.json`: it is complete, it is fresh, and the service does what it says.
 
+mod agreement;
 mod document;
 mod exchanges;
 mod limits;

@@ -70,6 +70,11 @@ async fn each_refusal_is_as_documented(_: PgPoolOptions, db: PgConnectOptions) {
 
     service.gateway.then(&[Turn::Nothing]);
     met.check("create_payment", "gateway-unavailable", &pay().send().await);
+    service.gateway.then(&[Turn::Refused]);
+    met.check("create_payment", "gateway-refused", &pay().send().await);
+    service.gateway.then(&[Turn::Misconfigured]);
+    let barred = pay().send().await;
+    met.check("create_payment", "gateway-misconfigured", &barred);
     service.gateway.then(&[Turn::Silence]);
     let silent = pay();
     let silent = tokio::spawn(async move { silent.try_send().await.is_ok() });
@@ -87,6 +92,10 @@ async fn each_refusal_is_as_documented(_: PgPoolOptions, db: PgConnectOptions) {
     met.check("capture_payment", "payment-state-conflict", &conflict);
     let too_large = post("refunds", json!({"amount": 20}), "r").send().await;
     met.check("refund_payment", "amount-too-large", &too_large);
+    service.gateway.then(&[Turn::Unknown]);
+    post("refunds", json!({"amount": 10}), "under-way").send().await;
+    let busy = post("refunds", json!({"amount": 10}), "busy").send().await;
+    met.check("refund_payment", "payment-busy", &busy);
     let nowhere = acme
         .post("/v1/payments/pay_x/cancel", json!({}))
         .key("n")
