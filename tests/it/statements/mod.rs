@@ -36,7 +36,7 @@ const OVER_ALL_MERCHANTS: [&str; 16] = [
 ];
 
 /// All that the macros compiled, white space as single spaces.
-fn statements() -> Vec<String> {
+pub fn statements() -> Vec<String> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json");
     let data: Value =
         serde_json::from_str(&std::fs::read_to_string(file).expect("a file")).expect("JSON");
