@@ -68,13 +68,14 @@ async fn search(
     refunds: Option<RefundsAsked>,
 ) -> sqlx::Result<(Found, Vec<RefundListed>)> {
     let (pool, merchant) = (console.pool(), asked.merchant());
-    let refunds = match &refunds {
+    let mut refunds = match &refunds {
         Some(refunds) => store::search_refunds(pool, merchant, refunds, MOST_OF_ONE_NAME).await?,
         None => Vec::new(),
     };
-    if let Some(Id::Refund(_)) = asked.id() {
+    if matches!(asked.id(), Some(Id::Refund(_))) || !refunds.is_empty() {
         let of_refunds = refunds.iter().map(|refund| refund.payment_id.clone());
         filter.ids = Some(of_refunds.collect());
+        filter.transaction = None;
         // The time that is asked for is the refund's.
         "pay_".clone_into(&mut filter.from);
     }
@@ -86,6 +87,11 @@ async fn search(
         });
     }
     let found = store::search_payments(pool, &filter, ROWS).await?;
+    let has_payment = |refund: &RefundListed| {
+        let mut payments = found.payments.iter();
+        payments.any(|payment| payment.payment_id == refund.payment_id)
+    };
+    refunds.retain(has_payment);
     Ok((found, refunds))
 }
 
