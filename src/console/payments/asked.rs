@@ -92,6 +92,20 @@ impl Asked {
         href_of_given("/console/payments", &all)
     }
 
+    /// Whether more was filled in than what names a payment.
+    pub(super) fn has_details(&self) -> bool {
+        let details = [
+            &self.from,
+            &self.to,
+            &self.amount,
+            &self.currency,
+            &self.customer,
+            &self.last4,
+            &self.decline,
+        ];
+        details.into_iter().any(|text| !text.is_empty())
+    }
+
     pub(super) fn merchant(&self) -> Option<&str> {
         given(&self.merchant)
     }

@@ -138,13 +138,18 @@ fn form(asked: &Asked) -> Markup {
             (html::field("merchant", "Merchant", &asked.merchant, 64, ""))
             (html::field("key", "Idempotency key", &asked.key, 255, ""))
             (html::choice("state", "State", &asked.state, states))
-            (html::field("from", "From (UTC)", &asked.from, 40, "2026-11-26 11:15"))
-            (html::field("to", "To (UTC)", &asked.to, 40, "2026-11-26 11:30"))
-            (html::field("amount", "Amount", &asked.amount, 32, "1234.50"))
-            (html::field("currency", "Currency", &asked.currency, 3, "USD"))
-            (html::field("customer", "Customer's id or email", &asked.customer, 255, ""))
-            (html::field("last4", "Card's last four", &asked.last4, 4, "4242"))
-            (html::field("decline", "Decline code", &asked.decline, 64, "insufficient_funds"))
+            details .more open[asked.has_details()] {
+                summary { "Time, amount, customer, card, decline" }
+                div .fields {
+                    (html::field("from", "From (UTC)", &asked.from, 40, "2026-11-26 11:15"))
+                    (html::field("to", "To (UTC)", &asked.to, 40, "2026-11-26 11:30"))
+                    (html::field("amount", "Amount", &asked.amount, 32, "1234.50"))
+                    (html::field("currency", "Currency", &asked.currency, 3, "USD"))
+                    (html::field("customer", "Customer's id or email", &asked.customer, 255, ""))
+                    (html::field("last4", "Card's last four", &asked.last4, 4, "4242"))
+                    (html::field("decline", "Decline code", &asked.decline, 64, "insufficient_funds"))
+                }
+            }
             div { button type="submit" { "Search" } }
         }
     }
