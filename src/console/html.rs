@@ -33,10 +33,20 @@ pub(super) fn frame(title: &str, head: &Markup, header: &Markup, body: &Markup) 
             body {
                 a .skip href="#main" { "Skip to the content" }
                 header { p .brand { a href="/console" { "payonce" } } (header) }
-                main #main tabindex="-1" { h1 { (title) } (body) }
+                main #main tabindex="-1" { h1 { (heading(title)) } (body) }
                 footer { p { "payonce " (env!("CARGO_PKG_VERSION")) ". All times are UTC." } }
             }
         }
+    }
+}
+
+/// A title that ends with an id keeps it on one line where the screen is narrow.
+fn heading(title: &str) -> Markup {
+    match title.rsplit_once(' ') {
+        Some((what, name)) if name.chars().count() > LONGEST_WHOLE_ID => {
+            html! { (what) " " (id(name)) }
+        }
+        _ => html! { (title) },
     }
 }
 

@@ -1,7 +1,25 @@
-//! The SQL of the list of merchants.
+//! The SQL of merchants: which are asked for, and their list.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+
+/// The merchants that are asked for: the one that is named, or all.
+///
+/// Statements take them as an array, so that PostgreSQL knows how many there are when it plans: of a table of merchants that
+/// was never analysed it believes that it has hundreds.
+pub(super) async fn merchants_asked(
+    pool: &PgPool,
+    merchant_id: Option<&str>,
+) -> sqlx::Result<Vec<String>> {
+    match merchant_id {
+        Some(merchant_id) => Ok(vec![merchant_id.to_owned()]),
+        None => {
+            sqlx::query_scalar!("select merchant_id from merchants")
+                .fetch_all(pool)
+                .await
+        }
+    }
+}
 
 /// A merchant's line in a list.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use super::super::store::merchants_asked;
 use super::{KeyView, Unsettled};
 use crate::idempotency::ScopedKey;
 use crate::payments::Operation;
@@ -55,6 +56,7 @@ pub(super) async fn find_keys(
     state: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
+    let merchants = merchants_asked(pool, merchant_id).await?;
     let operations: Vec<String> = Operation::ALL
         .iter()
         .map(|operation| operation.as_str().to_owned())
@@ -77,7 +79,7 @@ pub(super) async fn find_keys(
             k.created_at as "created_at!",
             k.completed_at,
             k.expires_at as "expires_at!"
-        from merchants m
+        from unnest($1::text[]) as m (merchant_id)
         cross join unnest($4::text[]) as o (operation)
         cross join lateral (
             select *
@@ -89,14 +91,14 @@ pub(super) async fn find_keys(
             order by key
             limit $6
         ) as k
-        where ($1::text is null or m.merchant_id = $1)
-            and ($5::text is null or k.state = $5)
+        where $5::text is null
+            or k.state = $5
         order by
             k.key,
             k.created_at desc
         limit $6
         "#,
-        merchant_id,
+        &merchants,
         beginning,
         format!("{beginning}{END_OF_KEYS}"),
         &operations,

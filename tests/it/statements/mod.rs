@@ -27,9 +27,9 @@ const OVER_ALL_MERCHANTS: [&str; 19] = [
     "select count(*) as \"count!\", coalesce(extract(epoch from now() - min(u.claimed_at)), 0)::double precision",
     "select count(*) as \"count!\" from ( select expires_at from idempotency_keys where expires_at < now() - $1",
     // The console's searches and its counts, for people.
-    "select of_key.payment_id as \"payment_id!\" from merchants m cross join lateral",
-    "with looked_at as ( select p.* from merchants m cross join lateral ( select merchant_id, payment_id, idempotency_key",
-    "with looked_at as ( select p.* from merchants m cross join lateral ( select merchant_id, payment_id, state",
+    "select of_key.payment_id as \"payment_id!\" from unnest($1::text[]) as m",
+    "with looked_at as ( select p.* from unnest($1::text[]) as m (merchant_id) cross join lateral ( select merchant_id, payment_id, idempotency_key",
+    "with looked_at as ( select p.* from unnest($1::text[]) as m (merchant_id) cross join lateral ( select merchant_id, payment_id, state",
     "with looked_at as ( select merchant_id, operation, key",
     "select r.merchant_id as \"merchant_id!\", r.refund_id as \"refund_id!\"",
     "select m.merchant_id, m.name, m.created_at, p.payment_id",

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use super::super::super::store::merchants_asked;
 use super::window_of_each;
 
 /// Maximum number of reasons that are shown.
@@ -42,12 +43,13 @@ pub(in super::super) async fn list_declines(
     from: &str,
     before: &str,
 ) -> sqlx::Result<Declines> {
-    let window = window_of_each(pool, merchant_id, LEAST_OF_EACH).await?;
+    let merchants = merchants_asked(pool, merchant_id).await?;
+    let window = window_of_each(&merchants, LEAST_OF_EACH);
     let rows = sqlx::query!(
         r#"
         with looked_at as (
             select p.*
-            from merchants m
+            from unnest($1::text[]) as m (merchant_id)
             cross join lateral (
                 select
                     merchant_id,
@@ -63,8 +65,6 @@ pub(in super::super) async fn list_declines(
                 order by payment_id desc
                 limit $4
             ) as p
-            where $1::text is null
-                or m.merchant_id = $1
         ),
         frontier as (
             select max(window_end) as payment_id
@@ -108,7 +108,7 @@ pub(in super::super) async fn list_declines(
             on true
         order by d.declines desc, d.failure_code
         "#,
-        merchant_id,
+        &merchants,
         from,
         before,
         window,

@@ -22,19 +22,8 @@ pub(super) const END_OF_IDS: &str = "~";
 /// Maximum number of rows that one statement looks at, over all merchants.
 const LOOKED_AT_AT_ONCE: i64 = 5_000;
 
-/// How many rows of each merchant a statement may look at.
-async fn window_of_each(
-    pool: &sqlx::PgPool,
-    merchant_id: Option<&str>,
-    least: i64,
-) -> sqlx::Result<i64> {
-    let merchants = match merchant_id {
-        Some(_) => 1,
-        None => {
-            sqlx::query_scalar!(r#"select count(*) as "merchants!" from merchants"#)
-                .fetch_one(pool)
-                .await?
-        }
-    };
-    Ok(least.max(LOOKED_AT_AT_ONCE / merchants.max(1)))
+/// How many rows of each of these merchants a statement may look at, `least` or more.
+fn window_of_each(merchants: &[String], least: i64) -> i64 {
+    let merchants = i64::try_from(merchants.len()).unwrap_or(i64::MAX);
+    least.max(LOOKED_AT_AT_ONCE / merchants.max(1))
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use super::super::super::store::merchants_asked;
 use super::window_of_each;
 
 /// A refund's line in a list.
@@ -36,8 +37,9 @@ pub(in super::super) async fn search_refunds(
     asked: &RefundsAsked,
     limit: i64,
 ) -> sqlx::Result<Vec<RefundListed>> {
+    let merchants = merchants_asked(pool, merchant_id).await?;
     let window = match asked.at_gateway {
-        Some(_) => window_of_each(pool, merchant_id, limit).await?,
+        Some(_) => window_of_each(&merchants, limit),
         None => limit,
     };
     sqlx::query_as!(
@@ -52,7 +54,7 @@ pub(in super::super) async fn search_refunds(
             r.currency as "currency!",
             r.failure_code,
             r.created_at as "created_at!"
-        from merchants m
+        from unnest($1::text[]) as m (merchant_id)
         cross join lateral (
             select
                 merchant_id,
@@ -71,12 +73,11 @@ pub(in super::super) async fn search_refunds(
             order by refund_id desc
             limit $4
         ) as r
-        where ($1::text is null or m.merchant_id = $1)
-            and ($5::text is null or starts_with(r.gateway_refund_id, $5))
+        where ($5::text is null or starts_with(r.gateway_refund_id, $5))
         order by r.refund_id desc
         limit $6
         "#,
-        merchant_id,
+        &merchants,
         asked.from,
         asked.before,
         window,

@@ -2,6 +2,7 @@
 
 use sqlx::PgPool;
 
+use super::super::super::store::merchants_asked;
 use super::super::Listed;
 use super::window_of_each;
 
@@ -66,8 +67,9 @@ pub(in super::super) async fn search_payments(
     rows: usize,
 ) -> sqlx::Result<Found> {
     let a_page = i64::try_from(rows).unwrap_or(i64::MAX).saturating_add(1);
+    let merchants = merchants_asked(pool, filter.merchant_id.as_deref()).await?;
     let window = match filter.is_selective() {
-        true => window_of_each(pool, filter.merchant_id.as_deref(), a_page).await?,
+        true => window_of_each(&merchants, a_page),
         false => a_page,
     };
     let mut found = Found {
@@ -78,7 +80,7 @@ pub(in super::super) async fn search_payments(
     let mut before = filter.before.clone();
     let mut looked_at = 0;
     loop {
-        let look = look_at(pool, filter, &before, window, a_page).await?;
+        let look = look_at(pool, &merchants, filter, &before, window, a_page).await?;
         found.payments.extend(look.payments);
         looked_at += look.looked_at;
         if found.payments.len() > rows {
@@ -108,6 +110,7 @@ struct Look {
 
 async fn look_at(
     pool: &PgPool,
+    merchants: &[String],
     filter: &Filter,
     before: &str,
     window: i64,
@@ -118,7 +121,7 @@ async fn look_at(
         r#"
         with looked_at as (
             select p.*
-            from merchants m
+            from unnest($1::text[]) as m (merchant_id)
             cross join lateral (
                 select
                     merchant_id,
@@ -146,8 +149,6 @@ async fn look_at(
                 order by payment_id desc
                 limit $6
             ) as p
-            where $1::text is null
-                or m.merchant_id = $1
         ),
         frontier as (
             select max(window_end) as payment_id
@@ -195,7 +196,7 @@ async fn look_at(
         order by l.payment_id desc
         limit $15
         "#,
-        filter.merchant_id,
+        merchants,
         filter.from,
         before,
         filter.ids.as_deref(),
@@ -246,10 +247,11 @@ pub(in super::super) async fn find_payments_of_key(
     key: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<String>> {
+    let merchants = merchants_asked(pool, merchant_id).await?;
     sqlx::query_scalar!(
         r#"
         select of_key.payment_id as "payment_id!"
-        from merchants m
+        from unnest($1::text[]) as m (merchant_id)
         cross join lateral (
             select payment_id
             from payments
@@ -261,12 +263,10 @@ pub(in super::super) async fn find_payments_of_key(
             where merchant_id = m.merchant_id
                 and idempotency_key = $2
         ) as of_key
-        where $1::text is null
-            or m.merchant_id = $1
         order by of_key.payment_id desc
         limit $3
         "#,
-        merchant_id,
+        &merchants,
         key,
         limit,
     )
