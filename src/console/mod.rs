@@ -3,7 +3,7 @@
 //! Off, and every path below `/console` unknown, until it is given a token. Whoever has the token sees all merchants'
 //! payments; no page shows an API key, a card's number, a gateway's token or a stored answer's body.
 //!
-//! * `routes`: every route in one list. `shield`: the headers of every reply.
+//! * `routes`: every route in one list. `security_headers`: the headers of every reply.
 //! * `sign_in`, `session`, `operator`, `csrf`, `return_path`: who is let in, for how long, that a form came from our own page,
 //!   and where they are led after signing in.
 //! * `audit`: who did what, and when. What cannot be written there is not done.
@@ -28,8 +28,8 @@ mod overview;
 mod payments;
 mod return_path;
 mod routes;
+mod security_headers;
 mod session;
-mod shield;
 mod sign_in;
 mod store;
 mod traffic;

@@ -6,7 +6,7 @@ use actix_web::web::{self, Data, FormConfig, QueryConfig, ServiceConfig};
 
 use super::error::ConsoleError;
 use super::operator::Operator;
-use super::shield::shield;
+use super::security_headers::add_security_headers;
 use super::{
     Console, assets, audit_page, help_page, keys, merchants_page, overview, payments, sign_in,
 };
@@ -20,7 +20,7 @@ pub fn routes(config: &mut ServiceConfig, console: Option<&Console>) {
     let Some(console) = console else { return };
     config.app_data(Data::new(console.clone())).service(
         web::scope("/console")
-            .wrap(from_fn(shield))
+            .wrap(from_fn(add_security_headers))
             .app_data(form_config())
             .app_data(QueryConfig::default().error_handler(|_, _| ConsoleError::BadForm.into()))
             .route("", web::get().to(overview::page))
