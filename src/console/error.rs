@@ -1,19 +1,22 @@
 //! What an operator sees in place of a page.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpResponse, ResponseError};
 use maud::html;
 
-use super::layout;
+use super::{html, return_path};
 use crate::idempotency::{IdempotencyError, is_transient};
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConsoleError {
-    /// 303 to the form: nobody is signed in.
+    /// 303 to the form: nobody is signed in. After signing in they are led to where they wanted to go.
     #[error("Sign in first")]
-    SignInFirst,
+    SignInFirst {
+        /// Path and parameters of the page that was asked for.
+        from: String,
+    },
     /// 401: an action by nobody.
     #[error("You are signed out")]
     SignedOut,
@@ -37,7 +40,7 @@ pub(super) enum ConsoleError {
 impl ConsoleError {
     fn advice(&self) -> &'static str {
         match self {
-            Self::SignInFirst => "This page is for operators.",
+            Self::SignInFirst { .. } => "This page is for operators.",
             Self::SignedOut => {
                 "Nothing was done: your session has ended, or was ended elsewhere. Sign in and do it again."
             }
@@ -59,7 +62,7 @@ impl ConsoleError {
 impl ResponseError for ConsoleError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::SignInFirst => StatusCode::SEE_OTHER,
+            Self::SignInFirst { .. } => StatusCode::SEE_OTHER,
             Self::SignedOut => StatusCode::UNAUTHORIZED,
             Self::Forged => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -80,9 +83,10 @@ impl ResponseError for ConsoleError {
             p { (self.advice()) }
             p { a href="/console" { "To the overview" } }
         };
-        let mut response = layout::reply(self.status_code(), layout::bare_page(&title, &body));
-        if matches!(self, Self::SignInFirst) {
-            let to = actix_web::http::header::HeaderValue::from_static("/console/sign-in");
+        let mut response = html::reply(self.status_code(), html::bare_page(&title, &body));
+        if let Self::SignInFirst { from } = self {
+            let to = HeaderValue::try_from(return_path::sign_in_href(from))
+                .unwrap_or(HeaderValue::from_static(return_path::SIGN_IN));
             response.headers_mut().insert(LOCATION, to);
         }
         response

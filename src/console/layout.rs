@@ -1,29 +1,39 @@
-//! What all pages have in common.
+//! What all pages of an operator have in common: the navigation, who is signed in, and when the page was made.
+
+use std::fmt::Write;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, ContentType};
-use chrono::{DateTime, SecondsFormat, Utc};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use super::session::Operator;
-use super::{Console, csrf};
+use super::operator::Operator;
+use super::{Console, csrf, html};
+
+/// How often a page that renews itself does so, in seconds: a reader can finish a line, and an incident is seen soon.
+const RENEWED_EVERY: u32 = 30;
+
+/// The parameter that asks for it.
+const RENEW: &str = "renew";
 
 /// A page of the navigation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tab {
     Overview,
     Payments,
+    Declines,
     Keys,
     Stuck,
+    Merchants,
     Audit,
 }
 
-const TABS: [(Tab, &str, &str); 5] = [
+const TABS: [(Tab, &str, &str); 7] = [
     (Tab::Overview, "/console", "Overview"),
     (Tab::Payments, "/console/payments", "Payments"),
+    (Tab::Declines, "/console/declines", "Declines"),
     (Tab::Keys, "/console/keys", "Keys"),
     (Tab::Stuck, "/console/stuck", "Stuck work"),
+    (Tab::Merchants, "/console/merchants", "Merchants"),
     (Tab::Audit, "/console/audit", "Audit"),
 ];
 
@@ -47,7 +57,73 @@ pub(super) fn page_of_status(
     title: &str,
     body: &Markup,
 ) -> HttpResponse {
-    let header = html! {
+    let body = html! {
+        p .made { (made(operator)) }
+        (body)
+    };
+    let header = header(console, operator, tab);
+    html::reply(status, html::frame(title, &html! {}, &header, &body))
+}
+
+/// A page that renews itself where its reader asks for it. Not by default: it takes the reader's place in the page, and a
+/// screen reader begins anew (WCAG 2.1, 2.2.1).
+pub(super) fn renewing_page(
+    console: &Console,
+    operator: &Operator,
+    tab: Tab,
+    title: &str,
+    body: &Markup,
+) -> HttpResponse {
+    let is_renewing = parameters(&operator.here).any(|(name, _)| name == RENEW);
+    let head = html! {
+        @if is_renewing { meta http-equiv="refresh" content=(RENEWED_EVERY); }
+    };
+    let body = html! {
+        p .made {
+            (made(operator))
+            " · "
+            a href=(with_renewal(&operator.here, !is_renewing)) {
+                @if is_renewing { "Stop renewing" } @else { "Renew every " (RENEWED_EVERY) " s" }
+            }
+        }
+        (body)
+    };
+    let header = header(console, operator, Some(tab));
+    html::reply(StatusCode::OK, html::frame(title, &head, &header, &body))
+}
+
+/// When the page was made, and how to make it again.
+fn made(operator: &Operator) -> Markup {
+    html! {
+        "As of " (html::time(operator.asked_at)) " UTC, by the database's clock · "
+        a href=(operator.here) { "Load again" }
+    }
+}
+
+fn parameters(here: &str) -> form_urlencoded::Parse<'_> {
+    let (_, query) = here.split_once('?').unwrap_or((here, ""));
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// The address of the same page, renewing itself or not.
+fn with_renewal(here: &str, is_renewing: bool) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters(here).filter(|(name, _)| name != RENEW));
+    if is_renewing {
+        query.append_pair(RENEW, &RENEWED_EVERY.to_string());
+    }
+    let (path, _) = here.split_once('?').unwrap_or((here, ""));
+    let mut address = path.to_owned();
+    let query = query.finish();
+    if !query.is_empty() {
+        // Writing into a string does not fail.
+        let _ = write!(address, "?{query}");
+    }
+    address
+}
+
+fn header(console: &Console, operator: &Operator, tab: Option<Tab>) -> Markup {
+    html! {
         nav aria-label="Console" {
             ul {
                 @for (this, path, name) in TABS {
@@ -56,130 +132,30 @@ pub(super) fn page_of_status(
             }
         }
         form .who method="post" action="/console/sign-out" {
-            (csrf::field(console.sessions(), operator))
+            (csrf::field(console.sessions(), &operator.session))
             span { (operator.session.operator) }
             button .quiet type="submit" { "Sign out" }
         }
-    };
-    reply(status, frame(title, &header, body))
+    }
 }
 
-/// A page for somebody who may be nobody.
-pub(super) fn bare_page(title: &str, body: &Markup) -> Markup {
-    frame(title, &html! {}, body)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn frame(title: &str, header: &Markup, body: &Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " – payonce console" }
-                link rel="stylesheet" href="/console/assets/console.css";
-                link rel="icon" type="image/svg+xml" href="/console/assets/icon.svg";
-            }
-            body {
-                a .skip href="#main" { "Skip to the content" }
-                header { p .brand { a href="/console" { "payonce" } } (header) }
-                main #main tabindex="-1" { h1 { (title) } (body) }
-                footer { p { "payonce " (env!("CARGO_PKG_VERSION")) ". All times are UTC." } }
-            }
+    #[test]
+    fn renewal_is_one_parameter_among_others() {
+        for (here, on, off) in [
+            ("/console", "/console?renew=30", "/console"),
+            ("/console?renew=30", "/console?renew=30", "/console"),
+            (
+                "/console/stuck?merchant=a%26b",
+                "/console/stuck?merchant=a%26b&renew=30",
+                "/console/stuck?merchant=a%26b",
+            ),
+        ] {
+            assert_eq!(with_renewal(here, true), on);
+            assert_eq!(with_renewal(here, false), off);
         }
-    }
-}
-
-/// A reply with a page.
-pub(super) fn reply(status: StatusCode, page: Markup) -> HttpResponse {
-    HttpResponse::build(status)
-        .content_type(ContentType::html())
-        .body(page.into_string())
-}
-
-/// The style sheet. It says nothing of anybody, so a browser may keep it for a while.
-pub(super) async fn style_sheet() -> HttpResponse {
-    asset(
-        "text/css; charset=utf-8",
-        include_str!("assets/console.css"),
-    )
-}
-
-/// The icon that a browser asks for anyway.
-pub(super) async fn icon() -> HttpResponse {
-    asset("image/svg+xml", include_str!("assets/icon.svg"))
-}
-
-fn asset(content_type: &str, content: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type(content_type)
-        .insert_header((CACHE_CONTROL, "private, max-age=300"))
-        .body(content)
-}
-
-/// An address with its parameters, encoded.
-pub(super) fn href(path: &str, parameters: &[(&str, &str)]) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(parameters);
-    format!("{path}?{}", query.finish())
-}
-
-/// A moment, for people and programs.
-pub(super) fn time(moment: DateTime<Utc>) -> Markup {
-    html! {
-        time datetime=(moment.to_rfc3339_opts(SecondsFormat::Micros, true)) {
-            (moment.format("%Y-%m-%d %H:%M:%S%.3f"))
-        }
-    }
-}
-
-/// A moment that may not have come.
-pub(super) fn time_or_dash(moment: Option<DateTime<Utc>>) -> Markup {
-    match moment {
-        Some(moment) => time(moment),
-        None => html! { "–" },
-    }
-}
-
-/// A text that may be missing.
-pub(super) fn or_dash(text: Option<impl AsRef<str>>) -> String {
-    text.map_or_else(|| "–".to_owned(), |text| text.as_ref().to_owned())
-}
-
-/// A state, in a colour and in letters.
-pub(super) fn state(name: &str) -> Markup {
-    let tone = match name {
-        "PROCESSING" => "wait",
-        "FAILED" => "bad",
-        "CANCELED" | "REFUNDED" | "PARTIALLY_REFUNDED" => "flat",
-        _ => "good",
-    };
-    html! { span class={ "state " (tone) } { (name) } }
-}
-
-/// A table that scrolls by itself where the screen is narrow, by keyboard too.
-pub(super) fn table(caption: &str, titles: &[&str], rows: impl Iterator<Item = Markup>) -> Markup {
-    let mut rows = rows.peekable();
-    html! {
-        div .scroll role="region" tabindex="0" aria-label=(caption) {
-            table {
-                caption { (caption) }
-                thead { tr { @for title in titles { th scope="col" { (title) } } } }
-                tbody {
-                    @if rows.peek().is_none() {
-                        tr { td .none colspan=(titles.len()) { "None." } }
-                    }
-                    @for row in rows { (row) }
-                }
-            }
-        }
-    }
-}
-
-/// Names and what they stand for.
-pub(super) fn facts(facts: &[(&str, Markup)]) -> Markup {
-    html! {
-        dl .facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } }
     }
 }

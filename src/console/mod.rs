@@ -3,24 +3,35 @@
 //! Off, and every path below `/console` unknown, until it is given a token. Whoever has the token sees all merchants'
 //! payments; no page shows an API key, a card's number, a gateway's token or a stored answer's body.
 //!
-//! * `routes`: every route in one list. `shield`: the headers of every reply.
-//! * `sign_in`, `session`, `csrf`: who is let in, for how long, and that a form came from our own page.
+//! * `routes`: every route in one list. `security_headers`: the headers of every reply.
+//! * `sign_in`, `session`, `operator`, `csrf`, `return_path`: who is let in, for how long, that a form came from our own page,
+//!   and where they are led after signing in.
 //! * `audit`: who did what, and when. What cannot be written there is not done.
-//! * `overview`, `payments`, `keys`, `audit`: the pages. `layout`, `charts`: what they are made of.
+//! * `overview`, `payments`, `keys`, `merchants_page`, `audit_page`, `help_page`: the pages. `layout`, `html`, `charts`, `links`,
+//!   `assets`: what they are made of.
 //! * `traffic`: what the overview's charts show.
 
+mod assets;
 mod audit;
+mod audit_page;
 mod charts;
 mod csrf;
 mod error;
+mod help_page;
+mod html;
 mod keys;
 mod layout;
+mod links;
+mod merchants_page;
+mod operator;
 mod overview;
 mod payments;
+mod return_path;
 mod routes;
+mod security_headers;
 mod session;
-mod shield;
 mod sign_in;
+mod store;
 mod traffic;
 
 use std::future::Future;
@@ -33,7 +44,7 @@ use uuid::Uuid;
 use self::error::ConsoleError;
 pub use self::routes::routes;
 use self::session::SessionKey;
-use self::sign_in::Doorkeeper;
+use self::sign_in::Door;
 use self::traffic::Traffic;
 pub use self::traffic::count_traffic;
 use crate::payments::Payments;
@@ -45,7 +56,7 @@ pub struct Console(Arc<Shared>);
 
 struct Shared {
     payments: Payments,
-    doorkeeper: Doorkeeper,
+    door: Door,
     sessions: SessionKey,
     traffic: Traffic,
 }
@@ -61,7 +72,7 @@ impl Console {
         payments.note_refused_reuses(RefusedReuses::start(pool));
         Self(Arc::new(Shared {
             payments,
-            doorkeeper: Doorkeeper::new(token),
+            door: Door::new(token),
             sessions: SessionKey::derived_from(token),
             traffic: Traffic::default(),
         }))
@@ -90,8 +101,8 @@ impl Console {
         self.0.payments.engine().owner()
     }
 
-    fn doorkeeper(&self) -> &Doorkeeper {
-        &self.0.doorkeeper
+    fn door(&self) -> &Door {
+        &self.0.door
     }
 
     fn sessions(&self) -> &SessionKey {

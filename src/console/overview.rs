@@ -8,13 +8,15 @@ use maud::{Markup, html};
 
 use super::charts::Chart;
 use super::error::ConsoleError;
-use super::layout::{self, Tab, href};
-use super::session::Operator;
+use super::html::{self, Cell};
+use super::layout::{self, Tab};
+use super::links;
+use super::operator::Operator;
 use super::traffic::{self, Counts, Hour, MINUTES};
 use super::{Console, keys};
 use crate::refused_reuses::{RefusedReuse, RefusedReuses};
 
-/// So many refused reuses are shown.
+/// Maximum number of refused reuses that are shown.
 const REFUSED_SHOWN: u16 = 5;
 
 /// A share of declines from here on needs attention: several times what card payments are declined at, most days.
@@ -61,24 +63,52 @@ pub(super) async fn page(
         (hour(&seen.hour, &all))
         (refused_table("Keys that came again with another request", &seen.refused))
     };
-    Ok(layout::page(
+    Ok(layout::renewing_page(
         &console,
         &operator,
-        Some(Tab::Overview),
+        Tab::Overview,
         "Overview",
         &body,
     ))
 }
 
-/// Something to look at: in letters first, in colour besides.
-fn card(title: &str, is_well: bool, figure: &str, explained: Markup) -> Markup {
+/// The last hour in figures, minute by minute.
+pub(super) async fn hour_page(
+    console: Data<Console>,
+    operator: Operator,
+) -> Result<HttpResponse, ConsoleError> {
+    let hour = console
+        .ask(|console| async move {
+            console
+                .traffic()
+                .save(console.pool(), console.node())
+                .await?;
+            traffic::last_hour(console.pool()).await
+        })
+        .await?;
+    let body = html! {
+        p { "What all nodes answered. " a href="/console/help#answers" { "What 202 and 5xx mean" } "." }
+        (figures(&hour))
+    };
+    let title = "The last hour in figures";
+    Ok(layout::page(
+        &console,
+        &operator,
+        Some(Tab::Overview),
+        title,
+        &body,
+    ))
+}
+
+/// Something to look at: in letters first, in colour besides. `href`: where it is seen more closely.
+fn card(title: &str, is_well: bool, figure: &str, href: &str, explained: &Markup) -> Markup {
     html! {
         li .card {
             h3 { (title) }
             p .figure { (figure) }
             p {
-                @if is_well { span .state.good { "fine" } } @else { span .state.bad { "look" } }
-                " " (explained)
+                @if is_well { span .state.good { "fine" } " " a href=(href) { (explained) } }
+                @else { a .state.bad href=(href) aria-label={ "look: " (title) } { "look" } " " (explained) }
             }
         }
     }
@@ -98,25 +128,29 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
             "Stuck keys",
             seen.left_behind == 0,
             &seen.left_behind.to_string(),
-            html! { a href="/console/stuck" { "left behind by whoever held them" } },
+            "/console/stuck",
+            &html! { "left behind by whoever held them" },
         ),
         card(
             "Oldest PROCESSING",
             oldest < LONG,
             &humantime::format_duration(oldest).to_string(),
-            html! { "of " (seen.processing) " in PROCESSING" },
+            "/console/stuck",
+            &html! { "of " (seen.processing) " in PROCESSING" },
         ),
         card(
             "Declined",
             declined.is_none_or(|share| share < MANY_DECLINES || decided < FEW_PAYMENTS),
             &percent(declined),
-            html! { (all.declined) " of " (decided) " payments in the last hour" },
+            "/console/declines",
+            &html! { (all.declined) " of " (decided) " payments in the last hour" },
         ),
         card(
             "Answered 202 or 5xx",
             all.unknown + all.failed == 0,
             &(all.unknown + all.failed).to_string(),
-            html! { (all.unknown) " gateway unknown, " (all.failed) " failed in the last hour" },
+            "/console/hour",
+            &html! { (all.unknown) " gateway unknown, " (all.failed) " failed in the last hour" },
         ),
         card(
             "Gateway (this node)",
@@ -126,13 +160,15 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
             } else {
                 "circuit open"
             },
-            html! { "calls are " (if gateway_answers { "made" } else { "not even tried" }) },
+            "/console/help#gateway",
+            &html! { "calls are " (if gateway_answers { "made" } else { "not even tried" }) },
         ),
         card(
             "Connections (this node)",
             busy < most,
             &format!("{busy} of {most}"),
-            html! { "to the database in use" },
+            "/console/help#connections",
+            &html! { "to the database in use" },
         ),
     ]
 }
@@ -161,7 +197,7 @@ fn hour(hour: &Hour, all: &Counts) -> Markup {
                 description: &format!("{replayed} of {asked} requests with a key in the last hour."),
             }.share(&format!("{replayed} over the hour"), &shares))
         }
-        details { summary { "The same in figures" } (figures(hour)) }
+        p { a href="/console/hour" { "The same in figures" } }
     }
 }
 
@@ -174,16 +210,12 @@ fn figures(hour: &Hour) -> Markup {
         .filter(|(_, minute)| **minute != Counts::default());
     let rows = rows.map(|(minutes_ago, minute)| {
         let replays = share(minute.replayed, minute.executed + minute.replayed);
-        html! {
-            tr {
-                th scope="row" { (minutes_ago) " min ago" }
-                @for count in [minute.executed, minute.replayed] { td .number { (count) } }
-                td .number { (percent(replays)) }
-                @for count in [minute.made, minute.declined, minute.unknown, minute.failed] {
-                    td .number { (count) }
-                }
-            }
-        }
+        let mut cells = vec![Cell::row_name(html! { (minutes_ago) " min ago" })];
+        cells.extend([minute.executed, minute.replayed].map(Cell::number));
+        cells.push(Cell::number(percent(replays)));
+        let rest = [minute.made, minute.declined, minute.unknown, minute.failed];
+        cells.extend(rest.map(Cell::number));
+        cells
     });
     let titles = [
         "Minute",
@@ -195,26 +227,24 @@ fn figures(hour: &Hour) -> Markup {
         "202",
         "5xx",
     ];
-    layout::table(&format!("The last {MINUTES} minutes"), &titles, rows)
+    html::table(&format!("The last {MINUTES} minutes"), &titles, rows)
 }
 
 /// Refused reuses as a table.
 fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
     let rows = refused.iter().map(|reuse| {
         let scope = &reuse.scope;
-        let key = scope.key.as_str();
-        html! {
-            tr {
-                td { (layout::time(reuse.last_seen_at)) }
-                th scope="row" { a href=(href("/console/payments", &[("merchant", &scope.merchant_id)])) { (scope.merchant_id) } }
-                td { (scope.operation) }
-                td { a href=(keys::key_href(&scope.merchant_id, &scope.operation, key)) { code { (key) } } }
-                td { (reuse.changed.join(", ")) }
-                td .number { (reuse.refusals) }
-            }
-        }
+        let (merchant, operation) = (&scope.merchant_id, &scope.operation);
+        vec![
+            Cell::text(html::time(reuse.last_seen_at)),
+            Cell::row_name(links::merchant("/console/payments", merchant)),
+            Cell::text(operation),
+            Cell::text(links::key(merchant, operation, scope.key.as_str())),
+            Cell::text(html::foreign(Some(reuse.changed.join(", ")))),
+            Cell::number(reuse.refusals),
+        ]
     });
-    layout::table(
+    html::table(
         caption,
         &[
             "Last seen",
@@ -228,7 +258,7 @@ fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
     )
 }
 
-/// `None` of nothing.
+/// Returns `None` if there is no whole.
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

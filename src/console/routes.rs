@@ -5,34 +5,42 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, FormConfig, QueryConfig, ServiceConfig};
 
 use super::error::ConsoleError;
-use super::session::Operator;
-use super::shield::shield;
-use super::{Console, audit, keys, layout, overview, payments, sign_in};
+use super::operator::Operator;
+use super::security_headers::add_security_headers;
+use super::{
+    Console, assets, audit_page, help_page, keys, merchants_page, overview, payments, sign_in,
+};
 
-/// The largest form, in bytes: a merchant, an operation and a key at their longest, encoded.
-const LARGEST_FORM: usize = 4096;
+/// The largest form, in bytes: a merchant, an operation and a key at their longest, encoded; at the sign-in once more, within
+/// the address to return to.
+const LARGEST_FORM: usize = 8192;
 
 /// Adds the console's routes; none where there is no console.
 pub fn routes(config: &mut ServiceConfig, console: Option<&Console>) {
     let Some(console) = console else { return };
     config.app_data(Data::new(console.clone())).service(
         web::scope("/console")
-            .wrap(from_fn(shield))
+            .wrap(from_fn(add_security_headers))
             .app_data(form_config())
             .app_data(QueryConfig::default().error_handler(|_, _| ConsoleError::BadForm.into()))
             .route("", web::get().to(overview::page))
+            .route("/hour", web::get().to(overview::hour_page))
+            .route("/help", web::get().to(help_page::page))
             .route("/sign-in", web::get().to(sign_in::page))
             .route("/sign-in", web::post().to(sign_in::enter))
             .route("/sign-out", web::post().to(sign_in::leave))
             .route("/payments", web::get().to(payments::search_page))
             .route("/payment", web::get().to(payments::payment_page))
+            .route("/refund", web::get().to(payments::refund_page))
+            .route("/declines", web::get().to(payments::declines_page))
             .route("/keys", web::get().to(keys::search_page))
             .route("/key", web::get().to(keys::key_page))
             .route("/stuck", web::get().to(keys::stuck_page))
             .route("/stuck/resolve", web::post().to(keys::resolve_now))
-            .route("/audit", web::get().to(audit::page))
-            .route("/assets/console.css", web::get().to(layout::style_sheet))
-            .route("/assets/icon.svg", web::get().to(layout::icon))
+            .route("/merchants", web::get().to(merchants_page::page))
+            .route("/audit", web::get().to(audit_page::page))
+            .route("/assets/console.css", web::get().to(assets::style_sheet))
+            .route("/assets/icon.svg", web::get().to(assets::icon))
             .default_service(web::to(not_found)),
     );
 }

@@ -7,22 +7,16 @@
 
 use std::fmt;
 
+use actix_web::HttpRequest;
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
-use actix_web::http::Method;
-use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest, dev};
-use futures_util::future::LocalBoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::error::ConsoleError;
-use super::{Console, audit};
-
 /// The cookie's name.
-const COOKIE: &str = "payonce_console";
+pub(super) const COOKIE: &str = "payonce_console";
 
 /// A shift. Whoever stays longer signs in again.
 pub(super) const SECONDS: i64 = 8 * 60 * 60;
@@ -75,11 +69,47 @@ pub(super) fn keyed(key: &[u8]) -> Hmac<Sha256> {
     }
 }
 
-/// An operator's name as it was typed: 1–64 characters on one line.
+/// An operator's name as it was typed: 1–64 characters on one line, each of them visible. The audit shows it beside what
+/// others did, so nothing may reorder, hide or imitate its characters.
 pub(super) fn operator_name(typed: &str) -> Option<String> {
     let name = typed.trim();
     let fits = (1..=LONGEST_NAME).contains(&name.chars().count());
-    (fits && !name.contains(char::is_control)).then(|| name.to_owned())
+    (fits && !name.contains(is_unseen)).then(|| name.to_owned())
+}
+
+/// Control and format characters, line and paragraph separators, and what is shown as nothing at all. By Unicode 17: the
+/// categories Cc, Cf, Zl and Zp, and the characters with the property `Default_Ignorable_Code_Point`.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{2800}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 /// What the cookie says.
@@ -106,16 +136,19 @@ impl Session {
     }
 
     /// The session in a cookie that this key signed.
-    fn read(value: &str, key: &SessionKey) -> Option<Self> {
+    pub(super) fn read(value: &str, key: &SessionKey) -> Option<Self> {
         let (content, signature) = value.rsplit_once('.')?;
         if !key.verify("session", content, signature) {
             return None;
         }
         let mut parts = content.splitn(3, '.');
+        let (id, expires_at) = (parts.next()?, parts.next()?);
+        let operator = String::from_utf8(hex::decode(parts.next()?).ok()?).ok()?;
         Some(Self {
-            id: parts.next()?.parse().ok()?,
-            expires_at: parts.next()?.parse().ok()?,
-            operator: String::from_utf8(hex::decode(parts.next()?).ok()?).ok()?,
+            id: id.parse().ok()?,
+            expires_at: expires_at.parse().ok()?,
+            // An older version took other names.
+            operator: operator_name(&operator)?,
         })
     }
 }
@@ -125,11 +158,12 @@ pub(super) fn no_cookie(is_secure: bool) -> Cookie<'static> {
     cookie(String::new(), 0, is_secure)
 }
 
+/// `Lax`: a link in a chat or a mail is followed with the session, and a form of another site is sent without it.
 fn cookie(value: String, seconds: i64, is_secure: bool) -> Cookie<'static> {
     Cookie::build(COOKIE, value)
         .path("/console")
         .http_only(true)
-        .same_site(SameSite::Strict)
+        .same_site(SameSite::Lax)
         .secure(is_secure)
         .max_age(CookieDuration::seconds(seconds))
         .finish()
@@ -139,56 +173,6 @@ fn cookie(value: String, seconds: i64, is_secure: bool) -> Cookie<'static> {
 /// about it only gets a cookie that it will not send.
 pub(super) fn is_secure(request: &HttpRequest) -> bool {
     request.connection_info().scheme() == "https"
-}
-
-/// Where a request comes from, for the audit: the other end of the connection, which may be a proxy.
-pub(super) fn peer(request: &HttpRequest) -> String {
-    let address = request.peer_addr().map(|address| address.ip().to_string());
-    address.unwrap_or_else(|| "unknown".to_owned())
-}
-
-/// Who asks for a page, or does something: an operator who signed in, has not signed out, and whose time is not over.
-#[derive(Clone, Debug)]
-pub(super) struct Operator {
-    pub(super) session: Session,
-    pub(super) peer: String,
-}
-
-impl FromRequest for Operator {
-    type Error = ConsoleError;
-    type Future = LocalBoxFuture<'static, Result<Self, ConsoleError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move {
-            let operator = signed_in(&request).await?;
-            operator.ok_or(match *request.method() {
-                Method::GET => ConsoleError::SignInFirst,
-                _ => ConsoleError::SignedOut,
-            })
-        })
-    }
-}
-
-async fn signed_in(request: &HttpRequest) -> Result<Option<Operator>, ConsoleError> {
-    let Some(console) = request.app_data::<Data<Console>>() else {
-        return Ok(None);
-    };
-    let Some(cookie) = request.cookie(COOKIE) else {
-        return Ok(None);
-    };
-    let Some(session) = Session::read(cookie.value(), console.sessions()) else {
-        return Ok(None);
-    };
-    let (id, expires_at) = (session.id, session.expires_at);
-    let is_open =
-        console
-            .ask(move |console| async move {
-                audit::session_is_open(console.pool(), id, expires_at).await
-            })
-            .await?;
-    let peer = peer(request);
-    Ok(is_open.then_some(Operator { session, peer }))
 }
 
 #[cfg(test)]
@@ -245,5 +229,50 @@ mod tests {
         for name in ["", "  ", "a\nb", "a\0b", &"a".repeat(65)] {
             assert_eq!(operator_name(name), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_name_has_visible_characters_only() {
+        for name in [
+            "Zoë. B",
+            "Øystein",
+            "李雷",
+            "דנה",
+            "नीति",
+            "O'Neil-Ito, 2nd",
+        ] {
+            assert_eq!(operator_name(name), Some(name.to_owned()));
+        }
+        for unseen in [
+            '\u{7f}',
+            '\u{85}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(operator_name(&format!("A{unseen}da")), None, "{unseen:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_with_a_name_that_is_none_is_none() {
+        let hidden = Session {
+            operator: "Ada\u{202e}".to_owned(),
+            ..session()
+        };
+        let cookie = hidden.cookie(&key("one"), true);
+        assert_eq!(Session::read(cookie.value(), &key("one")), None);
     }
 }

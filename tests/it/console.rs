@@ -3,6 +3,7 @@
 mod actions;
 mod browser;
 mod door;
+mod lists;
 mod operator;
 mod pages;
 mod search;

@@ -1,18 +1,26 @@
 //! The audit: who did what in the console, and when.
 //!
 //! A row is written before what it tells of is done; where it cannot be written, nothing is done. Rows are never deleted, and
-//! only the outcome of one is ever added to it.
+//! only the outcome of one is ever added to it. So what anybody without the token can cause to be written is bounded.
 
-mod page;
 mod store;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub(super) use self::page::{actions_table, page};
-use super::session::Operator;
 use crate::idempotency::ScopedKey;
+
+/// Who the audit says was refused: nobody knows who they were, and what they call themselves is not written.
+const NOBODY: &str = "nobody";
+
+/// Who does something: what of an operator the audit keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Actor<'a> {
+    pub(super) operator: &'a str,
+    pub(super) peer: &'a str,
+    pub(super) session: Uuid,
+}
 
 /// What an operator did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,87 +64,71 @@ struct NewEntry<'a> {
     session: Option<Uuid>,
     action: Action,
     subject: Option<&'a ScopedKey>,
+    /// Where it is known beforehand.
+    outcome: Option<&'a str>,
 }
 
-/// Somebody at the door.
-pub(super) struct SignIn {
-    operator: String,
-    peer: String,
-    session: Option<Uuid>,
+/// Notes that somebody is let in; returns the moment, by the database's clock.
+pub(super) async fn note_sign_in(pool: &PgPool, actor: Actor<'_>) -> sqlx::Result<DateTime<Utc>> {
+    let (_, at) = insert(pool, actor, Action::SignIn, None).await?;
+    Ok(at)
 }
 
-impl SignIn {
-    /// Who is let in, and their new session.
-    pub(super) fn admitted(operator: &str, peer: &str, session: Uuid) -> Self {
-        let session = Some(session);
-        Self {
-            session,
-            ..Self::refused(operator, peer)
-        }
-    }
-
-    /// Who did not have the token.
-    pub(super) fn refused(operator: &str, peer: &str) -> Self {
-        Self {
-            operator: operator.to_owned(),
-            peer: peer.to_owned(),
-            session: None,
-        }
-    }
-}
-
-/// Notes somebody at the door; the moment by the database's clock.
-pub(super) async fn note_sign_in(pool: &PgPool, sign_in: SignIn) -> sqlx::Result<DateTime<Utc>> {
+/// Notes that there were this many tries with a wrong token in this hour, from a network.
+///
+/// The caller does so at 1, 10, 100 and so on, and for a few networks: the rows are never deleted.
+pub(super) async fn note_refusals(pool: &PgPool, network: &str, tries: u64) -> sqlx::Result<()> {
+    let outcome = match tries {
+        1 => "the first try of this hour".to_owned(),
+        tries => format!("{tries} tries in this hour"),
+    };
     let entry = NewEntry {
         id: Uuid::now_v7(),
-        operator: &sign_in.operator,
-        peer: &sign_in.peer,
-        session: sign_in.session,
-        action: match sign_in.session {
-            Some(_) => Action::SignIn,
-            None => Action::SignInRefused,
-        },
+        operator: NOBODY,
+        peer: network,
+        session: None,
+        action: Action::SignInRefused,
         subject: None,
+        outcome: Some(&outcome),
     };
-    store::insert_entry(pool, &entry).await
+    store::insert_entry(pool, &entry).await.map(drop)
 }
 
 /// Notes that a session ends, which ends it.
-pub(super) async fn note_sign_out(pool: &PgPool, operator: &Operator) -> sqlx::Result<()> {
-    insert(pool, operator, Action::SignOut, None)
-        .await
-        .map(drop)
+pub(super) async fn note_sign_out(pool: &PgPool, actor: Actor<'_>) -> sqlx::Result<()> {
+    insert(pool, actor, Action::SignOut, None).await.map(drop)
 }
 
 /// Notes that a key is about to be resolved.
 pub(super) async fn note_resolve(
     pool: &PgPool,
-    operator: &Operator,
+    actor: Actor<'_>,
     scope: &ScopedKey,
 ) -> sqlx::Result<Uuid> {
-    insert(pool, operator, Action::ResolveNow, Some(scope)).await
+    let (id, _) = insert(pool, actor, Action::ResolveNow, Some(scope)).await?;
+    Ok(id)
 }
 
 async fn insert(
     pool: &PgPool,
-    operator: &Operator,
+    actor: Actor<'_>,
     action: Action,
     subject: Option<&ScopedKey>,
-) -> sqlx::Result<Uuid> {
+) -> sqlx::Result<(Uuid, DateTime<Utc>)> {
     let id = Uuid::now_v7();
     let entry = NewEntry {
         id,
-        operator: &operator.session.operator,
-        peer: &operator.peer,
-        session: Some(operator.session.id),
+        operator: actor.operator,
+        peer: actor.peer,
+        session: Some(actor.session),
         action,
         subject,
+        outcome: None,
     };
-    store::insert_entry(pool, &entry).await?;
-    Ok(id)
+    Ok((id, store::insert_entry(pool, &entry).await?))
 }
 
-/// Adds what came of it.
+/// Adds the outcome of an action.
 pub(super) async fn add_outcome(
     pool: &PgPool,
     scope: &ScopedKey,
@@ -146,13 +138,23 @@ pub(super) async fn add_outcome(
     store::add_outcome(pool, &scope.merchant_id, id, outcome).await
 }
 
-/// True until the session's time is over or it was signed out, by the database's clock. `expires_at`: seconds since 1970.
-pub(super) async fn session_is_open(
+/// The time by the database's clock, or `None` if the session's time is over or it was signed out. `expires_at`: seconds
+/// since 1970.
+pub(super) async fn open_at(
     pool: &PgPool,
     session: Uuid,
     expires_at: i64,
-) -> sqlx::Result<bool> {
-    store::session_is_open(pool, session, expires_at).await
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    store::open_at(pool, session, expires_at).await
+}
+
+/// A page of the audit, latest first.
+pub(super) async fn list(
+    pool: &PgPool,
+    before: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    store::list_entries(pool, before, limit).await
 }
 
 /// What was done to one key, latest first.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Entry, NewEntry};
 use crate::idempotency::ScopedKey;
 
-/// So many of one key are shown.
+/// Maximum number of actions that are shown of one key.
 const SHOWN_OF_KEY: i64 = 50;
 
 /// Writes a row.
@@ -25,9 +25,10 @@ pub(super) async fn insert_entry(
             session_id,
             action,
             operation,
-            key
+            key,
+            outcome
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         returning occurred_at
         "#,
         entry.subject.map_or("", |scope| &scope.merchant_id),
@@ -38,6 +39,7 @@ pub(super) async fn insert_entry(
         entry.action.as_str(),
         entry.subject.map(|scope| scope.operation.as_str()),
         entry.subject.map(|scope| scope.key.as_str()),
+        entry.outcome,
     )
     .fetch_one(pool)
     .await
@@ -67,28 +69,28 @@ pub(super) async fn add_outcome(
     Ok(())
 }
 
-/// Whether a session goes on.
-pub(super) async fn session_is_open(
+/// The time now, while a session goes on.
+pub(super) async fn open_at(
     pool: &PgPool,
     session: Uuid,
     expires_at: i64,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<DateTime<Utc>>> {
     sqlx::query_scalar!(
         r#"
-        select
-            extract(epoch from now()) < $2::bigint
+        select now() as "now!"
+        where extract(epoch from now()) < $2::bigint
             and not exists (
                 select
                 from operator_actions
                 where merchant_id = ''
                     and session_id = $1
                     and action = 'sign_out'
-            ) as "is_open!"
+            )
         "#,
         session,
         expires_at,
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await
 }
 

@@ -7,12 +7,14 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::super::audit::{self, actions_table};
+use super::super::audit_page::actions_table;
 use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, facts, or_dash, time, time_or_dash};
-use super::super::session::Operator;
-use super::super::{Console, payments};
-use super::resolve::{button, outcome_notice};
+use super::super::html::{self, Cell, facts, or_dash, time, time_or_dash};
+use super::super::layout::{self, Tab};
+use super::super::links::{self, href};
+use super::super::operator::Operator;
+use super::super::{Console, audit};
+use super::resolve::{outcome_notice, resolve_button};
 use super::{KeyView, Named, store};
 use crate::refused_reuses::{KEPT_PER_KEY, RefusedReuse, RefusedReuses};
 
@@ -49,7 +51,7 @@ pub(in super::super) async fn key_page(
             None => p {
                 "There is no record of this key: it was never used, was given back because nothing had happened, or is past \
                  its time. What it made is found by it among the "
-                a href=(payments::search_href(&scope.merchant_id, scope.key.as_str())) { "payments" } "."
+                a href=(href("/console/payments", &[("merchant", &scope.merchant_id), ("key", scope.key.as_str())])) { "payments" } "."
             },
         }
         (refused_table(&refused))
@@ -79,10 +81,13 @@ fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
     };
     html! {
         (facts(&[
-            ("Merchant", html! { (key.merchant_id) }),
+            ("Merchant", links::merchant("/console/keys", &key.merchant_id)),
             ("Operation", html! { (key.operation) }),
-            ("State", html! { (layout::state(&key.state)) (standing) }),
-            ("Made or changes", resource(key)),
+            ("State", html! { (html::state(&key.state)) (standing) }),
+            ("Made or changes", match &key.resource_id {
+                Some(id) => links::resource(&key.merchant_id, id),
+                None => html! { "–" },
+            }),
             ("Response status", html! { (or_dash(key.response_status.map(|status| status.to_string()))) }),
             ("Attempts", html! { (key.attempt) }),
             ("Owner (a node's engine)", html! { code { (key.owner) } }),
@@ -92,33 +97,20 @@ fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
             ("Forgotten after", time(key.expires_at)),
             ("Fingerprint", html! { code { (key.fingerprint_prefix) } "…" }),
         ]))
-        @if key.state == "PROCESSING" { (button(console, operator, key)) }
-    }
-}
-
-/// A link where it is a payment; a refund has no page of its own.
-fn resource(key: &KeyView) -> Markup {
-    match &key.resource_id {
-        Some(id) if id.starts_with("pay_") => html! {
-            a href=(payments::payment_href(&key.merchant_id, id)) { code { (id) } }
-        },
-        Some(id) => html! { code { (id) } },
-        None => html! { "–" },
+        @if key.state == "PROCESSING" { (resolve_button(console, operator, &key.merchant_id, &key.operation, &key.key)) }
     }
 }
 
 fn refused_table(refused: &[RefusedReuse]) -> Markup {
     let rows = refused.iter().map(|reuse| {
-        html! {
-            tr {
-                td { (time(reuse.first_seen_at)) }
-                td { (time(reuse.last_seen_at)) }
-                td .number { (reuse.refusals) }
-                td { code { (reuse.expected_prefix) } }
-                td { code { (reuse.actual_prefix) } }
-                td { (reuse.changed.join(", ")) }
-            }
-        }
+        vec![
+            Cell::text(time(reuse.first_seen_at)),
+            Cell::text(time(reuse.last_seen_at)),
+            Cell::number(reuse.refusals),
+            Cell::text(html! { code { (reuse.expected_prefix) } }),
+            Cell::text(html! { code { (reuse.actual_prefix) } }),
+            Cell::text(html::foreign(Some(reuse.changed.join(", ")))),
+        ]
     });
     let caption = format!("Refused reuses: other requests under this key, the last {KEPT_PER_KEY}");
     let titles = [
@@ -129,5 +121,5 @@ fn refused_table(refused: &[RefusedReuse]) -> Markup {
         "Came",
         "What differs",
     ];
-    layout::table(&caption, &titles, rows)
+    html::table(&caption, &titles, rows)
 }

@@ -1,4 +1,4 @@
-//! Idempotency keys: one key with all that is known of it, work that is stuck, and *resolve now*.
+//! Idempotency keys: lists of them, one with all that is known of it, work that is stuck, and *resolve now*.
 
 mod key_page;
 mod resolve;
@@ -14,10 +14,9 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(super) use self::key_page::key_page;
-pub(super) use self::resolve::resolve_now;
+pub(super) use self::resolve::{resolve_button, resolve_now};
 pub(super) use self::search_page::search_page;
 pub(super) use self::stuck_page::stuck_page;
-use super::layout::href;
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 
 /// A key as the console shows it. The stored answer's headers and body are not in it.
@@ -50,18 +49,9 @@ pub(super) struct Unsettled {
     pub(super) left_behind: u64,
 }
 
+/// Of all merchants.
 pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
-    store::count_unsettled(pool).await
-}
-
-/// A key's address within the console. In parameters, because a key may hold any visible character.
-pub(super) fn key_href(merchant_id: &str, operation: &str, key: &str) -> String {
-    let named = [
-        ("merchant", merchant_id),
-        ("operation", operation),
-        ("key", key),
-    ];
-    href("/console/key", &named)
+    store::count_unsettled(pool, None).await
 }
 
 /// A key as an address or a form names it.

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::super::error::ConsoleError;
-use super::super::layout::href;
-use super::super::session::Operator;
+use super::super::links::href;
+use super::super::operator::Operator;
 use super::super::{Console, audit, csrf};
-use super::{KeyView, Named};
+use super::Named;
 use crate::idempotency::ScopedKey;
 use crate::recovery::{self, Recovered};
 
@@ -25,13 +25,13 @@ pub(in super::super) struct Sent {
     named: Named,
 }
 
-/// Resolves one key, once that is in the audit table, and shows the key with what came of it.
+/// Resolves one key, once that is in the audit table, and shows the key with the outcome.
 pub(in super::super) async fn resolve_now(
     console: Data<Console>,
     operator: Operator,
     sent: Form<Sent>,
 ) -> Result<HttpResponse, ConsoleError> {
-    csrf::check(console.sessions(), &operator, sent.csrf.as_deref())?;
+    csrf::check(console.sessions(), &operator.session, sent.csrf.as_deref())?;
     let scope = sent.named.scope().ok_or(ConsoleError::BadForm)?;
     let acted_on = scope.clone();
     let action = console
@@ -53,7 +53,7 @@ async fn note_and_resolve(
     operator: &Operator,
     scope: &ScopedKey,
 ) -> sqlx::Result<Uuid> {
-    let action = audit::note_resolve(console.pool(), operator, scope).await?;
+    let action = audit::note_resolve(console.pool(), operator.actor(), scope).await?;
     let outcome = recovery::recover(console.payments(), scope).await.label();
     tracing::info!(key = %scope, outcome, operator = operator.session.operator, "resolved by an operator");
     // It is done, whether this can be written or not: then the audit shows an action without its outcome.
@@ -63,21 +63,27 @@ async fn note_and_resolve(
     Ok(action)
 }
 
-/// The button, where there is something to resolve.
-pub(super) fn button(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
-    let label = format!("Resolve now: {} of {}", key.key, key.merchant_id);
+/// The button for a key in `PROCESSING`.
+pub(in super::super) fn resolve_button(
+    console: &Console,
+    operator: &Operator,
+    merchant_id: &str,
+    operation: &str,
+    key: &str,
+) -> Markup {
+    let label = format!("Resolve now: {key} of {merchant_id}");
     html! {
         form method="post" action="/console/stuck/resolve" {
-            (csrf::field(console.sessions(), operator))
-            input type="hidden" name="merchant" value=(key.merchant_id);
-            input type="hidden" name="operation" value=(key.operation);
-            input type="hidden" name="key" value=(key.key);
+            (csrf::field(console.sessions(), &operator.session))
+            input type="hidden" name="merchant" value=(merchant_id);
+            input type="hidden" name="operation" value=(operation);
+            input type="hidden" name="key" value=(key);
             button type="submit" aria-label=(label) { "Resolve now" }
         }
     }
 }
 
-/// What came of it, in a sentence.
+/// The outcome of an action, in a sentence.
 pub(super) fn outcome_notice(outcome: Option<&str>) -> Markup {
     let is = |recovered: Recovered| outcome == Some(recovered.label());
     let (tone, sentence) = if is(Recovered::Resolved) {

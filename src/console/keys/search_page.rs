@@ -1,24 +1,111 @@
-//! Looking a key up.
+//! Lists of keys: those that begin so, those in a state, the newest.
+
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::super::Console;
 use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, or_dash, time};
-use super::super::session::Operator;
-use super::{KeyView, key_href, store};
+use super::super::html::{self, Cell, or_dash, time};
+use super::super::layout::{self, Tab};
+use super::super::links::{self, href_of_given};
+use super::super::operator::Operator;
+use super::KeyView;
+use super::store::{self, Newest, NewestKeys};
 use crate::idempotency::IdempotencyKey;
 
-/// So many are shown: a key of this name has at most four operations a merchant.
-const ROWS: i64 = 100;
+/// Maximum number of rows a page.
+const ROWS: usize = 50;
 
-#[derive(Deserialize)]
+/// A key's states.
+const STATES: [&str; 3] = [PROCESSING, "COMPLETED", "FAILED"];
+const PROCESSING: &str = "PROCESSING";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(in super::super) struct Asked {
-    merchant: Option<String>,
-    key: Option<String>,
+    merchant: String,
+    key: String,
+    state: String,
+    /// Where the page before ended: when its last key is forgotten, in microseconds since 1970, and the key.
+    before: Option<i64>,
+    before_merchant: String,
+    before_operation: String,
+    before_key: String,
+}
+
+impl Asked {
+    fn cleaned(self) -> Self {
+        let clean = |text: String| text.trim().replace('\0', "\u{fffd}");
+        Self {
+            merchant: clean(self.merchant),
+            key: clean(self.key),
+            state: clean(self.state),
+            before: self.before,
+            before_merchant: clean(self.before_merchant),
+            before_operation: clean(self.before_operation),
+            before_key: clean(self.before_key),
+        }
+    }
+
+    fn merchant(&self) -> Option<&str> {
+        (!self.merchant.is_empty()).then_some(&self.merchant)
+    }
+
+    fn state(&self) -> Option<&str> {
+        (!self.state.is_empty()).then_some(&self.state)
+    }
+
+    /// Behind which key the list begins: the last of the page before, or one that is forgotten after all others.
+    fn after(&self) -> Newest {
+        let expires_at = self.before.and_then(DateTime::from_timestamp_micros);
+        Newest {
+            expires_at: expires_at.unwrap_or(AFTER_ALL),
+            merchant_id: self.before_merchant.clone(),
+            operation: self.before_operation.clone(),
+            key: self.before_key.clone(),
+        }
+    }
+
+    /// The same list from there on.
+    fn going_on(&self, edge: &Newest) -> String {
+        let all = [
+            ("merchant", self.merchant.as_str()),
+            ("state", &self.state),
+            ("before", &edge.expires_at.timestamp_micros().to_string()),
+            ("before_merchant", &edge.merchant_id),
+            ("before_operation", &edge.operation),
+            ("before_key", &edge.key),
+        ];
+        href_of_given("/console/keys", &all)
+    }
+}
+
+/// Ten thousand years: PostgreSQL has the time, and no key lives that long.
+const AFTER_ALL: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_800, 0) {
+    Some(time) => time,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// What a page shows.
+struct Found {
+    keys: Vec<KeyView>,
+    next: Option<String>,
+    was_cut_short: bool,
+}
+
+impl From<Vec<KeyView>> for Found {
+    fn from(keys: Vec<KeyView>) -> Self {
+        Self {
+            keys,
+            next: None,
+            was_cut_short: false,
+        }
+    }
 }
 
 pub(in super::super) async fn search_page(
@@ -26,20 +113,24 @@ pub(in super::super) async fn search_page(
     operator: Operator,
     asked: Query<Asked>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let given = |text: &Option<String>| {
-        let text = text.as_deref().unwrap_or_default().trim().to_owned();
-        (!text.is_empty()).then_some(text)
-    };
-    let (merchant, key) = (given(&asked.merchant), given(&asked.key));
-    let found = match &key {
-        None => None,
-        Some(key) => Some(find(&console, merchant.clone(), key).await?),
-    };
+    let asked = Arc::new(asked.into_inner().cleaned());
+    let searched = Arc::clone(&asked);
+    let found = console
+        .ask(|console| async move { find(&console, &searched).await })
+        .await?;
     let body = html! {
-        (form(merchant.as_deref(), key.as_deref()))
-        @if let Some(found) = found { (found_table(&found)) }
-        @else {
-            p { "A key is looked up by its whole name. What is in PROCESSING is under " a href="/console/stuck" { "Stuck work" } "." }
+        (form(&asked))
+        (found_table(&asked, &found.keys))
+        @if found.was_cut_short {
+            p .help { "Only " (store::LOOKED_AT) " keys are looked at for one page. Older ones were not looked at yet." }
+        }
+        @if let Some(next) = &found.next { p { a rel="next" href=(next) { "Older keys" } } }
+        @if found.keys.is_empty() {
+            p {
+                "Nothing was found. Keys can be searched by their name or its beginning, by state, and by merchant. A key is \
+                 forgotten after its time; what it made is still found by it among the "
+                a href="/console/payments" { "payments" } "."
+            }
         }
     };
     Ok(layout::page(
@@ -51,61 +142,87 @@ pub(in super::super) async fn search_page(
     ))
 }
 
-/// A merchant's name with a NUL, or what is no key, finds nothing.
-async fn find(
-    console: &Console,
-    merchant: Option<String>,
-    key: &str,
-) -> Result<Vec<KeyView>, ConsoleError> {
-    let is_findable = merchant.as_ref().is_none_or(|name| !name.contains('\0'));
-    let Some(key) = IdempotencyKey::new(key).ok().filter(|_| is_findable) else {
-        return Ok(Vec::new());
-    };
-    console
-        .ask(|console| async move {
-            store::find_keys(console.pool(), merchant.as_deref(), key.as_str(), ROWS).await
-        })
-        .await
+/// What can be no key finds nothing.
+async fn find(console: &Console, asked: &Asked) -> sqlx::Result<Found> {
+    let (pool, merchant, state) = (console.pool(), asked.merchant(), asked.state());
+    let rows = i64::try_from(ROWS).unwrap_or(i64::MAX);
+    if !asked.key.is_empty() {
+        return match IdempotencyKey::new(&asked.key) {
+            Ok(key) => store::find_keys(pool, merchant, key.as_str(), state, rows).await,
+            Err(_) => Ok(Vec::new()),
+        }
+        .map(Found::from);
+    }
+    // Those are few, and may be older than all that are looked at.
+    if state == Some(PROCESSING) {
+        let keys = store::list_unsettled(pool, merchant, None, rows).await?;
+        return Ok(Found::from(keys));
+    }
+    let after = asked.after();
+    let newest = store::list_newest(pool, merchant, state, &after, rows.saturating_add(1)).await?;
+    Ok(a_page(asked, newest))
 }
 
-fn form(merchant: Option<&str>, key: Option<&str>) -> Markup {
+fn a_page(asked: &Asked, newest: NewestKeys) -> Found {
+    let NewestKeys { mut keys, edge } = newest;
+    let is_full = keys.len() > ROWS;
+    keys.truncate(ROWS);
+    let last = keys.last().filter(|_| is_full).map(|key| Newest {
+        expires_at: key.expires_at,
+        merchant_id: key.merchant_id.clone(),
+        operation: key.operation.clone(),
+        key: key.key.clone(),
+    });
+    Found {
+        was_cut_short: !is_full && edge.is_some(),
+        next: last.or(edge).map(|edge| asked.going_on(&edge)),
+        keys,
+    }
+}
+
+fn form(asked: &Asked) -> Markup {
     html! {
         form .card.search method="get" action="/console/keys" role="search" {
-            div {
-                label for="key" { "Idempotency key" }
-                input #key name="key" value=[key] required maxlength="255" autocomplete="off" spellcheck="false";
-            }
-            div {
-                label for="merchant" { "Merchant (any, if empty)" }
-                input #merchant name="merchant" value=[merchant] maxlength="64" autocomplete="off" spellcheck="false";
-            }
-            div { button type="submit" { "Look up" } }
+            (html::field("key", "Key, or its beginning", &asked.key, 255, ""))
+            (html::choice("state", "State", &asked.state, STATES.into_iter()))
+            (html::field("merchant", "Merchant (any, if empty)", &asked.merchant, 64, ""))
+            div { button type="submit" { "Search" } }
         }
     }
 }
 
-fn found_table(found: &[KeyView]) -> Markup {
+fn found_table(asked: &Asked, found: &[KeyView]) -> Markup {
     let rows = found.iter().map(|key| {
-        html! {
-            tr {
-                th scope="row" { a href=(key_href(&key.merchant_id, &key.operation, &key.key)) { code { (key.key) } } }
-                td { (key.merchant_id) }
-                td { (key.operation) }
-                td { (layout::state(&key.state)) }
-                td .number { (key.attempt) }
-                td { (or_dash(key.response_status.map(|status| status.to_string()))) }
-                td { (time(key.created_at)) }
-            }
-        }
+        vec![
+            Cell::row_name(links::key(&key.merchant_id, &key.operation, &key.key)),
+            Cell::text(html::state(&key.state)),
+            Cell::text(links::merchant("/console/keys", &key.merchant_id)),
+            Cell::text(&key.operation),
+            Cell::number(key.attempt),
+            Cell::number(or_dash(
+                key.response_status.map(|status| status.to_string()),
+            )),
+            Cell::text(match &key.resource_id {
+                Some(id) => links::resource(&key.merchant_id, id),
+                None => html! { "–" },
+            }),
+            Cell::text(time(key.created_at)),
+        ]
     });
     let titles = [
         "Key",
+        "State",
         "Merchant",
         "Operation",
-        "State",
         "Attempts",
         "Status",
+        "Made or changes",
         "First used",
     ];
-    layout::table("Keys of this name", &titles, rows)
+    let caption = match (asked.key.is_empty(), asked.state.as_str()) {
+        (false, _) => "Keys that begin so",
+        (true, PROCESSING) => "Keys in PROCESSING, oldest first",
+        (true, _) => "Keys, newest first",
+    };
+    html::table(caption, &titles, rows)
 }

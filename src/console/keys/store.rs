@@ -1,9 +1,12 @@
-//! The SQL of the console's pages of keys. All of it finds its rows by a primary key or in `unsettled_keys`, which is small.
+//! The SQL of the console's pages of keys. All of it finds its rows by a primary key, in `unsettled_keys`, which is small, or
+//! among the newest by `expires_at`, of which it looks at so many.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use super::super::store::merchants_asked;
 use super::{KeyView, Unsettled};
 use crate::idempotency::ScopedKey;
 use crate::payments::Operation;
@@ -41,13 +44,19 @@ pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<O
     .await
 }
 
-/// The keys of this name: one merchant's, or each one's, by a look into the primary key for each operation.
+/// The end of all keys: none has a character above it.
+const END_OF_KEYS: char = '\u{7f}';
+
+/// The keys that begin so, in the order of their names: one merchant's, or each one's, by a look into the primary key for each
+/// operation.
 pub(super) async fn find_keys(
     pool: &PgPool,
     merchant_id: Option<&str>,
-    key: &str,
+    beginning: &str,
+    state: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
+    let merchants = merchants_asked(pool, merchant_id).await?;
     let operations: Vec<String> = Operation::ALL
         .iter()
         .map(|operation| operation.as_str().to_owned())
@@ -70,34 +79,41 @@ pub(super) async fn find_keys(
             k.created_at as "created_at!",
             k.completed_at,
             k.expires_at as "expires_at!"
-        from merchants m
-        cross join unnest($3::text[]) as o (operation)
+        from unnest($1::text[]) as m (merchant_id)
+        cross join unnest($4::text[]) as o (operation)
         cross join lateral (
             select *
             from idempotency_keys
             where merchant_id = m.merchant_id
                 and operation = o.operation
-                and key = $2
-            limit 1
+                and key >= $2
+                and key < $3
+            order by key
+            limit $6
         ) as k
-        where $1::text is null
-            or m.merchant_id = $1
-        order by k.created_at desc
-        limit $4
+        where $5::text is null
+            or k.state = $5
+        order by
+            k.key,
+            k.created_at desc
+        limit $6
         "#,
-        merchant_id,
-        key,
+        &merchants,
+        beginning,
+        format!("{beginning}{END_OF_KEYS}"),
         &operations,
+        state,
         limit,
     )
     .fetch_all(pool)
     .await
 }
 
-/// The oldest keys in `PROCESSING`: those that were left behind, or those that somebody holds.
+/// The oldest keys in `PROCESSING`: all, or those that were left behind, or those that somebody holds.
 pub(super) async fn list_unsettled(
     pool: &PgPool,
-    left_behind: bool,
+    merchant_id: Option<&str>,
+    left_behind: Option<bool>,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
     sqlx::query_as!(
@@ -124,10 +140,12 @@ pub(super) async fn list_unsettled(
             and k.operation = u.operation
             and k.key = u.key
         where k.state = 'PROCESSING'
-            and (k.lease_expires_at < now()) = $1
+            and ($1::text is null or u.merchant_id = $1)
+            and ($2::boolean is null or (k.lease_expires_at < now()) = $2)
         order by u.claimed_at
-        limit $2
+        limit $3
         "#,
+        merchant_id,
         left_behind,
         limit,
     )
@@ -136,7 +154,10 @@ pub(super) async fn list_unsettled(
 }
 
 /// How many there are, and the age of the oldest.
-pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
+pub(super) async fn count_unsettled(
+    pool: &PgPool,
+    merchant_id: Option<&str>,
+) -> sqlx::Result<Unsettled> {
     let row = sqlx::query!(
         r#"
         select
@@ -148,7 +169,10 @@ pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
             on k.merchant_id = u.merchant_id
             and k.operation = u.operation
             and k.key = u.key
+        where $1::text is null
+            or u.merchant_id = $1
         "#,
+        merchant_id,
     )
     .fetch_one(pool)
     .await?;
@@ -156,5 +180,151 @@ pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
         processing: row.processing.unsigned_abs(),
         left_behind: row.left_behind.unsigned_abs(),
         oldest: Duration::try_from_secs_f64(row.oldest_seconds).unwrap_or_default(),
+    })
+}
+
+/// Where a list of the newest goes on: behind this key.
+#[derive(Clone, Debug)]
+pub(super) struct Newest {
+    pub(super) expires_at: DateTime<Utc>,
+    pub(super) merchant_id: String,
+    pub(super) operation: String,
+    pub(super) key: String,
+}
+
+/// Some of the newest keys.
+pub(super) struct NewestKeys {
+    /// Latest first.
+    pub(super) keys: Vec<KeyView>,
+    /// The last of those that were looked at, if there may be more.
+    pub(super) edge: Option<Newest>,
+}
+
+/// Maximum number of keys that are looked at for one page.
+pub(super) const LOOKED_AT: i64 = 5_000;
+
+/// The keys in a final state among the newest [`LOOKED_AT`] behind `after`. They are taken by the index of the clean-up, on
+/// the time at which a key is forgotten: all keys are kept for the same time, so the order is that of their making.
+pub(super) async fn list_newest(
+    pool: &PgPool,
+    merchant_id: Option<&str>,
+    state: Option<&str>,
+    after: &Newest,
+    limit: i64,
+) -> sqlx::Result<NewestKeys> {
+    let rows = sqlx::query!(
+        r#"
+        with looked_at as (
+            select
+                merchant_id,
+                operation,
+                key,
+                state,
+                fingerprint,
+                attempt,
+                owner,
+                lease_expires_at,
+                resource_id,
+                response_status,
+                created_at,
+                completed_at,
+                expires_at
+            from idempotency_keys
+            where expires_at <= $3
+                and (expires_at, merchant_id, operation, key) < ($3, $4, $5, $6)
+            order by
+                expires_at desc,
+                merchant_id desc,
+                operation desc,
+                key desc
+            limit $7
+        ),
+        edge as (
+            select
+                expires_at,
+                merchant_id,
+                operation,
+                key
+            from looked_at
+            where (select count(*) from looked_at) >= $7
+            order by
+                expires_at,
+                merchant_id,
+                operation,
+                key
+            limit 1
+        )
+        select
+            k.merchant_id as "merchant_id?",
+            k.operation as "operation?",
+            k.key as "key?",
+            k.state as "state?",
+            left(encode(k.fingerprint, 'hex'), 16) as "fingerprint_prefix?",
+            k.attempt as "attempt?",
+            k.owner as "owner?",
+            k.lease_expires_at,
+            coalesce(k.state = 'PROCESSING' and k.lease_expires_at < now(), false) as "is_left_behind!",
+            k.resource_id,
+            k.response_status,
+            k.created_at as "created_at?",
+            k.completed_at,
+            k.expires_at as "expires_at?",
+            e.expires_at as "edge_expires_at?",
+            e.merchant_id as "edge_merchant_id?",
+            e.operation as "edge_operation?",
+            e.key as "edge_key?"
+        from (select 1) as one
+        left join edge e
+            on true
+        left join looked_at k
+            on ($1::text is null or k.merchant_id = $1)
+            and ($2::text is null or k.state = $2)
+        order by
+            k.expires_at desc,
+            k.merchant_id desc,
+            k.operation desc,
+            k.key desc
+        limit $8
+        "#,
+        merchant_id,
+        state,
+        after.expires_at,
+        after.merchant_id,
+        after.operation,
+        after.key,
+        LOOKED_AT,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    let edge = rows.first().and_then(|row| {
+        Some(Newest {
+            expires_at: row.edge_expires_at?,
+            merchant_id: row.edge_merchant_id.clone()?,
+            operation: row.edge_operation.clone()?,
+            key: row.edge_key.clone()?,
+        })
+    });
+    let keys = rows.into_iter().filter_map(|row| {
+        Some(KeyView {
+            merchant_id: row.merchant_id?,
+            operation: row.operation?,
+            key: row.key?,
+            state: row.state?,
+            fingerprint_prefix: row.fingerprint_prefix?,
+            attempt: row.attempt?,
+            owner: row.owner?,
+            lease_expires_at: row.lease_expires_at,
+            is_left_behind: row.is_left_behind,
+            resource_id: row.resource_id,
+            response_status: row.response_status,
+            created_at: row.created_at?,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at?,
+        })
+    });
+    Ok(NewestKeys {
+        keys: keys.collect(),
+        edge,
     })
 }

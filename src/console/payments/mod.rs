@@ -1,15 +1,22 @@
-//! Payments: the search, and one payment with its life.
+//! Payments: the search, one payment with its life, a refund, and declines by their reason.
 
+mod asked;
+mod declines_page;
 mod payment_page;
+mod refund_page;
 mod search_page;
 mod store;
 mod timeline;
+mod times;
 
 use chrono::{DateTime, Utc};
+use maud::{Markup, html};
 
+pub(super) use self::declines_page::declines_page;
 pub(super) use self::payment_page::payment_page;
+pub(super) use self::refund_page::refund_page;
 pub(super) use self::search_page::search_page;
-use super::layout::href;
+use super::html;
 
 /// A payment's line in a list.
 #[derive(Clone, Debug)]
@@ -21,6 +28,10 @@ struct Listed {
     pending_operation: Option<String>,
     currency: String,
     amount_minor: i64,
+    captured_minor: i64,
+    refunded_minor: i64,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
     created_at: DateTime<Utc>,
 }
 
@@ -32,20 +43,28 @@ impl Listed {
             None => &self.state,
         }
     }
-}
 
-/// A payment's address within the console.
-pub(super) fn payment_href(merchant_id: &str, payment_id: &str) -> String {
-    href(
-        "/console/payment",
-        &[("merchant", merchant_id), ("id", payment_id)],
-    )
-}
+    /// The state, and why it failed.
+    fn state_cell(&self) -> Markup {
+        html! {
+            (html::state(self.shown_state()))
+            @if let (Some(code), Some(message)) = (&self.failure_code, &self.failure_message) {
+                p .aside { (html::foreign(Some(message))) " (" code { (code) } ")" }
+            }
+        }
+    }
 
-/// The address of a search by a merchant's key.
-pub(super) fn search_href(merchant_id: &str, key: &str) -> String {
-    href(
-        "/console/payments",
-        &[("merchant", merchant_id), ("key", key)],
-    )
+    /// The amount, and what of it was captured or given back where that is not all or nothing.
+    fn amount_cell(&self) -> Markup {
+        let money = |minor| html::amount(minor, &self.currency);
+        html! {
+            span .amount { (money(self.amount_minor)) }
+            @if self.captured_minor > 0 && self.captured_minor < self.amount_minor {
+                p .aside { "captured " span .amount { (money(self.captured_minor)) } }
+            }
+            @if self.refunded_minor > 0 {
+                p .aside { "refunded " span .amount { (money(self.refunded_minor)) } }
+            }
+        }
+    }
 }

@@ -5,16 +5,17 @@ use actix_web::web::{Data, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::super::Console;
 use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, facts, or_dash, time};
-use super::super::session::Operator;
+use super::super::html::{self, Cell, amount, facts, foreign, or_dash, time};
+use super::super::layout::{self, Tab};
+use super::super::operator::Operator;
+use super::super::{Console, keys, links};
 use super::store;
-use super::timeline::{Life, amount};
+use super::timeline::Life;
 use crate::idempotency::{IdempotencyError, IdempotencyKey, ScopedKey};
-use crate::payments::{Operation, Payment, PaymentError};
+use crate::payments::{Operation, Payment, PaymentError, PaymentState};
 
-/// So many refunds are shown.
+/// Maximum number of refunds that are shown.
 const REFUNDS_SHOWN: i64 = 200;
 
 #[derive(Deserialize)]
@@ -45,6 +46,7 @@ pub(in super::super) async fn payment_page(
         .await?;
     let body = html! {
         (record(&life.payment))
+        (under_way(&console, &operator, &life))
         h2 { "Its life" }
         (life.timeline())
         (metadata_table(&life.payment))
@@ -87,8 +89,11 @@ fn record(payment: &Payment) -> Markup {
     });
     let customer = &payment.customer;
     facts(&[
-        ("Merchant", html! { (payment.merchant_id) }),
-        ("State", layout::state(payment.shown_state().as_str())),
+        (
+            "Merchant",
+            links::merchant("/console/payments", &payment.merchant_id),
+        ),
+        ("State", html::state(payment.shown_state().as_str())),
         ("Amount", html! { (money(payment.amount.minor())) }),
         ("Captured", html! { (money(payment.captured_minor)) }),
         ("Refunded", html! { (money(payment.refunded_minor)) }),
@@ -100,13 +105,10 @@ fn record(payment: &Payment) -> Markup {
         (
             "Customer",
             html! {
-                (or_dash(customer.id.as_ref())) ", " (or_dash(customer.name.as_ref())) ", " (or_dash(customer.email.as_ref()))
+                (foreign(customer.id.as_ref())) ", " (foreign(customer.name.as_ref())) ", " (foreign(customer.email.as_ref()))
             },
         ),
-        (
-            "Description",
-            html! { (or_dash(payment.description.as_ref())) },
-        ),
+        ("Description", foreign(payment.description.as_ref())),
         ("Gateway", html! { (payment.gateway_type) }),
         (
             "Transaction",
@@ -119,7 +121,45 @@ fn record(payment: &Payment) -> Markup {
 
 fn metadata_table(payment: &Payment) -> Markup {
     let rows = payment.metadata.iter().map(|(name, value)| {
-        html! { tr { th scope="row" { (name) } td { (value) } } }
+        vec![
+            Cell::row_name(foreign(Some(name))),
+            Cell::text(foreign(Some(value))),
+        ]
     });
-    layout::table("Metadata: the client's own notes", &["Name", "Value"], rows)
+    html::table("Metadata: the client's own notes", &["Name", "Value"], rows)
+}
+
+/// The work whose outcome is not known yet, each with the button that does not wait for recovery.
+fn under_way(console: &Console, operator: &Operator, life: &Life) -> Markup {
+    let payment = &life.payment;
+    let making = (payment.state == PaymentState::Processing).then_some((
+        Operation::CreatePayment.as_str(),
+        payment.idempotency_key.as_str(),
+    ));
+    let changes = life.at_work.iter();
+    let changes = changes.map(|work| (work.operation.as_str(), work.key.as_str()));
+    let refunds = life.refunds.iter();
+    let refunds = refunds
+        .filter(|refund| refund.state == "PROCESSING")
+        .map(|refund| {
+            (
+                Operation::RefundPayment.as_str(),
+                refund.idempotency_key.as_str(),
+            )
+        });
+    let all: Vec<(&str, &str)> = making.into_iter().chain(changes).chain(refunds).collect();
+    html! {
+        @if !all.is_empty() {
+            h2 { "Under way" }
+            p { "Recovery goes on with what is left behind by itself; " em { "Resolve now" } " does not wait for it." }
+            ul .works {
+                @for (operation, key) in all {
+                    li .card {
+                        span { (operation) " by key " (links::key(&payment.merchant_id, operation, key)) }
+                        (keys::resolve_button(console, operator, &payment.merchant_id, operation, key))
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,144 +1,153 @@
 //! The search for payments.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
 use maud::{Markup, html};
-use serde::Deserialize;
 
+use super::super::Console;
 use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, href};
-use super::super::session::Operator;
-use super::super::{Console, keys};
-use super::store::{self, Filter, Found};
-use super::timeline::amount;
-use super::{Listed, payment_href};
+use super::super::html::{self, Cell};
+use super::super::layout::{self, Tab};
+use super::super::links;
+use super::super::operator::Operator;
+use super::Listed;
+use super::asked::{Asked, Id};
+use super::store::{self, Filter, Found, RefundListed, RefundsAsked};
+use super::times;
 use crate::payments::{Operation, PaymentState};
 
-/// So many rows a page.
+/// Maximum number of rows a page.
 const ROWS: usize = 25;
 
-/// A key can have made one payment a merchant, and one refund.
-const MOST_OF_ONE_KEY: i64 = 100;
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(in super::super) struct Asked {
-    id: String,
-    merchant: String,
-    key: String,
-    state: String,
-    before: String,
-}
-
-impl Asked {
-    /// Without the spaces that come with copying. A text with a NUL is in no column of PostgreSQL's.
-    fn cleaned(self) -> Self {
-        let clean = |text: String| text.trim().replace('\0', "\u{fffd}");
-        Self {
-            id: clean(self.id),
-            merchant: clean(self.merchant),
-            key: clean(self.key),
-            state: clean(self.state),
-            before: clean(self.before),
-        }
-    }
-
-    /// The same search from there on.
-    fn from(&self, next: &str) -> String {
-        let all = [
-            ("merchant", self.merchant.as_str()),
-            ("state", &self.state),
-            ("before", next),
-        ];
-        let given: Vec<(&str, &str)> = all
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        href("/console/payments", &given)
-    }
-}
-
-fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}
+/// The same, of refunds. A key can have made one payment a merchant, and one refund.
+const MOST_OF_ONE_NAME: i64 = 100;
 
 pub(in super::super) async fn search_page(
     console: Data<Console>,
     operator: Operator,
     asked: Query<Asked>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let asked = std::sync::Arc::new(asked.into_inner().cleaned());
-    let searched = std::sync::Arc::clone(&asked);
-    let found = console
-        .ask(|console| async move { search(&console, &searched).await })
+    let asked = Arc::new(asked.into_inner().cleaned());
+    let (filter, refunds) = match (asked.filter(), asked.refunds()) {
+        (Ok(filter), Ok(refunds)) => (filter, refunds),
+        (Err(complaint), _) | (_, Err(complaint)) => {
+            let body = html! {
+                p .notice.bad role="alert" { (complaint) }
+                (form(&asked))
+            };
+            return Ok(show(StatusCode::BAD_REQUEST, &console, &operator, &body));
+        }
+    };
+    let searched = Arc::clone(&asked);
+    let (found, refunds) = console
+        .ask(|console| async move { search(&console, &searched, filter, refunds).await })
         .await?;
     let body = html! {
         (form(&asked))
-        (listed_table(&found.payments))
-        @if found.was_cut_short {
-            p .help { "Only so many payments are looked at for one page. Older ones were not looked at yet." }
-        }
-        @if let Some(next) = &found.next {
-            p { a rel="next" href=(asked.from(next)) { "Older payments" } }
-        }
+        @if !refunds.is_empty() { (refunds_table(&refunds)) }
+        (payments_table(&found.payments))
+        (going_on(&asked, &found))
+        @if found.payments.is_empty() && refunds.is_empty() { (what_can_be_searched()) }
     };
-    Ok(layout::page(
-        &console,
-        &operator,
-        Some(Tab::Payments),
-        "Payments",
-        &body,
-    ))
+    Ok(show(StatusCode::OK, &console, &operator, &body))
 }
 
-/// By what names one payment, where that is given; otherwise a list. What else is given must hold, too.
-async fn search(console: &Console, asked: &Asked) -> sqlx::Result<Found> {
-    let (pool, merchant) = (console.pool(), given(&asked.merchant));
-    let named = match (given(&asked.id), given(&asked.key)) {
-        (Some(id), _) => store::find_by_id(pool, merchant, id).await?,
-        (None, Some(key)) => store::find_by_key(pool, merchant, key, MOST_OF_ONE_KEY).await?,
-        (None, None) => {
-            let filter = Filter {
-                merchant_id: merchant.map(str::to_owned),
-                state: given(&asked.state).map(str::to_owned),
-                before: given(&asked.before).map(str::to_owned),
-            };
-            return store::list_payments(pool, &filter, ROWS).await;
+fn show(status: StatusCode, console: &Console, operator: &Operator, body: &Markup) -> HttpResponse {
+    let tab = Some(Tab::Payments);
+    layout::page_of_status(status, console, operator, tab, "Payments", body)
+}
+
+/// A key and a refund's id name payments, so only those are looked at. What else is given must hold, too.
+async fn search(
+    console: &Console,
+    asked: &Asked,
+    mut filter: Filter,
+    refunds: Option<RefundsAsked>,
+) -> sqlx::Result<(Found, Vec<RefundListed>)> {
+    let (pool, merchant) = (console.pool(), asked.merchant());
+    let mut refunds = match &refunds {
+        Some(refunds) => store::search_refunds(pool, merchant, refunds, MOST_OF_ONE_NAME).await?,
+        None => Vec::new(),
+    };
+    if matches!(asked.id(), Some(Id::Refund(_))) || !refunds.is_empty() {
+        let of_refunds = refunds.iter().map(|refund| refund.payment_id.clone());
+        filter.ids = Some(of_refunds.collect());
+        filter.transaction = None;
+        // The time that is asked for is the refund's.
+        "pay_".clone_into(&mut filter.from);
+    }
+    if let Some(key) = asked.key() {
+        let of_key = store::find_payments_of_key(pool, merchant, key, MOST_OF_ONE_NAME).await?;
+        filter.ids = Some(match filter.ids {
+            Some(ids) => ids.into_iter().filter(|id| of_key.contains(id)).collect(),
+            None => of_key,
+        });
+    }
+    let found = store::search_payments(pool, &filter, ROWS).await?;
+    let has_payment = |refund: &RefundListed| {
+        let mut payments = found.payments.iter();
+        payments.any(|payment| payment.payment_id == refund.payment_id)
+    };
+    refunds.retain(has_payment);
+    Ok((found, refunds))
+}
+
+/// What follows the page, and how far it looked.
+fn going_on(asked: &Asked, found: &Found) -> Markup {
+    let Some(next) = &found.next else {
+        return html! {};
+    };
+    let looked_back_to = times::made_at(next).filter(|_| found.was_cut_short);
+    html! {
+        @if found.was_cut_short {
+            p .help {
+                "Only so many payments are looked at for one page"
+                @if let Some(time) = looked_back_to { ", this time back to " (html::time(time)) }
+                ". Older ones were not looked at yet."
+            }
         }
-    };
-    let holds = |payment: &Listed| {
-        given(&asked.state).is_none_or(|state| payment.shown_state() == state)
-            && given(&asked.key)
-                .is_none_or(|key| asked.id.is_empty() || payment.idempotency_key == key)
-    };
-    Ok(Found {
-        payments: named.into_iter().filter(holds).collect(),
-        next: None,
-        was_cut_short: false,
-    })
+        p { a rel="next" href=(asked.going_on(next)) { "Older payments" } }
+    }
+}
+
+fn what_can_be_searched() -> Markup {
+    html! {
+        div .card.searchable {
+            p { "Nothing was found. Payments can be searched by" }
+            ul {
+                li { "the id of a payment (" code { "pay_…" } "), of a refund (" code { "ref_…" } ") or of a transaction or refund at the gateway, whole or its beginning;" }
+                li { "the idempotency key that made the payment or a refund of it, whole (its beginning: " a href="/console/keys" { "Keys" } ");" }
+                li { "the time at which it was made, in UTC: a day, a minute or a second;" }
+                li { "the amount, in one currency or in any;" }
+                li { "the customer's id, or the email address;" }
+                li { "the card's last four digits, the decline's code, the state, the merchant." }
+            }
+            p { "All that is filled in must hold. A merchant is written as its id: see " a href="/console/merchants" { "Merchants" } "." }
+        }
+    }
 }
 
 fn form(asked: &Asked) -> Markup {
-    let field = |id: &str, name: &str, value: &str, longest: u16| {
-        html! {
-            div {
-                label for=(id) { (name) }
-                input id=(id) name=(id) value=(value) maxlength=(longest) autocomplete="off" spellcheck="false";
-            }
-        }
-    };
+    let states = PaymentState::ALL.iter().map(|state| state.as_str());
     html! {
         form .card.search method="get" action="/console/payments" role="search" {
-            (field("id", "Payment id", &asked.id, 64))
-            (field("merchant", "Merchant", &asked.merchant, 64))
-            (field("key", "Idempotency key", &asked.key, 255))
-            div {
-                label for="state" { "State" }
-                select #state name="state" {
-                    option value="" { "any" }
-                    @for state in PaymentState::ALL {
-                        option value=(state.as_str()) selected[asked.state == state.as_str()] { (state.as_str()) }
-                    }
+            (html::field("id", "Id, or its beginning", &asked.id, 255, "pay_…, ref_…, at the gateway"))
+            (html::field("merchant", "Merchant", &asked.merchant, 64, ""))
+            (html::field("key", "Idempotency key", &asked.key, 255, ""))
+            (html::choice("state", "State", &asked.state, states))
+            details .more open[asked.has_details()] {
+                summary { "Time, amount, customer, card, decline" }
+                div .fields {
+                    (html::field("from", "From (UTC)", &asked.from, 40, "2026-11-26 11:15"))
+                    (html::field("to", "To (UTC)", &asked.to, 40, "2026-11-26 11:30"))
+                    (html::field("amount", "Amount", &asked.amount, 32, "1234.50"))
+                    (html::field("currency", "Currency", &asked.currency, 3, "USD"))
+                    (html::field("customer", "Customer's id or email", &asked.customer, 255, ""))
+                    (html::field("last4", "Card's last four", &asked.last4, 4, "4242"))
+                    (html::field("decline", "Decline code", &asked.decline, 64, "insufficient_funds"))
                 }
             }
             div { button type="submit" { "Search" } }
@@ -146,20 +155,39 @@ fn form(asked: &Asked) -> Markup {
     }
 }
 
-fn listed_table(payments: &[Listed]) -> Markup {
+fn payments_table(payments: &[Listed]) -> Markup {
     let rows = payments.iter().map(|payment| {
         let (merchant, key) = (&payment.merchant_id, &payment.idempotency_key);
-        html! {
-            tr {
-                th scope="row" { a href=(payment_href(merchant, &payment.payment_id)) { code { (payment.payment_id) } } }
-                td { (layout::state(payment.shown_state())) }
-                td .number { (amount(payment.amount_minor, &payment.currency)) }
-                td { (merchant) }
-                td { a href=(keys::key_href(merchant, Operation::CreatePayment.as_str(), key)) { code { (key) } } }
-                td { (layout::time(payment.created_at)) }
-            }
-        }
+        vec![
+            Cell::row_name(links::resource(merchant, &payment.payment_id)),
+            Cell::text(payment.state_cell()),
+            Cell::number(payment.amount_cell()),
+            Cell::text(links::merchant("/console/payments", merchant)),
+            Cell::text(links::key(merchant, Operation::CreatePayment.as_str(), key)),
+            Cell::text(html::time(payment.created_at)),
+        ]
     });
     let titles = ["Payment", "State", "Amount", "Merchant", "Key", "Created"];
-    layout::table("Payments, newest first", &titles, rows)
+    html::table("Payments, newest first", &titles, rows)
+}
+
+fn refunds_table(refunds: &[RefundListed]) -> Markup {
+    let rows = refunds.iter().map(|refund| {
+        let merchant = &refund.merchant_id;
+        vec![
+            Cell::row_name(links::resource(merchant, &refund.refund_id)),
+            Cell::text(html! {
+                (html::state(&refund.state))
+                @if let Some(code) = &refund.failure_code { p .aside { code { (code) } } }
+            }),
+            Cell::number(html::amount(refund.amount_minor, &refund.currency)),
+            Cell::text(links::merchant("/console/payments", merchant)),
+            Cell::text(links::resource(merchant, &refund.payment_id)),
+            Cell::text(html::time(refund.created_at)),
+        ]
+    });
+    let titles = [
+        "Refund", "State", "Amount", "Merchant", "Payment", "Created",
+    ];
+    html::table("Refunds, newest first", &titles, rows)
 }

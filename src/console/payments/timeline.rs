@@ -6,19 +6,10 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::super::{keys, layout};
+use super::super::{html, links};
 use super::store::{AtWork, Making, RefundOfPayment};
 use crate::gateway::Decline;
-use crate::money::{Amount, Currency};
 use crate::payments::{CaptureMethod, Operation, Payment, PaymentState};
-
-/// An amount as people write it; in minor units where the currency is not known here.
-pub(super) fn amount(minor: i64, currency: &str) -> String {
-    match Currency::from_code(currency) {
-        Some(known) => format!("{} {currency}", Amount::from_minor(minor, known)),
-        None => format!("{minor} minor units of {currency}"),
-    }
-}
 
 /// What is known of one payment.
 pub(super) struct Life {
@@ -44,7 +35,7 @@ impl Life {
         events.sort_by_key(|event| event.at);
         html! {
             ol .timeline {
-                @for event in &events { li { p .when { (layout::time(event.at)) } p { (event.what) } } }
+                @for event in &events { li { p .when { (html::time(event.at)) } p { (event.what) } } }
             }
         }
     }
@@ -65,7 +56,7 @@ impl Life {
         }
     }
 
-    /// What came of the claim. The key's record has the moment; without it, the payment's last change is no later than that of
+    /// The claim's outcome. The key's record has the moment; without it, the payment's last change is no later than that of
     /// a payment to which nothing else happened.
     fn outcome(&self) -> Option<Event> {
         let payment = &self.payment;
@@ -88,7 +79,7 @@ impl Life {
                     }
                     _ => {
                         strong { @if payment.capture_method == CaptureMethod::Manual { "Authorized" } @else { "Charged" } }
-                        ": transaction " code { (layout::or_dash(payment.gateway_transaction_id.as_ref())) } "."
+                        ": transaction " code { (html::or_dash(payment.gateway_transaction_id.as_ref())) } "."
                     }
                 }
                 @if attempts > 1 { " It took " (attempts) " attempts: the claim was taken over." }
@@ -101,9 +92,7 @@ impl Life {
             at: at_work.claimed_at,
             what: html! {
                 strong { (at_work.operation) } " began with key "
-                a href=(keys::key_href(&self.payment.merchant_id, &at_work.operation, &at_work.key)) {
-                    code { (at_work.key) }
-                }
+                (links::key(&self.payment.merchant_id, &at_work.operation, &at_work.key))
                 "; its outcome is not known yet."
             },
         }
@@ -133,19 +122,19 @@ impl Life {
             what: html! {
                 strong { "Refund" } " of " (self.in_words(refund.amount_minor)) " began with key "
                 (self.key_link(Operation::RefundPayment, &refund.idempotency_key))
-                @if let Some(reason) = &refund.reason { ": " (reason) }
+                @if let Some(reason) = &refund.reason { ": " (html::foreign(Some(reason))) }
                 "."
             },
         };
         let what = match (refund.state.as_str(), &refund.failure_code) {
             ("PROCESSING", _) => return vec![began],
             (_, Some(code)) => html! {
-                strong { "Refund failed" } ": " (layout::or_dash(refund.failure_message.as_ref()))
-                " (" code { (code) } "), " code { (refund.refund_id) } "."
+                strong { "Refund failed" } ": " (html::or_dash(refund.failure_message.as_ref()))
+                " (" code { (code) } "), " (self.refund_link(refund)) "."
             },
             _ => html! {
-                strong { "Refunded" } " " (self.in_words(refund.amount_minor)) ": " code { (refund.refund_id) }
-                ", at the gateway " code { (layout::or_dash(refund.gateway_refund_id.as_ref())) } "."
+                strong { "Refunded" } " " (self.in_words(refund.amount_minor)) ": " (self.refund_link(refund))
+                ", at the gateway " code { (html::or_dash(refund.gateway_refund_id.as_ref())) } "."
             },
         };
         let ended = Event {
@@ -156,11 +145,14 @@ impl Life {
     }
 
     fn in_words(&self, minor: i64) -> String {
-        amount(minor, self.payment.amount.currency().code())
+        html::amount(minor, self.payment.amount.currency().code())
     }
 
     fn key_link(&self, operation: Operation, key: &str) -> Markup {
-        let address = keys::key_href(&self.payment.merchant_id, operation.as_str(), key);
-        html! { a href=(address) { code { (key) } } }
+        links::key(&self.payment.merchant_id, operation.as_str(), key)
+    }
+
+    fn refund_link(&self, refund: &RefundOfPayment) -> Markup {
+        links::resource(&self.payment.merchant_id, &refund.refund_id)
     }
 }

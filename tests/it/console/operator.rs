@@ -14,12 +14,16 @@ use crate::support::service::{Service, Setup};
 pub const TOKEN: &str = "the console's token in the tests";
 
 /// All pages that have an address of their own.
-pub const PAGES: [&str; 5] = [
+pub const PAGES: [&str; 9] = [
     "/console",
     "/console/payments",
+    "/console/declines",
     "/console/keys",
     "/console/stuck",
+    "/console/merchants",
     "/console/audit",
+    "/console/hour",
+    "/console/help",
 ];
 
 pub fn setup() -> Setup {
@@ -97,6 +101,22 @@ impl Page {
         Some(tag.split_once('"')?.0.replace("&amp;", "&"))
     }
 
+    /// The texts of a column's cells, without their markup, by its title.
+    pub fn column(&self, title: &str) -> Vec<String> {
+        let begin = format!(" data-label=\"{title}\">");
+        let cells = self.text.split(begin.as_str()).skip(1);
+        cells
+            .map(|rest| {
+                let end = rest
+                    .find("</td>")
+                    .into_iter()
+                    .chain(rest.find("</th>"))
+                    .min();
+                without_tags(&rest[..end.expect("the cell's end")])
+            })
+            .collect()
+    }
+
     #[track_caller]
     pub fn shows(&self, text: &str) {
         assert!(self.text.contains(text), "{text:?} is not in {}", self.text);
@@ -146,8 +166,13 @@ impl Operator {
     }
 
     pub async fn sign_in(&mut self, name: &str, token: &str) -> Page {
-        let form = [("operator", name), ("token", token)];
-        let page = self.post("/console/sign-in", &form).await;
+        self.sign_in_with(&[("operator", name), ("token", token)])
+            .await
+    }
+
+    /// With these fields in the form.
+    pub async fn sign_in_with(&mut self, form: &[(&str, &str)]) -> Page {
+        let page = self.post("/console/sign-in", form).await;
         if let Some(cookie) = page.header("set-cookie") {
             self.cookie = cookie.split(';').next().map(str::to_owned);
         }
@@ -177,6 +202,15 @@ impl Operator {
         }
         Page::of(request.send().await.expect("an answer")).await
     }
+}
+
+fn without_tags(markup: &str) -> String {
+    let mut text = String::new();
+    for part in markup.split('<') {
+        let (_, shown) = part.split_once('>').unwrap_or(("", part));
+        text.push_str(shown);
+    }
+    text
 }
 
 /// A text as an address's parameter.

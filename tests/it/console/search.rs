@@ -1,15 +1,17 @@
 //! The search finds what is there, and its cost has a bound.
 
+use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::operator::{Operator, Page, service};
-use crate::support::service::Service;
+use crate::support::service::{Service, payment};
 
 /// The payments of a page, in their order.
 fn listed(page: &Page) -> Vec<String> {
     assert_eq!(page.status, 200, "{}", page.text);
-    let ids = page.text.split("<code>pay_").skip(1);
-    ids.filter_map(|rest| Some(format!("pay_{}", rest.split_once('<')?.0)))
+    page.column("Payment")
+        .into_iter()
+        .filter(|id| id.starts_with("pay_"))
         .collect()
 }
 
@@ -71,7 +73,7 @@ async fn payments_are_found_by_what_names_them(_: PgPoolOptions, db: PgConnectOp
         ("key=%00&merchant=%00", 0),
     ] {
         let page = ada.get(&format!("/console/keys?{query}")).await;
-        let rows = page.text.matches("<th scope=\"row\">").count();
+        let rows = page.column("Key").len();
         assert_eq!((page.status.as_u16(), rows), (200, status), "{query}");
     }
 }
@@ -171,4 +173,290 @@ async fn a_rare_state_is_found_a_bounded_look_at_a_time(_: PgPoolOptions, db: Pg
         (33, &sorted),
         "of both merchants, in order"
     );
+}
+
+/// A card that pays, by its last four digits.
+const MASTERCARD: &str = "5555555555554444";
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn payments_are_found_by_what_a_customer_can_say(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = service(&db).await;
+    let acme = service.merchant("acme").await;
+    let ada = Operator::signed_in(&service, "Ada").await;
+    let mut body = payment("1234.50");
+    body["customer"] = json!({"id": "cust-7", "email": "Zoe@Example.com"});
+    let of_zoe = acme
+        .post("/v1/payments", body)
+        .key("zoe")
+        .send()
+        .await
+        .text("id");
+    let mut body = payment("5.000");
+    body["currency"] = json!("KWD");
+    let dinars = acme
+        .post("/v1/payments", body)
+        .key("dinars")
+        .send()
+        .await
+        .text("id");
+    let dollars = acme
+        .pay("5.00")
+        .card(MASTERCARD)
+        .key("dollars")
+        .send()
+        .await
+        .text("id");
+    let declined = acme
+        .pay("11")
+        .card("4000000000009995")
+        .key("declined")
+        .send()
+        .await;
+    let declined = declined.text("paymentId");
+    let transaction: String =
+        sqlx::query_scalar("select gateway_transaction_id from payments where payment_id = $1")
+            .bind(&dollars)
+            .fetch_one(&service.pool)
+            .await
+            .expect("a transaction");
+    let refund = acme.post(
+        &format!("/v1/payments/{of_zoe}/refunds"),
+        json!({"amount": "34.50"}),
+    );
+    let refund = refund.key("refund-key").send().await;
+    let (refund, at_gateway) = (refund.text("id"), gateway_refund(&service).await);
+    for (query, found) in [
+        ("amount=1234.50".to_owned(), &[&of_zoe][..]),
+        ("amount=1,234.50+&currency=usd".to_owned(), &[&of_zoe]),
+        ("amount=1234.50&currency=EUR".to_owned(), &[]),
+        ("amount=5.00".to_owned(), &[&dollars, &dinars]),
+        ("amount=5&currency=KWD".to_owned(), &[&dinars]),
+        ("currency=KWD".to_owned(), &[&dinars]),
+        ("customer=cust-7".to_owned(), &[&of_zoe]),
+        ("customer=zoe%40example.com".to_owned(), &[&of_zoe]),
+        ("customer=cust".to_owned(), &[]),
+        ("last4=4444".to_owned(), &[&dollars]),
+        ("decline=insufficient_funds".to_owned(), &[&declined]),
+        (format!("id={transaction}"), &[&dollars]),
+        (
+            format!("id={}", &transaction[..transaction.len() - 3]),
+            &[&dollars],
+        ),
+        (format!("id={refund}"), &[&of_zoe]),
+        (format!("id={}", &refund[..refund.len() - 3]), &[&of_zoe]),
+        (format!("id={refund}&merchant=other"), &[]),
+        (format!("id={refund}&key=zoe"), &[&of_zoe]),
+        (format!("id={refund}&key=dollars"), &[]),
+        (format!("id={}", &dinars[..dinars.len() - 3]), &[&dinars]),
+        (
+            "id=pay_".to_owned(),
+            &[&declined, &dollars, &dinars, &of_zoe],
+        ),
+        ("id=pay_f".to_owned(), &[]),
+        ("last4=4444&state=FAILED".to_owned(), &[]),
+    ] {
+        let page = ada.get(&format!("/console/payments?{query}")).await;
+        let found: Vec<String> = found.iter().map(|id| (*id).clone()).collect();
+        // A refund's own table names its payment, too.
+        let mut listed = listed(&page);
+        listed.dedup();
+        assert_eq!(listed, found, "{query}");
+        let says_how = page.text.contains("Payments can be searched by");
+        assert_eq!(says_how, found.is_empty(), "{query}");
+    }
+    let by_gateway = ada.get(&format!("/console/payments?id={at_gateway}")).await;
+    assert_eq!(by_gateway.column("Refund"), std::slice::from_ref(&refund));
+    for (query, complaint) in [
+        ("from=yesterday", "A time is written as"),
+        ("to=26.11.2026", "A time is written as"),
+        ("amount=ten", "An amount is written as"),
+        ("amount=1.5&currency=JPY", "An amount is written as"),
+        ("amount=1.5&currency=XYZ", "A currency is a code"),
+    ] {
+        let page = ada.get(&format!("/console/payments?{query}")).await;
+        assert_eq!(page.status, 400, "{query}");
+        page.shows(complaint);
+    }
+}
+
+async fn gateway_refund(service: &Service) -> String {
+    sqlx::query_scalar("select gateway_refund_id from refunds")
+        .fetch_one(&service.pool)
+        .await
+        .expect("the gateway's id")
+}
+
+/// A payment with an id of that time.
+async fn insert_payment_of(service: &Service, time: &str) {
+    sqlx::query(
+        "insert into payments (merchant_id, payment_id, idempotency_key, state, currency, amount_minor, capture_method,
+             gateway_type, gateway_token, metadata, created_at, updated_at)
+         select 'acme', 'pay_' || left(t.hex, 8) || '-' || right(t.hex, 4) || '-7000-8000-000000000000', $1, 'SUCCESS', 'USD', 100,
+             'AUTOMATIC', 'SIMULATED', 'tok', '{}', $1::timestamptz, $1::timestamptz
+         from (select lpad(to_hex((extract(epoch from $1::timestamptz) * 1000)::bigint), 12, '0')) as t (hex)",
+    )
+    .bind(time)
+    .execute(&service.pool)
+    .await
+    .expect("a payment");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn payments_are_found_by_their_time(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = service(&db).await;
+    service.merchant("acme").await;
+    let ada = Operator::signed_in(&service, "Ada").await;
+    let times = [
+        "2026-11-25T23:59:59.999Z",
+        "2026-11-26T00:00:00Z",
+        "2026-11-26T11:15:00Z",
+        "2026-11-26T11:15:59.999Z",
+        "2026-11-26T11:16:00Z",
+        "2026-11-26T23:59:59.999Z",
+        "2026-11-27T00:00:00Z",
+    ];
+    for time in times {
+        insert_payment_of(&service, time).await;
+    }
+    for (query, first, end) in [
+        ("from=2026-11-26&to=2026-11-26", 1, 6),
+        ("from=2026-11-26+11:15&to=2026-11-26+11:15", 2, 4),
+        ("from=2026-11-26T11:15:00Z&to=2026-11-26T11:15:00Z", 2, 3),
+        ("from=2026-11-26T12:15:00%2B01:00&to=2026-11-26+11:16", 2, 5),
+        ("from=2026-11-27", 6, 7),
+        ("to=2026-11-25", 0, 1),
+        ("from=2026-11-28", 0, 0),
+        ("from=2026-11-26&to=2026-11-25", 0, 0),
+    ] {
+        let page = ada.get(&format!("/console/payments?{query}")).await;
+        let mut found = page.column("Key");
+        found.reverse();
+        let shown: Vec<String> = found
+            .into_iter()
+            .filter(|key| key.starts_with("2026"))
+            .collect();
+        assert_eq!(shown, &times[first..end], "{query}");
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_search_goes_on_with_all_that_was_asked(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = service(&db).await;
+    let ada = Operator::signed_in(&service, "Ada").await;
+    service.merchant("acme").await;
+    insert_payments(&service, "acme", "SUCCESS", 1, 60).await;
+    insert_payments(&service, "acme", "FAILED", 61, 70).await;
+    let asked =
+        "/console/payments?merchant=acme&state=SUCCESS&amount=1.00&currency=USD&from=1970-01-01";
+    let pages = walk(&ada, asked).await;
+    let sizes: Vec<usize> = pages.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [25, 25, 10]);
+}
+
+/// What PostgreSQL thinks the console's statements cost, as the service's sessions plan them.
+async fn planned_cost(service: &Service, sql: &str, arguments: &str) -> f64 {
+    let mut connection = service.pool.acquire().await.expect("a connection");
+    let prepared = format!("prepare console_statement as {sql}");
+    let explained = format!("explain (format json) execute console_statement ({arguments})");
+    for statement in [
+        "set plan_cache_mode = force_custom_plan".to_owned(),
+        prepared,
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *connection)
+            .await
+            .expect("a statement");
+    }
+    let plan: serde_json::Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explained))
+        .fetch_one(&mut *connection)
+        .await
+        .expect("a plan");
+    sqlx::raw_sql("deallocate console_statement")
+        .execute(&mut *connection)
+        .await
+        .expect("a statement");
+    let text = plan.to_string();
+    for table in ["payments", "refunds"] {
+        let scan = format!(
+            "\"Node Type\":\"Seq Scan\",\"Parallel Aware\":false,\"Parent Relationship\":\"Outer\",\"Relation Name\":\"{table}\""
+        );
+        assert!(!text.contains(&scan), "{text}");
+    }
+    plan[0]["Plan"]["Total Cost"].as_f64().expect("a cost")
+}
+
+/// The list took 983 of its 1,102 ms to be compiled: from a cost of 100,000 on PostgreSQL compiles a statement.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn no_list_costs_so_much_that_it_is_compiled(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = service(&db).await;
+    let merchants = ["acme", "other", "third"];
+    for (merchant, first) in merchants.into_iter().zip([1, 100_001, 200_001]) {
+        service.merchant(merchant).await;
+        insert_payments(&service, merchant, "SUCCESS", first, first + 21_999).await;
+    }
+    sqlx::raw_sql("analyze payments")
+        .execute(&service.pool)
+        .await
+        .expect("statistics of payments, and none of merchants: it has few rows, so autovacuum leaves it alone");
+    let statements = crate::statements::statements();
+    let find = |part: &str| {
+        let mut of_console = statements.iter().filter(|sql| sql.contains(part));
+        let found = of_console.next().unwrap_or_else(|| panic!("no {part}"));
+        assert!(of_console.next().is_none(), "more than one {part}");
+        found
+    };
+    let all = "array['acme', 'other', 'third']";
+    let filters = "null, null, null, null, null, null, null, null";
+    let of_state = "'FAILED', null, null, null, null, null, null, null";
+    let payments = "starts_with(l.gateway_transaction_id";
+    for (part, arguments) in [
+        (
+            payments,
+            format!("{all}, 'pay_', 'pay_~', null, null, 26, {filters}, 26"),
+        ),
+        (
+            payments,
+            format!("{all}, 'pay_', 'pay_~', null, null, 1666, {of_state}, 26"),
+        ),
+        (
+            payments,
+            format!("array['acme'], 'pay_', 'pay_~', null, null, 5000, {of_state}, 26"),
+        ),
+        (
+            payments,
+            format!("{all}, 'pay_', 'pay_~', null, 'cust', 26, {filters}, 26"),
+        ),
+        (
+            "starts_with(r.gateway_refund_id",
+            format!("{all}, 'ref_', 'ref_~', 1666, 're_', 100"),
+        ),
+        (
+            "array_agg(failure_message",
+            format!("{all}, 'pay_', 'pay_~', 1666, 100"),
+        ),
+        (
+            "as o (operation)",
+            format!("{all}, 'key', 'key~', array['a', 'b', 'c', 'd'], null, 50"),
+        ),
+        (
+            "edge as (",
+            "null, null, '9999-01-01', '', '', '', 5000, 51".to_owned(),
+        ),
+        ("paid_at", "'', '', 51".to_owned()),
+    ] {
+        let cost = planned_cost(&service, find(part), &arguments).await;
+        assert!(cost < 50_000.0, "{part} ({arguments}) costs {cost}");
+    }
+    // And so they are answered where statements have little time.
+    let ada = Operator::signed_in(&service, "Ada").await;
+    for path in [
+        "/console/payments",
+        "/console/payments?state=FAILED",
+        "/console/payments?last4=4242",
+        "/console/payments?customer=cust",
+        "/console/declines",
+        "/console/merchants",
+    ] {
+        assert_eq!(ada.get(path).await.status, 200, "{path}");
+    }
 }

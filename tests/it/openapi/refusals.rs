@@ -70,7 +70,7 @@ async fn each_refusal_is_as_documented(_: PgPoolOptions, db: PgConnectOptions) {
 
     service.gateway.then(&[Turn::Nothing]);
     met.check("create_payment", "gateway-unavailable", &pay().send().await);
-    service.gateway.then(&[Turn::Refused]);
+    service.gateway.then(&[Turn::Refuse]);
     met.check("create_payment", "gateway-refused", &pay().send().await);
     service.gateway.then(&[Turn::Misconfigured]);
     let barred = pay().send().await;
@@ -93,7 +93,9 @@ async fn each_refusal_is_as_documented(_: PgPoolOptions, db: PgConnectOptions) {
     let too_large = post("refunds", json!({"amount": 20}), "r").send().await;
     met.check("refund_payment", "amount-too-large", &too_large);
     service.gateway.then(&[Turn::Unknown]);
-    post("refunds", json!({"amount": 10}), "under-way").send().await;
+    post("refunds", json!({"amount": 10}), "under-way")
+        .send()
+        .await;
     let busy = post("refunds", json!({"amount": 10}), "busy").send().await;
     met.check("refund_payment", "payment-busy", &busy);
     let nowhere = acme

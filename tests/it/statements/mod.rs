@@ -11,7 +11,7 @@ use serde_json::Value;
 use distribution::{Statement, breaches};
 
 /// Statements that ask every node. None of them is in the way of a payment.
-const OVER_ALL_MERCHANTS: [&str; 17] = [
+const OVER_ALL_MERCHANTS: [&str; 20] = [
     // The clean-up: which keys are past their time, how many, and away with them.
     "select merchant_id, operation, key, expires_at from idempotency_keys where expires_at >=",
     "select count(*) as \"count!\" from idempotency_keys where expires_at >=",
@@ -29,16 +29,19 @@ const OVER_ALL_MERCHANTS: [&str; 17] = [
     "select count(*) as \"count!\", coalesce(extract(epoch from now() - min(u.claimed_at)), 0)::double precision",
     "select count(*) as \"count!\" from ( select expires_at from idempotency_keys where expires_at < now() - $1",
     // The console's searches and its counts, for people.
-    "select p.merchant_id as \"merchant_id!\", p.payment_id as \"payment_id!\", p.idempotency_key as \"idempotency_key!\", p.state as \"state!\", p.pending_operation, p.currency as \"currency!\", p.amount_minor as \"amount_minor!\", p.created_at as \"created_at!\" from merchants m cross join lateral ( select payment_id",
-    "select p.merchant_id as \"merchant_id!\", p.payment_id as \"payment_id!\", p.idempotency_key as \"idempotency_key!\", p.state as \"state!\", p.pending_operation, p.currency as \"currency!\", p.amount_minor as \"amount_minor!\", p.created_at as \"created_at!\" from merchants m cross join lateral ( select *",
-    "with merchants_asked as ( select merchant_id from merchants where",
+    "select of_key.payment_id as \"payment_id!\" from unnest($1::text[]) as m",
+    "with looked_at as ( select p.* from unnest($1::text[]) as m (merchant_id) cross join lateral ( select merchant_id, payment_id, idempotency_key",
+    "with looked_at as ( select p.* from unnest($1::text[]) as m (merchant_id) cross join lateral ( select merchant_id, payment_id, state",
+    "with looked_at as ( select merchant_id, operation, key",
+    "select r.merchant_id as \"merchant_id!\", r.refund_id as \"refund_id!\"",
+    "select m.merchant_id, m.name, m.created_at, p.payment_id",
     "select count(*) as \"processing!\", count(*) filter",
     "select k.merchant_id as \"merchant_id!\", k.operation as \"operation!\"",
     "select k.merchant_id, k.operation, k.key, k.state, left(encode(k.fingerprint, 'hex'), 16)",
 ];
 
 /// All that the macros compiled, white space as single spaces.
-fn statements() -> Vec<String> {
+pub fn statements() -> Vec<String> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json");
     let data: Value =
         serde_json::from_str(&std::fs::read_to_string(file).expect("a file")).expect("JSON");

@@ -6,21 +6,23 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::super::error::ConsoleError;
-use super::super::layout::{self, Tab, href};
-use super::super::session::Operator;
-use super::super::{Console, keys};
-use super::{Entry, store};
+use super::Console;
+use super::audit::{self, Entry};
+use super::error::ConsoleError;
+use super::html::{self, Cell};
+use super::layout::{self, Tab};
+use super::links::{self, href};
+use super::operator::Operator;
 
-/// So many rows a page.
+/// Maximum number of rows a page.
 const ROWS: usize = 50;
 
 #[derive(Deserialize)]
-pub(in super::super) struct Asked {
+pub(super) struct Asked {
     before: Option<Uuid>,
 }
 
-pub(in super::super) async fn page(
+pub(super) async fn page(
     console: Data<Console>,
     operator: Operator,
     asked: Query<Asked>,
@@ -28,7 +30,7 @@ pub(in super::super) async fn page(
     let before = asked.before;
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX) + 1;
     let mut entries = console
-        .ask(move |console| async move { store::list_entries(console.pool(), before, limit).await })
+        .ask(move |console| async move { audit::list(console.pool(), before, limit).await })
         .await?;
     let more = entries.len() > ROWS;
     entries.truncate(ROWS);
@@ -53,20 +55,18 @@ pub(in super::super) async fn page(
 }
 
 /// Rows of the audit as a table.
-pub(in super::super) fn actions_table(caption: &str, entries: &[Entry]) -> Markup {
+pub(super) fn actions_table(caption: &str, entries: &[Entry]) -> Markup {
     let rows = entries.iter().map(|entry| {
-        html! {
-            tr {
-                td { (layout::time(entry.occurred_at)) }
-                th scope="row" { (entry.operator) }
-                td { (what(&entry.action)) }
-                td { (subject(entry)) }
-                td { (came_of_it(entry)) }
-                td { (entry.peer) }
-            }
-        }
+        vec![
+            Cell::text(html::time(entry.occurred_at)),
+            Cell::row_name(html::foreign(Some(&entry.operator))),
+            Cell::text(what(&entry.action)),
+            Cell::text(subject(entry)),
+            Cell::text(outcome(entry)),
+            Cell::text(&entry.peer),
+        ]
     });
-    layout::table(
+    html::table(
         caption,
         &["When", "Who", "What", "Whose key", "Outcome", "From"],
         rows,
@@ -86,14 +86,14 @@ fn what(action: &str) -> &str {
 fn subject(entry: &Entry) -> Markup {
     match (&entry.operation, &entry.key) {
         (Some(operation), Some(key)) => html! {
-            (entry.merchant_id) ", " (operation) ", "
-            a href=(keys::key_href(&entry.merchant_id, operation, key)) { code { (key) } }
+            (links::merchant("/console/stuck", &entry.merchant_id)) ", " (operation) ", "
+            (links::key(&entry.merchant_id, operation, key))
         },
         _ => html! { "–" },
     }
 }
 
-fn came_of_it(entry: &Entry) -> &str {
+fn outcome(entry: &Entry) -> &str {
     match (entry.outcome.as_deref(), entry.action.as_str()) {
         (Some(outcome), _) => outcome,
         (None, "resolve_now") => "not known",

@@ -21,7 +21,7 @@ const HEADERS: [(&str, &str); 7] = [
 ];
 
 /// Middleware around the console's routes. A header that the reply has already stays.
-pub(super) async fn shield(
+pub(super) async fn add_security_headers(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {

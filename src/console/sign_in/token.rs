@@ -1,0 +1,49 @@
+//! The console's token: what operators sign in with.
+
+use hmac::{Hmac, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+use super::super::session::keyed;
+
+/// Knows the token without having it: what is presented is compared by what this key makes of it.
+pub(in super::super) struct ConsoleToken(Hmac<Sha256>);
+
+impl ConsoleToken {
+    pub(in super::super) fn new(token: &SecretString) -> Self {
+        Self(keyed(token.expose_secret().as_bytes()))
+    }
+
+    /// Whether this is the token. Two digests are compared, in a time that does not depend on how much of them is equal, so
+    /// neither the token's content nor its length shows.
+    pub(in super::super) fn is(&self, presented: &SecretString) -> bool {
+        let digest = |mac: Hmac<Sha256>| mac.chain_update(b"payonce console token");
+        let presented = digest(keyed(presented.expose_secret().as_bytes()))
+            .finalize()
+            .into_bytes();
+        digest(self.0.clone()).verify_slice(&presented).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_token_is_known() {
+        let token = ConsoleToken::new(&SecretString::from("correct horse battery"));
+        for (presented, known) in [
+            ("correct horse battery", true),
+            ("correct horse batterz", false),
+            ("correct horse batter", false),
+            ("correct horse battery ", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                token.is(&SecretString::from(presented)),
+                known,
+                "{presented:?}"
+            );
+        }
+    }
+}
