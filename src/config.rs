@@ -347,6 +347,10 @@ pub struct ServeArgs {
     /// Leave the schema as it is, and refuse to start on one that is older than this program.
     #[arg(long)]
     pub no_migrate: bool,
+    /// Start although other fingerprint secrets sign this database's keys. A repeated request whose key they signed is answered 503
+    /// until the key is forgotten.
+    #[arg(long)]
+    pub allow_other_fingerprint_secret: bool,
 }
 
 impl ServeArgs {
@@ -367,6 +371,7 @@ impl ServeArgs {
             certificate: self.tls.certificate()?.map(Arc::new),
             database: self.database.settings(self.database_max_connections),
             migrate: !self.no_migrate,
+            allow_other_secret: self.allow_other_fingerprint_secret,
             idempotency: self.idempotency(),
             fingerprint_secrets: self.fingerprint_secrets(),
             gateway: self.gateway.settings()?,

@@ -45,6 +45,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// Apply pending migrations first; otherwise an older schema is refused.
     pub migrate: bool,
+    /// Start although other fingerprint secrets sign this database's keys, and note nothing of ours.
+    pub allow_other_secret: bool,
     /// The engine's settings.
     pub idempotency: IdempotencyConfig,
     /// What signs fingerprints.
@@ -120,7 +122,7 @@ pub enum StartupError {
     /// The fingerprints of this database were signed by another secret.
     #[error(
         "PAYONCE_FINGERPRINT_SECRET does not fit this database; use the secret that it was used with before, \
-         or put that one second to rotate it (docs/OPERATIONS.md)"
+         put that one second to rotate it, or pass --allow-other-fingerprint-secret where it is lost (docs/OPERATIONS.md)"
     )]
     Secrets(#[source] SecretsError),
     /// The database failed while its secrets were looked at.
@@ -163,8 +165,11 @@ impl Application {
             database::schema_is_current(&pool).await?;
         }
         let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
+        let allow_other_secret = settings.allow_other_secret;
         let application = Self::build_with(pool, gateways, settings)?;
-        check_secrets(application.payments.engine()).await?;
+        if !allow_other_secret {
+            check_secrets(application.payments.engine()).await?;
+        }
         Ok(application)
     }
 
@@ -327,7 +332,7 @@ impl Drop for AbortOnDrop {
 }
 
 /// Refuses secrets that are not those which this database's fingerprints are signed with.
-pub async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
+async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
     let retired = engine.register_secrets().await?;
     let lifetime = engine.config().ttl;
     let is_needed = |secret: &UnknownSecret| {

@@ -39,7 +39,6 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
     let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
     let engine = Engine::new(pool, args.idempotency.config(), &secrets);
-    startup::check_secrets(&engine).await?;
     let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
     loop {
         let summary = recovery.run_once().await?;

@@ -123,6 +123,8 @@ async fn spawn(
     let mut child = program::serve(database)?
         .args(["--listen=127.0.0.1:0", "--gateway=simulated"])
         .args(["--log=info", "--log-format=json"])
+        // What else is in the database stays as it is, and so do the secrets that sign there.
+        .arg("--allow-other-fingerprint-secret")
         .arg(format!("--key-ttl={}", terms.key_ttl))
         .arg(format!(
             "--simulated-gateway-latency={}",

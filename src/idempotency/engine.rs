@@ -35,6 +35,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// release in between.
 const MAX_TURNS: u32 = 20;
 
+/// A commit that took this long may have waited for a standby that is gone, until somebody canceled the wait: PostgreSQL then
+/// reports success with a warning, and the commit is not durable. It is waited for once more before anything rests on it.
+const SLOW_COMMIT: Duration = Duration::from_millis(250);
+
 /// How long a lost database is asked again what became of a commit.
 pub(super) const READ_BACK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -351,6 +355,9 @@ impl Engine {
                 Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
                 Err(error) => return Err(error),
             };
+            if matches!(attempt, Attempt::Claimed { .. } | Attempt::Finished(_)) {
+                self.make_certain(taken).await?;
+            }
             let met = match attempt {
                 Attempt::Claimed {
                     inserted,
@@ -488,6 +495,16 @@ impl Engine {
             true => IdempotencyError::OutcomeUnknown(Box::new(error.into())),
             false => error.into(),
         })
+    }
+
+    /// Where a commit that was begun at `since` was slow, waits once more until it is durable.
+    pub(super) async fn make_certain(&self, since: Moment) -> Result<(), IdempotencyError> {
+        if since.elapsed() < SLOW_COMMIT {
+            return Ok(());
+        }
+        self.wait_until_durable()
+            .await
+            .map_err(|lost| IdempotencyError::OutcomeUnknown(Box::new(lost.into())))
     }
 
     /// Returns when what was read before is durable, so that an answer may rest on it.

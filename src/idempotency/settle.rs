@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::clock::Moment;
 use super::engine::{Engine, work_error};
 use super::error::{IdempotencyError, is_transient};
 use super::gate::{Claim, Held, Permit, Released, Settled};
@@ -69,8 +70,12 @@ impl Engine {
         );
         let mut patience = Patience::new();
         let settled = loop {
+            let begun = Moment::now();
             let error = match settler.try_settle(self, &permit.claim).await {
-                Ok(Some(answer)) => break Settled::Stored(answer),
+                Ok(Some(answer)) => {
+                    self.make_certain(begun).await?;
+                    break Settled::Stored(answer);
+                }
                 Ok(None) => match self.read_back(&permit.claim.scope).await {
                     Ok(seen) => break self.who_settled(&permit.claim, seen),
                     Err(error) => error.into(),

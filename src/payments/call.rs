@@ -105,8 +105,8 @@ fn judge<T>(permit: &Permit, answer: Result<T, GatewayError>) -> Called<T> {
         Ok(done) => Called::Known(Ok(done)),
         Err(GatewayError::Declined(decline)) => Called::Known(Err(decline)),
         Err(GatewayError::HoldLapsed { reason }) => Called::Lapsed { reason },
-        // A gateway looks at the key before it looks at the request, so a refusal is the word on earlier attempts, too.
-        Err(GatewayError::Refused(refusal)) => {
+        // Only the first one's refusal is the whole truth, as with "nothing happened" below.
+        Err(GatewayError::Refused(refusal)) if is_first => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
                 "the gateway found the request wrong");
             Called::Nothing(NothingDone::Refused(refusal))

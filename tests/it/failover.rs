@@ -21,15 +21,15 @@ const CLIENTS: usize = 8;
 type Confirmed = BTreeMap<String, String>;
 
 /// Two clusters; what commits on the first is on the second before anybody hears of it.
-struct Pair {
-    primary: Cluster,
-    standby: Cluster,
+pub struct Pair {
+    pub primary: Cluster,
+    pub standby: Cluster,
     /// Where the service looks for its database: the address that a failover moves.
-    address: Proxy,
+    pub address: Proxy,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let primary = Cluster::start();
         let standby = Cluster::standby_of(&primary, "standby");
         let pool = PgPool::connect_with(primary.options())

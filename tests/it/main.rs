@@ -11,9 +11,12 @@ mod deployment;
 mod doctor;
 mod dropped;
 mod durability;
+mod durable;
 mod engine;
 mod failover;
 mod fairness;
+#[cfg(feature = "failpoints")]
+mod fenced;
 mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
@@ -44,3 +47,4 @@ mod stripe_adapter;
 mod support;
 mod telemetry;
 mod tls;
+mod told;

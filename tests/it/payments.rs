@@ -265,7 +265,10 @@ async fn a_token_in_place_of_a_card(_: PgPoolOptions, db: PgConnectOptions) {
         .key("u")
         .send()
         .await;
-    unknown.assert_problem(402, "payment-declined", "new-key");
+    unknown.assert_problem(422, "gateway-refused", "fix-request");
+    assert_eq!(unknown.text("param"), "paymentMethod.token");
+    let corrected = acme.post("/v1/payments", body("pm_card_visa")).key("u");
+    assert_eq!(corrected.send().await.status, 201, "the key is still good");
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

@@ -120,11 +120,6 @@ impl NewPayment {
         }
     }
 
-    /// True if the number of the card that pays stands in a text that comes with the request and would be kept.
-    pub fn has_number_in(&self, text: &str) -> bool {
-        matches!(&self.instrument, Instrument::Card(card) if card.number.is_in(text))
-    }
-
     /// A card's number that slipped into another field would be stored with it, which PCI DSS 3.5.1 forbids.
     fn reject_exposed_number(&self, fields: &mut Fields<'_, '_>) -> Result<(), Rejected> {
         let Instrument::Card(card) = &self.instrument else {
@@ -230,19 +225,25 @@ fn read_month(value: Value<'_>) -> Result<u8, Fault> {
 }
 
 fn read_token(value: Value<'_>) -> Result<GatewayToken, Fault> {
+    gateways_name(value, "must be the gateway's token, not a card number").map(GatewayToken::new)
+}
+
+/// A name that the gateway gave. It is stored and shown; a card's number put here by mistake must not be.
+fn gateways_name(value: Value<'_>, is_number: &'static str) -> Result<String, Fault> {
     let name = token(1..=MAX_ID_CHARACTERS)(value)?;
-    // A token is stored and shown; a number put here by mistake must not be.
     if Pan::may_be_in(&name) {
-        return Err("must be the gateway's token, not a card number".into());
+        return Err(is_number.into());
     }
-    Ok(GatewayToken::new(name))
+    Ok(name)
 }
 
 fn read_customer(fields: &mut Fields<'_, '_>) -> Result<Customer, Rejected> {
     let id = fields.optional("id", text(1..=MAX_ID_CHARACTERS));
     let email = fields.optional("email", read_email);
     let name = fields.optional("name", text(0..=MAX_NAME_CHARACTERS));
-    let gateway_customer_id = fields.optional("gatewayCustomerId", token(1..=MAX_ID_CHARACTERS));
+    let gateway_customer_id = fields.optional("gatewayCustomerId", |value| {
+        gateways_name(value, "must be the gateway's customer, not a card number")
+    });
     Ok(Customer {
         id: id?,
         email: email?,

@@ -33,14 +33,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The field's error, where the request is refused. A token or a month that the gateway declines was taken.
+    /// The field's error, where the request is refused. A token that the gateway refuses and a month that it
+    /// declines were taken.
     async fn send(&mut self, body: &Value, field: &str, value: Value) -> Option<String> {
         self.sent += 1;
         let mut body = body.clone();
         *place(&mut body, field) = value;
         let key = format!("key-{}", self.sent);
         let answer = self.acme.post(self.path, body).key(&key).send().await;
-        if matches!(answer.status.as_u16(), 201 | 402) {
+        if matches!(answer.status.as_u16(), 201 | 402) || answer.text("code") == "gateway-refused" {
             return None;
         }
         answer.assert_problem(422, "validation-failed", "fix-request");

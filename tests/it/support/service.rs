@@ -119,6 +119,7 @@ impl Service {
                 allow_unsafe: false,
             },
             migrate: false,
+            allow_other_secret: false,
             idempotency: setup.idempotency,
             fingerprint_secrets: setup.secrets,
             gateway: GatewaySettings {
