@@ -125,7 +125,9 @@ fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, Gateway
             Ok(Some(()))
         }
         Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
-        Status::Canceled | Status::RequiresPaymentMethod => Err(unexpected()),
+        // It lapsed, or somebody let go of it there.
+        Status::Canceled => Err(GatewayError::Declined(of_code("canceled"))),
+        Status::RequiresPaymentMethod => Err(unexpected()),
         _ => Ok(None),
     }
 }

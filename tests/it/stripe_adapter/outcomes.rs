@@ -239,7 +239,7 @@ async fn a_cancel_that_is_done_is_done_and_one_that_cannot_be_is_declined() {
     assert_eq!(word(&stripe.cancel(&letting_go).await), "done");
     assert_eq!(
         word(&stripe.capture(&capture(&charged, 5_000)).await),
-        "declined payment_intent_unexpected_state"
+        "declined canceled"
     );
     let taken = stripe.charge(&taken("pay_2")).await.expect("a charge");
     let too_late = Cancel {
