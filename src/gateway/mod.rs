@@ -239,8 +239,8 @@ pub trait Gateway: Send + Sync + 'static {
         false
     }
 
-    /// Turns a card into a token of the account, or of the API key's own. Nothing is charged by this, so a failure of any kind but a decline may be answered by
-    /// "nothing happened".
+    /// Turns a card into a token of the account, or of the API key's own. Nothing is charged by this, so an outcome that is not
+    /// known is "nothing happened".
     fn tokenize<'a>(
         &'a self,
         card: &'a Card,
@@ -253,7 +253,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Charges a card once for each `payment_id`.
     fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>>;
 
-    /// Captures once for each `key`.
+    /// Captures once for each `key`. Declined as `canceled` where the hold lapsed or was let go of at the gateway.
     fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>>;
 
     /// Cancels once for each `key`.

@@ -49,7 +49,7 @@ impl Books {
         let entry = self.of(&capture.transaction_id, &capture.payment_id)?;
         let asked = capture.amount.minor();
         if entry.is_canceled {
-            return Err(conflict("The gateway has let go of the payment"));
+            return Err(canceled());
         }
         match entry.captured {
             Some(captured) if captured == asked => return Ok(()),
@@ -68,7 +68,7 @@ impl Books {
     pub(super) fn find_capture(&mut self, capture: &Capture) -> Result<Option<()>, GatewayError> {
         let entry = self.of(&capture.transaction_id, &capture.payment_id)?;
         match (entry.is_canceled, entry.captured) {
-            (true, _) => Err(conflict("The gateway has let go of the payment")),
+            (true, _) => Err(canceled()),
             (false, Some(captured)) if captured != capture.amount.minor() => {
                 Err(captured_already(capture.amount, captured))
             }
@@ -103,7 +103,7 @@ impl Books {
     pub(super) fn refund(&mut self, refund: &GatewayRefund) -> Result<bool, GatewayError> {
         let entry = self.of(&refund.transaction_id, &refund.payment_id)?;
         if entry.is_canceled {
-            return Err(conflict("The gateway has let go of the payment"));
+            return Err(canceled());
         }
         if entry.refunds_fail {
             // It will be given back, so it takes nothing from what is left.
@@ -174,6 +174,12 @@ fn captured_already(asked: Amount, captured: i64) -> GatewayError {
         "The gateway has captured {captured} {} already",
         currency.code()
     ))
+}
+
+/// It lapsed, or somebody let go of it.
+fn canceled() -> GatewayError {
+    let message = "The charge was canceled at the gateway";
+    GatewayError::Declined(Decline::new("canceled", message))
 }
 
 fn conflict(message: &str) -> GatewayError {
@@ -293,8 +299,8 @@ mod tests {
             books.find_cancel(CHARGE, "pay_1").expect("an answer"),
             Some(())
         );
-        assert_eq!(word(books.capture(&capture(1))), UNEXPECTED);
-        assert_eq!(word(books.refund(&refund("ref_1", 1))), UNEXPECTED);
+        assert_eq!(word(books.capture(&capture(1))), "declined canceled");
+        assert_eq!(word(books.refund(&refund("ref_1", 1))), "declined canceled");
     }
 
     #[test]

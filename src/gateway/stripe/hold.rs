@@ -125,6 +125,7 @@ fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, Gateway
             Ok(Some(()))
         }
         Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
+        // It lapsed, or somebody let go of it there.
         Status::Canceled => Err(GatewayError::HoldLapsed {
             reason: intent.cancellation_reason(),
         }),

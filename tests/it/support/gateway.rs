@@ -26,6 +26,7 @@ mod http;
 mod intent;
 mod keys;
 mod ledger;
+mod lists;
 mod reply;
 mod server;
 mod state;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::call::{Call, CreatedFilter, NewIntent, Page};
+use super::call::{Call, NewIntent};
 use super::cards::{AUTHENTICATION_REQUIRED, Outcome, PaymentMethod};
 use super::intent::{Intent, Refund, RefundStatus, Status};
 use super::ledger::{CancelEntry, CaptureEntry, Ledger, RefundEntry};
@@ -30,8 +30,8 @@ pub(super) struct Settings {
 #[derive(Default)]
 pub(super) struct Books {
     cards: HashMap<String, PaymentMethod>,
-    intents: Vec<Intent>,
-    refunds: Vec<Refund>,
+    pub(super) intents: Vec<Intent>,
+    pub(super) refunds: Vec<Refund>,
     captures: Vec<CaptureEntry>,
     cancels: Vec<CancelEntry>,
 }
@@ -295,76 +295,6 @@ impl Books {
         }
     }
 
-    fn list_intents(
-        &self,
-        filter: &CreatedFilter,
-        customer: Option<&str>,
-        page: &Page,
-        expand: &[String],
-    ) -> Result<Value, ApiError> {
-        let newest_first = self.intents.iter().rev().filter(|intent| {
-            filter.admits(intent.created)
-                && customer.is_none_or(|id| intent.customer.as_deref() == Some(id))
-        });
-        listed(
-            "/v1/payment_intents",
-            newest_first,
-            page,
-            |intent| &intent.id,
-            |intent| intent.json(expand),
-        )
-    }
-
-    fn search(
-        &self,
-        name: &str,
-        value: &str,
-        limit: usize,
-        expand: &[String],
-        lag: Duration,
-    ) -> Value {
-        let mut found = self.intents.iter().rev().filter(|intent| {
-            intent.born.elapsed() >= lag && intent.metadata.get(name).is_some_and(|v| v == value)
-        });
-        let data: Vec<Value> = found
-            .by_ref()
-            .take(limit)
-            .map(|intent| intent.json(expand))
-            .collect();
-        json!({
-            "object": "search_result",
-            "url": "/v1/payment_intents/search",
-            "data": data,
-            "has_more": found.next().is_some(),
-            "next_page": null,
-        })
-    }
-
-    fn list_refunds(
-        &self,
-        intent: Option<&str>,
-        filter: &CreatedFilter,
-        page: &Page,
-    ) -> Result<Value, ApiError> {
-        if let Some(id) = intent.filter(|id| !self.intents.iter().any(|i| i.id == *id)) {
-            return Err(ApiError::missing_reference(
-                "payment_intent",
-                "payment_intent",
-                id,
-            ));
-        }
-        let newest_first = self.refunds.iter().rev().filter(|refund| {
-            filter.admits(refund.created) && intent.is_none_or(|id| refund.intent_id == id)
-        });
-        listed(
-            "/v1/refunds",
-            newest_first,
-            page,
-            |refund| &refund.id,
-            Refund::json,
-        )
-    }
-
     fn intent_in_path(&self, id: &str) -> Result<&Intent, ApiError> {
         let found = self.intents.iter().find(|intent| intent.id == id);
         found.ok_or_else(|| ApiError::missing_resource("payment_intent", id))
@@ -397,27 +327,6 @@ impl Books {
         );
         ledger.tokenizations += self.cards.len();
     }
-}
-
-/// A page of a list.
-fn listed<'a, T: 'a>(
-    url: &str,
-    mut newest_first: impl Iterator<Item = &'a T>,
-    page: &Page,
-    id: impl Fn(&T) -> &str,
-    json: impl Fn(&T) -> Value,
-) -> Result<Value, ApiError> {
-    if let Some(cursor) = &page.starting_after {
-        let found = newest_first.by_ref().find(|listed| id(listed) == cursor);
-        found.ok_or_else(|| ApiError::missing_reference("starting_after", "object", cursor))?;
-    }
-    let data: Vec<Value> = newest_first.by_ref().take(page.limit).map(json).collect();
-    Ok(json!({
-        "object": "list",
-        "url": url,
-        "data": data,
-        "has_more": newest_first.next().is_some(),
-    }))
 }
 
 fn unexpected_state(intent: &Intent, done: &str, allowed: &str) -> ApiError {
