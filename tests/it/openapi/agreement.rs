@@ -17,6 +17,7 @@ const SAID_IN_WORDS: [&str; 6] = [
     "must be an ISO 4217 code in upper case, such as USD",
     "must not contain the card's number",
     "must be the gateway's token, not a card number",
+    "must be the gateway's customer, not a card number",
     "must be at most 9999999999999.99",
     "must have at most 2 decimals",
 ];
