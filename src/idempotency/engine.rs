@@ -4,15 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgPool};
+use sqlx::PgPool;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::caller::Presence;
 use super::config::IdempotencyConfig;
-use super::error::{IdempotencyError, may_have_committed};
+use super::error::IdempotencyError;
 use super::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer};
 use super::flights::{Boarding, Flight, Flights};
 use super::gate::{Claim, Gate, Held, Permit, Plan};
@@ -21,7 +22,7 @@ use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, FoundKey, Inserted, NewKey, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
-use crate::database;
+use crate::database::{self, Bounded, is_transient, may_have_committed};
 
 /// When a duplicate that found the first still at work should come back: by then most gateways have answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -386,7 +387,10 @@ impl Engine {
         loop {
             let mut connection = database::acquire(&self.0.pool).await?;
             let sent = Instant::now();
-            let Some(seen) = store::see_key(&mut connection, &visit.key).await? else {
+            let Some(seen) = store::see_key(&mut connection, &visit.key)
+                .bounded()
+                .await?
+            else {
                 return Ok(Met::Nobody);
             };
             if matches!(seen.standing, Standing::PastItsTime) {
@@ -405,7 +409,7 @@ impl Engine {
                     self.0.owner,
                     self.0.config.lock_timeout,
                 );
-                if let Some(taken) = taken.await? {
+                if let Some(taken) = taken.bounded().await? {
                     return Ok(Met::TakenOver(taken, sent));
                 }
             }
@@ -443,7 +447,7 @@ impl Engine {
     /// it is final.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        let Some(seen) = store::see_key(&mut connection, key).await? else {
+        let Some(seen) = store::see_key(&mut connection, key).bounded().await? else {
             return Ok(None);
         };
         let Boarding::Leader(flight) = self.0.flights.board(key, &seen.fingerprint) else {
@@ -456,6 +460,7 @@ impl Engine {
             self.0.owner,
             self.0.config.lock_timeout,
         )
+        .bounded()
         .await?;
         Ok(taken.map(|claim| self.permit(claim, flight, seen.fingerprint, sent)))
     }
@@ -467,13 +472,15 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        Ok(store::list_abandoned(&mut connection, after, limit.into()).await?)
+        Ok(store::list_abandoned(&mut connection, after, limit.into())
+            .bounded()
+            .await?)
     }
 
     /// How many keys are in `PROCESSING`, and for how long the oldest has been.
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        let (count, seconds) = store::count_unsettled(&mut connection).await?;
+        let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;
         Ok((
             count.unsigned_abs(),
             Duration::try_from_secs_f64(seconds).unwrap_or_default(),
@@ -503,7 +510,8 @@ impl Engine {
         Fut: Future<Output = T> + Send + 'static,
     {
         // Boxed: each wrapper that follows would move the whole of it.
-        let future = Box::pin(future).in_current_span();
+        let presence = Presence::new();
+        let future = Box::pin(presence.of(future)).in_current_span();
         let task = self.0.tasks.spawn_on(future, &self.0.runtime);
         task.await
             .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
@@ -554,6 +562,7 @@ impl Engine {
             &due,
             self.0.config.lock_timeout,
         )
+        .bounded()
         .await
     }
 
@@ -563,7 +572,7 @@ impl Engine {
         let deadline = Instant::now() + READ_BACK_PATIENCE;
         loop {
             match self.read_locked(key).await {
-                Err(error) if super::is_transient(&error) => {
+                Err(error) if is_transient(&error) => {
                     let next = Instant::now() + self.0.config.retry_interval;
                     if next > deadline {
                         return Err(error);
@@ -593,9 +602,8 @@ impl Engine {
     }
 
     async fn read_locked(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
-        let mut connection = database::acquire(&self.0.pool).await?;
-        let mut transaction = connection.begin().await?;
-        let seen = store::lock_key(&mut transaction, key).await?;
+        let mut transaction = database::begin(&self.0.pool).await?;
+        let seen = store::lock_key(&mut transaction, key).bounded().await?;
         transaction.rollback().await?;
         Ok(seen)
     }
@@ -750,18 +758,21 @@ where
     Fut: Future<Output = Result<Plan<T>, E>>,
 {
     let mut transaction = database::begin(&engine.0.pool).await?;
-    let Some(inserted) = store::insert_key(&mut transaction, &key).await? else {
+    let Some(inserted) = store::insert_key(&mut transaction, &key).bounded().await? else {
         transaction.rollback().await?;
         return Ok((Attempt::InUse, Some(plan)));
     };
     sqlx::raw_sql("savepoint payonce_work")
         .execute(&mut *transaction)
+        .bounded()
         .await?;
     let (mut transaction, planned) = lend(transaction, plan).await?;
     let planned = planned.map_err(|error| work_error(error.into()));
     let attempt = match planned {
         Ok(Plan::Call { resource_id, work }) => {
-            store::keep_unsettled(&mut transaction, &key.scope, &resource_id).await?;
+            store::keep_unsettled(&mut transaction, &key.scope, &resource_id)
+                .bounded()
+                .await?;
             Attempt::Claimed {
                 inserted,
                 resource_id,
@@ -775,6 +786,7 @@ where
             if matches!(outcome, Outcome::Failed(_)) {
                 sqlx::raw_sql("rollback to savepoint payonce_work")
                     .execute(&mut *transaction)
+                    .bounded()
                     .await?;
             }
             let scope = &key.scope;
@@ -786,6 +798,7 @@ where
                 resource_id.as_deref(),
                 &outcome,
             )
+            .bounded()
             .await?;
             Attempt::Finished(Answer {
                 response: Arc::new(outcome.into_response()),

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::engine::{Engine, work_error};
-use super::error::{IdempotencyError, is_transient};
+use super::error::IdempotencyError;
 use super::gate::{Claim, Permit, Released, Settled};
 use super::record::{Answer, Outcome};
 use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
-use crate::database;
+use crate::database::{self, Bounded, is_transient};
 
 /// How long a settle is tried again while the database is lost. The gateway may have been called: it is worth more patience
 /// than a claim, but a client waits for it.
@@ -185,6 +185,7 @@ where
 {
     let mut transaction = database::begin(engine.pool()).await?;
     let held = store::lock_key(&mut transaction, &claim.scope)
+        .bounded()
         .await?
         .is_some_and(|seen| {
             engine.holds(claim, &seen)
@@ -210,8 +211,11 @@ where
         None,
         &outcome,
     )
+    .bounded()
     .await?;
-    store::forget_unsettled(&mut transaction, &claim.scope).await?;
+    store::forget_unsettled(&mut transaction, &claim.scope)
+        .bounded()
+        .await?;
     failpoint!("settle-before-commit");
     transaction.commit().await?;
     Ok(Some(Answer {
@@ -232,9 +236,13 @@ where
     Fut: Future<Output = Result<(), E>>,
 {
     let mut transaction = database::begin(engine.pool()).await?;
-    if !store::remove_key(&mut transaction, engine.owner(), claim).await? {
+    if !store::remove_key(&mut transaction, engine.owner(), claim)
+        .bounded()
+        .await?
+    {
         // Gone is as good as removed: an earlier try had committed.
         let gone = store::lock_key(&mut transaction, &claim.scope)
+            .bounded()
             .await?
             .is_none();
         transaction.rollback().await?;
@@ -244,7 +252,9 @@ where
             Released::Lost
         });
     }
-    store::forget_unsettled(&mut transaction, &claim.scope).await?;
+    store::forget_unsettled(&mut transaction, &claim.scope)
+        .bounded()
+        .await?;
     let (transaction, removed) = lend(transaction, work).await?;
     if let Err(error) = removed.map_err(|error| work_error(error.into())) {
         transaction.rollback().await?;

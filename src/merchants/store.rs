@@ -4,6 +4,7 @@ use sqlx::PgPool;
 
 use super::Merchant;
 use super::api_key::{ApiKeyHash, ApiKeyRecord};
+use crate::database::{self, Bounded};
 
 /// Inserts a merchant together with its first API key. False: the ID is taken.
 pub(super) async fn insert_merchant(
@@ -13,6 +14,7 @@ pub(super) async fn insert_merchant(
     api_key_id: &str,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let inserted = sqlx::query!(
         r#"
         with merchant as (
@@ -33,13 +35,15 @@ pub(super) async fn insert_merchant(
         api_key_id,
         secret_hash.as_bytes(),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
 /// All merchants, by ID.
 pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Merchant,
         r#"
@@ -51,11 +55,13 @@ pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>>
         order by merchant_id
         "#,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
 pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -66,7 +72,8 @@ pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::R
         "#,
         merchant_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -77,6 +84,7 @@ pub(super) async fn insert_api_key(
     api_key_id: &str,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let inserted = sqlx::query!(
         r#"
         insert into api_keys (merchant_id, api_key_id, secret_hash)
@@ -91,7 +99,8 @@ pub(super) async fn insert_api_key(
         api_key_id,
         secret_hash.as_bytes(),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(inserted.rows_affected() == 1)
 }
@@ -101,6 +110,7 @@ pub(super) async fn list_api_keys(
     pool: &PgPool,
     merchant_id: &str,
 ) -> sqlx::Result<Vec<ApiKeyRecord>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         ApiKeyRecord,
         r#"
@@ -115,7 +125,8 @@ pub(super) async fn list_api_keys(
         "#,
         merchant_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -124,6 +135,7 @@ pub(super) async fn find_merchant_by_key(
     pool: &PgPool,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<Option<String>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select merchant_id
@@ -133,13 +145,15 @@ pub(super) async fn find_merchant_by_key(
         "#,
         secret_hash.as_bytes(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
 /// Revokes an API key. False: there is none with this ID that is not revoked. No index helps; for
 /// people, not for programs.
 pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let revoked = sqlx::query!(
         r#"
         update api_keys
@@ -149,12 +163,14 @@ pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Res
         "#,
         api_key_id,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(revoked.rows_affected() == 1)
 }
 
 pub(super) async fn api_key_exists(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -165,7 +181,8 @@ pub(super) async fn api_key_exists(pool: &PgPool, api_key_id: &str) -> sqlx::Res
         "#,
         api_key_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use super::call::start_counting_calls;
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
-use crate::database;
+use crate::database::{self, Bounded};
 use crate::gateway::Gateway;
 use crate::idempotency::{
     Answer, Engine, Gate, Permit, ScopedKey, Settled, StoredResponse, Transaction,
@@ -167,6 +167,11 @@ impl Payments {
         &self.0.settles
     }
 
+    /// True while claims or settles wait for a database that does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.0.claims.is_stalled() || self.0.settles.is_stalled()
+    }
+
     pub(super) fn pool(&self) -> &PgPool {
         self.0.engine.pool()
     }
@@ -193,6 +198,7 @@ impl Payments {
             }
             Some(Operation::RefundPayment) => {
                 let refund = store::find_refund(&mut connection, merchant_id, permit.resource_id())
+                    .bounded()
                     .await?
                     .ok_or(PaymentError::NotFound("refund"))?;
                 let payment = self
@@ -213,6 +219,7 @@ impl Payments {
         payment_id: &str,
     ) -> Result<Payment, PaymentError> {
         store::find_payment(connection, merchant_id, payment_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))
     }
@@ -263,6 +270,7 @@ impl Payments {
         // One more than asked for tells whether there is a next page.
         let mut payments =
             store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
+                .bounded()
                 .await?;
         let more = payments.len() > usize::from(limit);
         payments.truncate(limit.into());
@@ -281,6 +289,7 @@ impl Payments {
     ) -> Result<Refund, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
         store::find_refund(&mut connection, merchant_id, refund_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("refund"))
     }
@@ -293,7 +302,11 @@ impl Payments {
     ) -> Result<Vec<Refund>, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
         self.load(&mut connection, merchant_id, payment_id).await?;
-        Ok(store::list_refunds(&mut connection, merchant_id, payment_id).await?)
+        Ok(
+            store::list_refunds(&mut connection, merchant_id, payment_id)
+                .bounded()
+                .await?,
+        )
     }
 }
 

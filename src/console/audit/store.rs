@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Entry, NewEntry};
+use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 
 /// So many of one key are shown.
@@ -15,6 +16,7 @@ pub(super) async fn insert_entry(
     pool: &PgPool,
     entry: &NewEntry<'_>,
 ) -> sqlx::Result<DateTime<Utc>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         insert into operator_actions (
@@ -39,7 +41,8 @@ pub(super) async fn insert_entry(
         entry.subject.map(|scope| scope.operation.as_str()),
         entry.subject.map(|scope| scope.key.as_str()),
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -50,6 +53,7 @@ pub(super) async fn add_outcome(
     id: Uuid,
     outcome: &str,
 ) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query!(
         r#"
         update operator_actions
@@ -62,7 +66,8 @@ pub(super) async fn add_outcome(
         id,
         outcome,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
@@ -73,6 +78,7 @@ pub(super) async fn session_is_open(
     session: Uuid,
     expires_at: i64,
 ) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select
@@ -88,7 +94,8 @@ pub(super) async fn session_is_open(
         session,
         expires_at,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -98,6 +105,7 @@ pub(super) async fn list_entries(
     before: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<Entry>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Entry,
         r#"
@@ -120,12 +128,14 @@ pub(super) async fn list_entries(
         before,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
 /// What was done to one key, latest first.
 pub(super) async fn list_of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Vec<Entry>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Entry,
         r#"
@@ -151,6 +161,7 @@ pub(super) async fn list_of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Resul
         scope.key.as_str(),
         SHOWN_OF_KEY,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{KeyView, Unsettled};
+use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 use crate::payments::Operation;
 
 /// One key.
 pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Option<KeyView>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         KeyView,
         r#"
@@ -37,7 +39,8 @@ pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<O
         scope.operation,
         scope.key.as_str(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -48,6 +51,7 @@ pub(super) async fn find_keys(
     key: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
+    let mut connection = database::acquire(pool).await?;
     let operations: Vec<String> = Operation::ALL
         .iter()
         .map(|operation| operation.as_str().to_owned())
@@ -90,7 +94,8 @@ pub(super) async fn find_keys(
         &operations,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -100,6 +105,7 @@ pub(super) async fn list_unsettled(
     left_behind: bool,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         KeyView,
         r#"
@@ -131,12 +137,14 @@ pub(super) async fn list_unsettled(
         left_behind,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
 /// How many there are, and the age of the oldest.
 pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
+    let mut connection = database::acquire(pool).await?;
     let row = sqlx::query!(
         r#"
         select
@@ -150,7 +158,8 @@ pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
             and k.key = u.key
         "#,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await?;
     Ok(Unsettled {
         processing: row.processing.unsigned_abs(),

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::Listed;
+use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 
 /// So many payments are looked at for one page where most of them may not be shown: a page of a rare state costs no more.
@@ -40,6 +41,7 @@ pub(super) async fn list_payments(
     filter: &Filter,
     rows: usize,
 ) -> sqlx::Result<Found> {
+    let mut connection = database::acquire(pool).await?;
     let limit = i64::try_from(rows).unwrap_or(i64::MAX) + 1;
     let found = sqlx::query!(
         r#"
@@ -112,7 +114,8 @@ pub(super) async fn list_payments(
         limit,
         LOOKED_AT,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await?;
     let frontier = found.first().and_then(|row| row.frontier.clone());
     let mut payments: Vec<Listed> = found
@@ -146,6 +149,7 @@ pub(super) async fn find_by_id(
     merchant_id: Option<&str>,
     payment_id: &str,
 ) -> sqlx::Result<Vec<Listed>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Listed,
         r#"
@@ -172,7 +176,8 @@ pub(super) async fn find_by_id(
         merchant_id,
         payment_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -183,6 +188,7 @@ pub(super) async fn find_by_key(
     key: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<Listed>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Listed,
         r#"
@@ -223,7 +229,8 @@ pub(super) async fn find_by_key(
         key,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -249,6 +256,7 @@ pub(super) async fn list_refunds(
     payment_id: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<RefundOfPayment>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         RefundOfPayment,
         r#"
@@ -273,7 +281,8 @@ pub(super) async fn list_refunds(
         payment_id,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -290,6 +299,7 @@ pub(super) async fn find_making(
     scope: &ScopedKey,
     payment_id: &str,
 ) -> sqlx::Result<Option<Making>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Making,
         r#"
@@ -307,7 +317,8 @@ pub(super) async fn find_making(
         scope.key.as_str(),
         payment_id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -325,6 +336,7 @@ pub(super) async fn list_at_work(
     merchant_id: &str,
     payment_id: &str,
 ) -> sqlx::Result<Vec<AtWork>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         AtWork,
         r#"
@@ -346,6 +358,7 @@ pub(super) async fn list_at_work(
         merchant_id,
         payment_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
