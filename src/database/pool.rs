@@ -65,7 +65,7 @@ async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
     let acquired = match timeout(SHORT_OF_CONNECTIONS, &mut acquiring).await {
         Ok(acquired) => acquired,
         Err(_) => {
-            shortage::note();
+            shortage::suspect(pool);
             acquiring.await
         }
     };

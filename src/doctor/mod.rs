@@ -31,7 +31,7 @@ use crate::config::ServeArgs;
 use crate::database::{self, Bounded};
 
 /// How long the database's checks may take together. Each has its own bound, and ends sooner where the database answers.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks all that a `payonce serve` with these settings would rest on.
 pub async fn examine(args: &ServeArgs) -> Report {

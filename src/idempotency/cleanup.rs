@@ -78,19 +78,16 @@ impl Cleaner {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection)
-            .within(USE_LIMIT)
+            .bounded()
             .await?;
         let mut report = CleanupReport::default();
         let mut oldest_left = None;
-        if store::try_cleanup_lock(&mut connection)
-            .within(USE_LIMIT)
-            .await?
-        {
+        if store::try_cleanup_lock(&mut connection).bounded().await? {
             oldest_left = delete_in_batches(&mut connection, limits, started, &mut report).await?;
             // Not left to the closing, of which the server learns some time later: the next run may
             // begin at once.
             store::release_cleanup_lock(&mut connection)
-                .within(USE_LIMIT)
+                .bounded()
                 .await?;
         } else {
             report.another_at_work = true;
@@ -108,7 +105,7 @@ impl Cleaner {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection)
-            .within(USE_LIMIT)
+            .bounded()
             .await?;
         Ok(store::count_expired(&mut connection, None)
             .within(USE_LIMIT)

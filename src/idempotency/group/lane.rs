@@ -15,9 +15,6 @@ use crate::idempotency::engine::Engine;
 /// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
 const PLANNED_ONCE: usize = 32;
 
-/// A pool with fewer connections has none to spare for a lane's second one.
-const ROOM_FOR_BOTH: u32 = 10;
-
 /// With fewer connections nobody keeps one: claims and settles would, and everybody else needs one, too.
 const ROOM_TO_KEEP: u32 = 3;
 
@@ -37,6 +34,8 @@ enum Unwritten {
 
 pub(super) struct Lane<W: GroupWriter> {
     pool: PgPool,
+    /// What a shortage of its connections is noted under.
+    subject: String,
     writer: Arc<W>,
     queue: Arc<CloseOnDrop<W>>,
     /// Kept from group to group: borrowing one would cost a round trip each time. One for each way of planning.
@@ -60,9 +59,11 @@ impl<W: GroupWriter> Lane<W> {
         queue: Arc<CloseOnDrop<W>>,
         progress: Progress,
     ) -> Self {
-        let has_room = engine.pool().options().get_max_connections() >= ROOM_FOR_BOTH;
+        // A smaller pool has none to spare for a lane's second connection.
+        let has_room = engine.pool().options().get_max_connections() >= shortage::AMPLE;
         Self {
             pool: engine.pool().clone(),
+            subject: shortage::subject(engine.pool()),
             writer,
             queue,
             connections: [None, None],
@@ -215,7 +216,7 @@ impl<W: GroupWriter> Lane<W> {
     }
 
     fn may_keep_connections(&self) -> bool {
-        self.pool.options().get_max_connections() >= ROOM_TO_KEEP && !shortage::is_on()
+        self.pool.options().get_max_connections() >= ROOM_TO_KEEP && !shortage::is_on(&self.subject)
     }
 }
 
