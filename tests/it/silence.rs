@@ -48,6 +48,15 @@ async fn assert_nothing_is_lost(pool: &PgPool) {
     }
 }
 
+/// Told so: a read that waits for its merchant's turn is told that there are too many.
+fn assert_cannot_work(answer: &Answer) {
+    let slug = match answer.text("code").as_str() {
+        "overloaded" => "overloaded",
+        _ => "database-unavailable",
+    };
+    answer.assert_problem(503, slug, "same-key");
+}
+
 /// A request of each kind, at once.
 async fn one_of_each(acme: &Merchant, payment: &str, key: &str) -> [Answer; 3] {
     let refund = acme.post(
@@ -80,7 +89,7 @@ async fn established_connections_fall_silent_and_payments_go_on(
             let status = answer.status.as_u16();
             assert!(matches!(status, 200 | 201 | 503), "{answer:?}");
             if status == 503 {
-                answer.assert_problem(503, "database-unavailable", "same-key");
+                assert_cannot_work(&answer);
             }
         }
         until_readiness_is(&service.url, 200).await;
@@ -156,7 +165,7 @@ async fn a_database_that_is_silent_for_new_connections_too_is_told_and_heals(
     let answers = join_all((0..8).map(|n| one_of_each_key(&acme, &id, 0, n)));
     let (answers, ()) = tokio::join!(answers, until_readiness_is(&service.url, 503));
     for answer in answers.into_iter().flatten() {
-        answer.assert_problem(503, "database-unavailable", "same-key");
+        assert_cannot_work(&answer);
     }
     assert_eq!(readiness(&service.url).await, 503);
     proxy.mend();
