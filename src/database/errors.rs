@@ -76,3 +76,77 @@ pub(crate) fn is_of_an_item(error: &sqlx::Error) -> bool {
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
     ) || has_code(error, &OF_AN_ITEM)
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, PgConnection, PgPool};
+
+    use super::*;
+
+    /// The last statement's error, on a connection of its own.
+    async fn error_of(pool: &PgPool, statements: &'static str) -> sqlx::Error {
+        let options = pool.connect_options();
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .expect("connected");
+        let ran = sqlx::raw_sql(statements).execute(&mut connection).await;
+        ran.expect_err(statements)
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn what_the_server_says_is_told_apart(pool: PgPool) {
+        for statements in [
+            "set default_transaction_read_only = on; commit; create table t (a int)",
+            "execute nobody_prepared_this",
+            "prepare a as select 1; prepare a as select 1",
+            "select pg_terminate_backend(pg_backend_pid())",
+        ] {
+            let error = error_of(&pool, statements).await;
+            assert!(is_wrong_connection(&error), "{statements}: {error}");
+            assert!(is_transient(&error), "{statements}: {error}");
+            assert!(!is_of_an_item(&error), "{statements}: {error}");
+        }
+        for statements in [
+            "select 1/0",
+            "create temp table t (a int primary key); insert into t values (1), (1)",
+        ] {
+            let error = error_of(&pool, statements).await;
+            assert!(is_of_an_item(&error), "{statements}: {error}");
+            assert!(!is_wrong_connection(&error), "{statements}: {error}");
+            assert!(!is_transient(&error), "{statements}: {error}");
+        }
+        let error = error_of(&pool, "set statement_timeout = 1; select pg_sleep(10)").await;
+        assert!(is_too_slow(&error) && is_transient(&error), "{error}");
+        assert!(
+            !is_wrong_connection(&error) && !is_of_an_item(&error),
+            "{error}"
+        );
+        let error = error_of(&pool, "select nothing_there").await;
+        assert!(
+            !is_transient(&error) && !is_wrong_connection(&error),
+            "{error}"
+        );
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_cached_plan_of_an_older_table_is_the_connections_fault(pool: PgPool) {
+        let mut connection = pool.acquire().await.expect("a connection");
+        let changed = async {
+            sqlx::raw_sql("create table t (a int)")
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query("select * from t")
+                .fetch_all(&mut *connection)
+                .await?;
+            sqlx::raw_sql("alter table t alter a type text")
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query("select * from t")
+                .fetch_all(&mut *connection)
+                .await
+        };
+        let error = changed.await.map(drop).expect_err("the plan is of no use");
+        assert!(is_wrong_connection(&error), "{error}");
+        assert!(!may_have_committed(&error));
+    }
+}

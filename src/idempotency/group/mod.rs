@@ -163,3 +163,6 @@ impl<W: GroupWriter> Drop for CloseOnDrop<W> {
         self.0.close();
     }
 }
+
+#[cfg(test)]
+mod tests;
