@@ -477,6 +477,7 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Refused> {
 }
 
 fn secret(text: &str) -> Result<SecretString, Refused> {
+    let text = text.trim();
     if text.is_empty() {
         refuse("it is empty")
     } else {
@@ -496,8 +497,9 @@ fn count(text: &str) -> Result<NonZeroU32, Refused> {
     }
 }
 
-/// A secret that is sent in a header.
+/// A secret that is sent in a header. White space around it is that of the file that it was read from.
 fn header_secret(text: &str) -> Result<SecretString, Refused> {
+    let text = text.trim();
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         secret(text)
     } else {
@@ -505,8 +507,10 @@ fn header_secret(text: &str) -> Result<SecretString, Refused> {
     }
 }
 
-/// Who has it sees every payment, so one that can be guessed is none.
+/// Who has it sees every payment, so one that can be guessed is none. A file that it was read from may end with a newline, and
+/// nobody could type that.
 fn console_token(text: &str) -> Result<SecretString, Refused> {
+    let text = text.trim();
     if text.chars().count() < SHORTEST_SAFE_SECRET {
         refuse(format!(
             "at least {SHORTEST_SAFE_SECRET} characters are needed"
@@ -519,7 +523,9 @@ fn console_token(text: &str) -> Result<SecretString, Refused> {
 /// A time with a unit: `24h`, `1m 30s`, `50ms`.
 fn duration(text: &str) -> Result<Duration, Refused> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration > LONGEST_DURATION => refuse("at most 10 years"),
+        Ok(duration) if duration > LONGEST_DURATION => {
+            refuse("at most 3650days, which is 10 years of 365 days")
+        }
         Ok(duration) => Ok(duration),
         Err(error) => refuse(format!(
             "{error}; a duration is written as 24h, 1m 30s or 50ms"
@@ -621,6 +627,23 @@ mod tests {
             "bytes do not count"
         );
         assert!(console_token("1234567890123456").is_ok());
+        assert!(console_token("123456789012345\n").is_err());
+    }
+
+    #[test]
+    fn a_newline_at_the_end_of_a_secret_is_not_part_of_it() {
+        for read in [secret, header_secret, console_token] {
+            let secret = read("1234567890123456\r\n").expect("a secret");
+            assert_eq!(secret.expose_secret(), "1234567890123456");
+        }
+        assert!(header_secret("a b").is_err());
+        assert!(secret("\n").is_err());
+    }
+
+    #[test]
+    fn the_longest_duration_is_named_as_it_can_be_written() {
+        let refused = duration("10years").expect_err("a year has 365.25 days here");
+        assert!(refused.to_string().contains("3650days"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database::{self, Bounded};
+
 /// The merchants that are asked for: the one that is named, or all.
 ///
 /// Statements take them as an array, so that PostgreSQL knows how many there are when it plans: of a table of merchants that
@@ -15,7 +17,8 @@ pub(super) async fn merchants_asked(
         Some(merchant_id) => Ok(vec![merchant_id.to_owned()]),
         None => {
             sqlx::query_scalar!("select merchant_id from merchants")
-                .fetch_all(pool)
+                .fetch_all(&mut *database::acquire(pool).await?)
+                .bounded()
                 .await
         }
     }
@@ -75,6 +78,7 @@ pub(super) async fn list_merchants(
         beginning,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }

@@ -2,15 +2,16 @@
 
 use sqlx::PgConnection;
 
-use super::{Finding, store};
+use super::Finding;
 use crate::config::ServeArgs;
+use crate::database::{self, Bounded, Limit, Limits};
 
 /// Two lanes keep one each, recovery works on eight keys at once, and requests need some.
 const FEWEST_SOUND: u32 = 12;
 
 pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Vec<Finding> {
     let wanted = args.database_max_connections;
-    let server = store::connections(connection).await;
+    let server = database::limits(connection).bounded().await;
     let server = server.map(|connections| against_server(wanted, &connections));
     vec![Finding::or_unseen("connections", server), pool(wanted)]
 }
@@ -27,34 +28,21 @@ fn pool(wanted: u32) -> Finding {
     Finding::ok(NAME, found)
 }
 
-fn against_server(wanted: u32, server: &store::Connections) -> Finding {
+fn against_server(wanted: u32, server: &Limits) -> Finding {
     const NAME: &str = "connections";
-    // -1 is PostgreSQL's word for no limit of the role's or the database's own.
-    let limits = [
-        ("the server", Some(server.limit - server.reserved)),
-        (
-            "the role",
-            Some(server.role_limit).filter(|limit| *limit >= 0),
-        ),
-        (
-            "the database",
-            Some(server.database_limit).filter(|limit| *limit >= 0),
-        ),
-    ];
-    let tightest = limits
-        .into_iter()
-        .filter_map(|(whose, limit)| limit.map(|limit| (limit, whose)))
-        .min();
-    let (limit, whose) = tightest.unwrap_or((0, "the server"));
+    let Limit {
+        connections: limit,
+        whose,
+    } = server.tightest();
     let found = format!(
         "{whose} has {limit} in all, {} are in use by others, a node takes up to {wanted}",
         server.used
     );
-    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
-    let advice = "raise max_connections (or the limit of the role or database), or lower PAYONCE_DATABASE_MAX_CONNECTIONS; each node takes as many";
+    let used = u32::try_from(server.used).unwrap_or(0);
+    let advice = "raise max_connections (or the limit of the role or database), or lower PAYONCE_DATABASE_MAX_CONNECTIONS: a node works with the fewer that it gets, and more slowly";
     if wanted > limit {
         Finding::problem(NAME, found, advice)
-    } else if wanted > limit - server.used {
+    } else if wanted > limit.saturating_sub(used) {
         Finding::warning(NAME, found, advice)
     } else {
         Finding::ok(NAME, found)
@@ -65,19 +53,18 @@ fn against_server(wanted: u32, server: &store::Connections) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Verdict;
-    use crate::doctor::store::Connections;
 
     #[test]
     fn the_tightest_limit_counts() {
-        let server = Connections {
+        let server = Limits {
             limit: 103,
             reserved: 3,
             role_limit: -1,
             database_limit: -1,
             used: 0,
         };
-        let verdict = |wanted, change: fn(&mut Connections)| {
-            let mut server = Connections { ..server };
+        let verdict = |wanted, change: fn(&mut Limits)| {
+            let mut server = server.clone();
             change(&mut server);
             against_server(wanted, &server).verdict
         };

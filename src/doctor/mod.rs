@@ -20,12 +20,18 @@ mod server;
 mod store;
 mod upkeep;
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
 
 pub use self::finding::{Finding, Report, Verdict};
 pub use self::privileges::NEEDED as NEEDED_PRIVILEGES;
 use crate::config::ServeArgs;
-use crate::database;
+use crate::database::{self, Bounded};
+
+/// How long the database's checks may take together. Each has its own bound, and ends sooner where the database answers.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks all that a `payonce serve` with these settings would rest on.
 pub async fn examine(args: &ServeArgs) -> Report {
@@ -50,9 +56,19 @@ async fn examine_database(args: &ServeArgs) -> Vec<Finding> {
         NAME,
         database::address(&args.database.database_url),
     )];
-    examine_connected(&mut connection, args, &mut findings).await;
+    let examined = timeout(
+        PATIENCE,
+        examine_connected(&mut connection, args, &mut findings),
+    );
+    if examined.await.is_err() {
+        let found = format!("it did not answer within {} s", PATIENCE.as_secs());
+        let advice =
+            "look at the network, and at what stands between: its other checks were not made";
+        findings.push(Finding::problem("database-answers", found, advice));
+        return findings;
+    }
     // It has been looked at; how the connection ends makes no difference.
-    drop(connection.close().await);
+    drop(connection.close().bounded().await);
     findings
 }
 

@@ -7,11 +7,13 @@ use super::{Finding, Verdict};
 use crate::config::ServeArgs;
 use crate::database::{OLDEST_VERSION, SESSION_SETTINGS};
 
-const ASKED: [&str; 10] = [
+const ASKED: [&str; 12] = [
     "autovacuum",
+    "client_encoding",
     "fsync",
     "full_page_writes",
     "log_timezone",
+    "server_encoding",
     "server_version",
     "server_version_num",
     "synchronous_commit",
@@ -62,6 +64,7 @@ fn of_settings(settings: &[ServerSetting], allow_unsafe: bool) -> Vec<Finding> {
     });
     findings.push(autovacuum(value("autovacuum"), value("track_counts")));
     findings.push(time_zone(value("TimeZone"), value("log_timezone")));
+    findings.push(encoding(value("server_encoding"), value("client_encoding")));
     findings
 }
 
@@ -80,6 +83,25 @@ fn version(number: &str, text: &str) -> Finding {
             format!("payonce is tested with PostgreSQL {OLDEST_VERSION} and later"),
         ),
     }
+}
+
+fn encoding(server: &str, session: &str) -> Finding {
+    const NAME: &str = "encoding";
+    if !server.eq_ignore_ascii_case("UTF8") {
+        return Finding::problem(
+            NAME,
+            format!("the database stores text in {server}"),
+            "names and descriptions are UTF-8: create database … encoding 'UTF8' template template0, and move there",
+        );
+    }
+    if !session.eq_ignore_ascii_case("UTF8") {
+        return Finding::problem(
+            NAME,
+            format!("{session} in payonce's session, which asked for UTF8"),
+            "what stands between drops what a session asks for: connect without it, or let it keep sessions",
+        );
+    }
+    Finding::ok(NAME, "UTF8")
 }
 
 /// One of the three settings without which a confirmed commit may be lost.
@@ -173,12 +195,15 @@ async fn session_settings(connection: &mut PgConnection) -> sqlx::Result<Finding
 fn of_session(dropped: &[&str]) -> Finding {
     const NAME: &str = "session-settings";
     if dropped.is_empty() {
-        return Finding::ok(NAME, "the session has the time-outs that it asked for");
+        return Finding::ok(NAME, "the session has what it asked for");
     }
-    Finding::problem(
+    Finding::warning(
         NAME,
-        format!("the session asked in vain for {}", dropped.join(", ")),
-        "a pooler between drops them, and waits have no bound: connect without it, or let it keep sessions",
+        format!(
+            "a pooler between drops what the session asks for at its start: {}",
+            dropped.join(", ")
+        ),
+        "payonce sets them after each connect, which needs a session of its own: let the pooler pool sessions, not transactions",
     )
 }
 
@@ -257,7 +282,7 @@ mod tests {
     #[test]
     fn what_a_pooler_drops_is_named() {
         let finding = of_session(&["lock_timeout"]);
-        assert_eq!(finding.verdict, Verdict::Problem);
+        assert_eq!(finding.verdict, Verdict::Warning);
         assert!(finding.found.contains("lock_timeout"));
         assert_eq!(time_zone("Europe/Berlin", "UTC").verdict, Verdict::Problem);
     }

@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
+use crate::database::Bounded;
+
 /// More keys than this are not counted one by one: "at least" is enough to act on.
 pub(super) const MOST_COUNTED: i64 = 100_000;
 
@@ -47,6 +49,7 @@ pub(super) async fn settings(
         &names,
     )
     .fetch_all(connection)
+    .bounded()
     .await
 }
 
@@ -66,6 +69,7 @@ pub(super) async fn current_values(
         &names,
     )
     .fetch_all(connection)
+    .bounded()
     .await?;
     Ok(rows.into_iter().map(|row| (row.name, row.value)).collect())
 }
@@ -86,6 +90,7 @@ pub(super) async fn tables_without_autovacuum(
         "#,
     )
     .fetch_all(connection)
+    .bounded()
     .await
 }
 
@@ -105,43 +110,15 @@ pub(super) async fn mode(connection: &mut PgConnection) -> sqlx::Result<Mode> {
         "#,
     )
     .fetch_one(connection)
+    .bounded()
     .await
 }
 
 pub(super) async fn clock(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
         .fetch_one(connection)
+        .bounded()
         .await
-}
-
-/// Limits of connections, and how many there are beside ours.
-pub(super) struct Connections {
-    pub(super) limit: i32,
-    pub(super) reserved: i32,
-    /// -1: none.
-    pub(super) role_limit: i32,
-    /// -1: none.
-    pub(super) database_limit: i32,
-    pub(super) used: i32,
-}
-
-pub(super) async fn connections(connection: &mut PgConnection) -> sqlx::Result<Connections> {
-    sqlx::query_as!(
-        Connections,
-        r#"
-        select
-            current_setting('max_connections')::integer as "limit!",
-            current_setting('superuser_reserved_connections')::integer
-                -- Since PostgreSQL 16.
-                + coalesce(current_setting('reserved_connections', true), '0')::integer as "reserved!",
-            (select rolconnlimit from pg_roles where rolname = current_user) as "role_limit!",
-            (select datconnlimit from pg_database where datname = current_database()) as "database_limit!",
-            -- Unlike pg_stat_activity, every role sees it whole.
-            (select greatest(sum(numbackends) - 1, 0)::integer from pg_stat_database) as "used!"
-        "#,
-    )
-    .fetch_one(connection)
-    .await
 }
 
 /// A migration that the database has seen.
@@ -159,12 +136,14 @@ pub(super) async fn migrations(
     // Not checked at compile time: the table is sqlx's own, and absent where migrations were applied by psql.
     let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *connection)
+        .bounded()
         .await?;
     if !is_there {
         return Ok(None);
     }
     let sql = "select version, success, checksum from _sqlx_migrations order by version";
-    let rows: Vec<(i64, bool, Vec<u8>)> = sqlx::query_as(sql).fetch_all(connection).await?;
+    let rows: Vec<(i64, bool, Vec<u8>)> =
+        sqlx::query_as(sql).fetch_all(connection).bounded().await?;
     let applied = rows
         .into_iter()
         .map(|(version, success, checksum)| Applied {
@@ -194,6 +173,7 @@ pub(super) async fn role(connection: &mut PgConnection) -> sqlx::Result<Role> {
         "#,
     )
     .fetch_one(connection)
+    .bounded()
     .await
 }
 
@@ -215,6 +195,7 @@ pub(super) async fn missing_privileges(
         &privileges,
     )
     .fetch_all(connection)
+    .bounded()
     .await
 }
 
@@ -243,6 +224,7 @@ pub(super) async fn stuck_keys(
         interval(since),
     )
     .fetch_one(connection)
+    .bounded()
     .await?;
     Ok(Stuck {
         count: row.count,
@@ -270,6 +252,7 @@ pub(super) async fn overdue_keys(
         MOST_COUNTED,
     )
     .fetch_one(connection)
+    .bounded()
     .await
 }
 

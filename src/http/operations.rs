@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Services, openapi as document, pages};
+use crate::database;
 use crate::problem::{Code, Problem};
 
 /// A probe waits at most this long for the database.
@@ -36,7 +37,7 @@ struct Readiness {
     /// `ok`, or `unavailable`.
     #[schema(pattern = "^(ok|unavailable)$", examples("ok"))]
     status: &'static str,
-    /// `ok`, or `unreachable`.
+    /// `ok`, or `unreachable`: it does not answer in time, or takes no writes.
     #[schema(pattern = "^(ok|unreachable)$", examples("ok"))]
     database: &'static str,
     /// `ok`, or `circuit-open` while the gateway is left alone after many refusals in a row. It does not count: without
@@ -50,21 +51,21 @@ struct Readiness {
     get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses(
         (status = 200, description = "Yes", body = Readiness),
-        (status = 503, description = "No: its database cannot be reached", body = Readiness),
+        (status = 503, description = "No: its database cannot be reached, does not answer, or takes no writes", body = Readiness),
     ),
 )]
 pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     let pool = services.pool.clone();
+    // A connection is lent only if it answers, and its server takes writes.
     let probe = services.payments.engine().run(async move {
-        let asked = sqlx::query("select 1").execute(&pool);
-        tokio::time::timeout(PROBE_TIMEOUT, asked)
+        tokio::time::timeout(PROBE_TIMEOUT, database::acquire(&pool))
             .await
-            .is_ok_and(|answer| answer.is_ok())
+            .is_ok_and(|lent| lent.is_ok())
     });
     // The gateway's state is shown, and does not count: without it this node can still replay.
     let is_available = services.payments.gateway_is_available();
     let gateway = if is_available { "ok" } else { "circuit-open" };
-    if probe.await.unwrap_or(false) {
+    if probe.await.unwrap_or(false) && !services.payments.is_stalled() {
         HttpResponse::Ok().json(Readiness {
             status: "ok",
             database: "ok",

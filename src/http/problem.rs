@@ -8,8 +8,9 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use chrono::SecondsFormat;
 
+use crate::database::{is_too_slow, is_transient};
 use crate::gateway::Refusal;
-use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
+use crate::idempotency::{IdempotencyError, Mismatch};
 use crate::input::InputError;
 use crate::payments::PaymentError;
 use crate::problem::{CONTENT_TYPE, Charged, Code, Problem};
@@ -177,6 +178,11 @@ impl From<IdempotencyError> for Problem {
                 )
             }
             IdempotencyError::Overloaded => Self::new(Code::Overloaded, Code::Overloaded.title()),
+            error if error.database_error().is_some_and(is_too_slow) => {
+                tracing::error!(error = %chain(&error), "the database did not do its work in time");
+                let detail = "the database was reached, and did not do its work in time";
+                Self::new(Code::DatabaseUnavailable, detail)
+            }
             error if error.database_error().is_some_and(is_transient) => {
                 tracing::error!(error = %chain(&error), "the database cannot be reached");
                 Self::new(Code::DatabaseUnavailable, Code::DatabaseUnavailable.title())

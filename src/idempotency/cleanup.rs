@@ -15,7 +15,10 @@ use super::cleanup_pace::Pace;
 use super::engine::{Engine, is_lock_timeout};
 use super::error::IdempotencyError;
 use super::store::{self, ExpiredKey};
-use crate::database;
+use crate::database::{self, Bounded};
+
+/// The longest use of a connection: the clean-up's own `statement_timeout` of a minute, and 2 s for the answer to arrive.
+const USE_LIMIT: Duration = Duration::from_secs(62);
 
 /// How much a clean-up may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,20 +77,26 @@ impl Cleaner {
         // closed, and the lock goes with it.
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
-        store::set_cleanup_timeouts(&mut connection).await?;
+        store::set_cleanup_timeouts(&mut connection)
+            .bounded()
+            .await?;
         let mut report = CleanupReport::default();
         let mut oldest_left = None;
-        if store::try_cleanup_lock(&mut connection).await? {
+        if store::try_cleanup_lock(&mut connection).bounded().await? {
             oldest_left = delete_in_batches(&mut connection, limits, started, &mut report).await?;
             // Not left to the closing, of which the server learns some time later: the next run may
             // begin at once.
-            store::release_cleanup_lock(&mut connection).await?;
+            store::release_cleanup_lock(&mut connection)
+                .bounded()
+                .await?;
         } else {
             report.another_at_work = true;
         }
-        report.remaining = store::count_expired(&mut connection, oldest_left).await?;
+        report.remaining = store::count_expired(&mut connection, oldest_left)
+            .within(USE_LIMIT)
+            .await?;
         report.duration = started.elapsed();
-        connection.close().await?;
+        connection.close().await;
         Ok(report)
     }
 
@@ -95,8 +104,12 @@ impl Cleaner {
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
-        store::set_cleanup_timeouts(&mut connection).await?;
-        Ok(store::count_expired(&mut connection, None).await?)
+        store::set_cleanup_timeouts(&mut connection)
+            .bounded()
+            .await?;
+        Ok(store::count_expired(&mut connection, None)
+            .within(USE_LIMIT)
+            .await?)
     }
 }
 
@@ -113,12 +126,17 @@ async fn delete_in_batches(
     let mut from = None;
     let mut first_passed_over = None;
     while started.elapsed() < limits.max_duration {
-        let written = store::written(connection).await;
+        let written = store::written(connection).bounded().await;
         let began = Instant::now();
         pace.look(began, written);
         let size = pace.batch_size.into();
-        let end = store::end_of_batch(connection, from, size).await?;
-        let next = match store::delete_expired_between(connection, from, end).await {
+        let end = store::end_of_batch(connection, from, size)
+            .within(USE_LIMIT)
+            .await?;
+        let next = match store::delete_expired_between(connection, from, end)
+            .within(USE_LIMIT)
+            .await
+        {
             Ok(deleted) if deleted > 0 || end.is_none() => {
                 report.deleted += deleted;
                 report.batches += u64::from(deleted > 0);
@@ -136,7 +154,7 @@ async fn delete_in_batches(
             break;
         }
         from = next;
-        let written = store::written(connection).await;
+        let written = store::written(connection).bounded().await;
         let ended = Instant::now();
         let pause = pace.after_batch(ended, ended.duration_since(began), written);
         if !pause.is_zero() {
@@ -168,7 +186,9 @@ async fn delete_key_by_key(
     let Stretch { from, end, size } = stretch;
     let mut last: Option<ExpiredKey> = None;
     while started.elapsed() < limits.max_duration {
-        let mut keys = store::list_expired(connection, from, last.as_ref(), size).await?;
+        let mut keys = store::list_expired(connection, from, last.as_ref(), size)
+            .within(USE_LIMIT)
+            .await?;
         let is_full = i64::try_from(keys.len()).is_ok_and(|length| length >= size);
         if !keys.is_empty() {
             delete_what_is_free(connection, &keys, limits, started, report).await?;
@@ -198,7 +218,10 @@ async fn delete_what_is_free(
     while let Some(part) = parts.pop()
         && started.elapsed() < limits.max_duration
     {
-        match store::delete_expired(connection, part).await {
+        match store::delete_expired(connection, part)
+            .within(USE_LIMIT)
+            .await
+        {
             Ok(0) => {}
             Ok(deleted) => {
                 report.deleted += deleted;

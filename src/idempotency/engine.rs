@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::caller::Presence;
 use super::clock::Moment;
 use super::config::IdempotencyConfig;
-use super::error::{IdempotencyError, may_have_committed};
+use super::error::IdempotencyError;
 use super::fingerprint::{
     Comparison, Fingerprint, FingerprintSecrets, Fingerprinted, Fingerprints, Signer,
 };
@@ -26,7 +27,7 @@ use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, FoundKey, Inserted, NewKey, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
-use crate::database;
+use crate::database::{self, Bounded, is_transient, may_have_committed};
 
 /// When a duplicate that found the first still at work should come back: by then most gateways have answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ const MAX_TURNS: u32 = 20;
 
 /// A commit that took this long may have waited for a standby that is gone, until somebody canceled the wait: PostgreSQL then
 /// reports success with a warning, and the commit is not durable. It is waited for once more before anything rests on it.
-const SLOW_COMMIT: Duration = Duration::from_millis(250);
+pub(super) const SLOW_COMMIT: Duration = Duration::from_millis(10);
 
 /// How long a lost database is asked again what became of a commit.
 pub(super) const READ_BACK_PATIENCE: Duration = Duration::from_secs(5);
@@ -355,9 +356,6 @@ impl Engine {
                 Err(error) if error.database_error().is_some_and(is_lock_timeout) => break,
                 Err(error) => return Err(error),
             };
-            if matches!(attempt, Attempt::Claimed { .. } | Attempt::Finished(_)) {
-                self.make_certain(taken).await?;
-            }
             let met = match attempt {
                 Attempt::Claimed {
                     inserted,
@@ -474,7 +472,7 @@ impl Engine {
     /// Looks at a key. What is no longer under way is only returned once it is durable: an answer may rest on it.
     async fn see(&self, key: &ScopedKey) -> Result<Option<SeenKey>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        let seen = store::see_key(&mut connection, key).await?;
+        let seen = store::see_key(&mut connection, key).bounded().await?;
         drop(connection);
         let is_under_way =
             |seen: &SeenKey| matches!(seen.standing, Standing::Claimed | Standing::Abandoned);
@@ -490,7 +488,9 @@ impl Engine {
     async fn take(&self, key: &ScopedKey) -> Result<Option<Claim>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
-        let taken = store::take_over(&mut connection, key, owner, lock_timeout).await;
+        let taken = store::take_over(&mut connection, key, owner, lock_timeout)
+            .bounded()
+            .await;
         taken.map_err(|error| match may_have_committed(&error) {
             true => IdempotencyError::OutcomeUnknown(Box::new(error.into())),
             false => error.into(),
@@ -498,7 +498,7 @@ impl Engine {
     }
 
     /// Where a commit that was begun at `since` was slow, waits once more until it is durable.
-    pub(super) async fn make_certain(&self, since: Moment) -> Result<(), IdempotencyError> {
+    pub(super) async fn make_certain(&self, since: Instant) -> Result<(), IdempotencyError> {
         if since.elapsed() < SLOW_COMMIT {
             return Ok(());
         }
@@ -510,7 +510,7 @@ impl Engine {
     /// Returns when what was read before is durable, so that an answer may rest on it.
     pub(super) async fn wait_until_durable(&self) -> sqlx::Result<()> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        store::wait_until_durable(&mut connection).await
+        store::wait_until_durable(&mut connection).bounded().await
     }
 
     fn permit(
@@ -600,13 +600,17 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        Ok(store::list_abandoned(&mut connection, operations, after, limit.into()).await?)
+        Ok(
+            store::list_abandoned(&mut connection, operations, after, limit.into())
+                .bounded()
+                .await?,
+        )
     }
 
     /// How many keys are in `PROCESSING`, and for how long the oldest has been.
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        let (count, seconds) = store::count_unsettled(&mut connection).await?;
+        let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;
         Ok((
             count.unsigned_abs(),
             Duration::try_from_secs_f64(seconds).unwrap_or_default(),
@@ -641,7 +645,8 @@ impl Engine {
         Fut: Future<Output = T> + Send + 'static,
     {
         // Boxed: each wrapper that follows would move the whole of it.
-        let future = Box::pin(future).in_current_span();
+        let presence = Presence::new();
+        let future = Box::pin(presence.of(future)).in_current_span();
         let task = self.0.tasks.spawn_on(future, &self.0.runtime);
         task.await
             .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
@@ -697,7 +702,9 @@ impl Engine {
             .map(|(key, lease)| (key, lease.attempt))
             .collect();
         let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
-        let renewed = store::renew_leases(&mut connection, owner, &keys, lock_timeout).await?;
+        let renewed = store::renew_leases(&mut connection, owner, &keys, lock_timeout)
+            .bounded()
+            .await?;
         let renewed: HashSet<ScopedKey> = renewed.into_iter().collect();
         for (key, lease) in due {
             if renewed.contains(key) {
@@ -730,7 +737,7 @@ impl Engine {
         let deadline = Instant::now() + READ_BACK_PATIENCE;
         loop {
             match ask().await {
-                Err(error) if super::is_transient(&error) => {
+                Err(error) if is_transient(&error) => {
                     let next = Instant::now() + self.0.config.retry_interval;
                     if next > deadline {
                         return Err(error);
@@ -774,7 +781,7 @@ impl Engine {
 /// any other commit does; a rollback would not.
 async fn read_locked(pool: PgPool, key: ScopedKey) -> sqlx::Result<Option<SeenKey>> {
     let mut transaction = database::begin(&pool).await?;
-    let seen = store::lock_key(&mut transaction, &key).await?;
+    let seen = store::lock_key(&mut transaction, &key).bounded().await?;
     transaction.commit().await?;
     Ok(seen)
 }
@@ -783,11 +790,14 @@ async fn read_locked(pool: PgPool, key: ScopedKey) -> sqlx::Result<Option<SeenKe
 /// same key waits for it.
 async fn read_claim(pool: PgPool, key: NewKey) -> sqlx::Result<Option<SeenKey>> {
     let mut transaction = database::begin(&pool).await?;
-    if store::insert_key(&mut transaction, &key).await?.is_some() {
+    let inserted = store::insert_key(&mut transaction, &key).bounded().await?;
+    if inserted.is_some() {
         transaction.rollback().await?;
         return Ok(None);
     }
-    let seen = store::lock_key(&mut transaction, &key.scope).await?;
+    let seen = store::lock_key(&mut transaction, &key.scope)
+        .bounded()
+        .await?;
     transaction.commit().await?;
     Ok(seen)
 }
@@ -969,18 +979,21 @@ where
     Fut: Future<Output = Result<Plan<T>, E>>,
 {
     let mut transaction = database::begin(&engine.0.pool).await?;
-    let Some(inserted) = store::insert_key(&mut transaction, &key).await? else {
+    let Some(inserted) = store::insert_key(&mut transaction, &key).bounded().await? else {
         transaction.rollback().await?;
         return Ok((Attempt::InUse, Some(plan)));
     };
     sqlx::raw_sql("savepoint payonce_work")
         .execute(&mut *transaction)
+        .bounded()
         .await?;
     let (mut transaction, planned) = lend(transaction, plan).await?;
     let planned = planned.map_err(|error| work_error(error.into()));
     let attempt = match planned {
         Ok(Plan::Call { resource_id, work }) => {
-            store::keep_unsettled(&mut transaction, &key.scope, &resource_id).await?;
+            store::keep_unsettled(&mut transaction, &key.scope, &resource_id)
+                .bounded()
+                .await?;
             Attempt::Claimed {
                 inserted,
                 resource_id,
@@ -994,6 +1007,7 @@ where
             if matches!(outcome, Outcome::Failed(_)) {
                 sqlx::raw_sql("rollback to savepoint payonce_work")
                     .execute(&mut *transaction)
+                    .bounded()
                     .await?;
             }
             let scope = &key.scope;
@@ -1005,6 +1019,7 @@ where
                 resource_id.as_deref(),
                 &outcome,
             )
+            .bounded()
             .await?;
             Attempt::Finished(Answer {
                 response: Arc::new(outcome.into_response()),
@@ -1031,8 +1046,12 @@ where
         }
     };
     failpoint!("claim-before-commit");
+    let begun = Instant::now();
     match transaction.commit().await {
-        Ok(()) => Ok((attempt, None)),
+        Ok(()) => {
+            engine.make_certain(begun).await?;
+            Ok((attempt, None))
+        }
         Err(error) if may_have_committed(&error) => match engine.read_back_claim(&key).await {
             Ok(Some(seen)) if is_this_claim(&seen, &key, &inserted) => Ok((attempt, None)),
             Ok(_) => Err(error.into()),

@@ -72,35 +72,3 @@ impl IdempotencyError {
         }
     }
 }
-
-/// True where the statement may have been carried out all the same: the connection broke, or the server ended it.
-pub fn may_have_committed(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
-        // 57P: the server shuts down or crashed; 08: connection exceptions; 25P03, 25P04: a transaction stood still for too
-        // long, as that of a process that was stopped.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.starts_with("57P") || code.starts_with("08") || matches!(&*code, "25P03" | "25P04")
-        }),
-        _ => false,
-    }
-}
-
-/// True where the same transaction may well succeed when it is tried again.
-pub fn is_transient(error: &sqlx::Error) -> bool {
-    may_have_committed(error)
-        || match error {
-            sqlx::Error::PoolTimedOut => true,
-            // 40: serialization failure or deadlock; 53: out of resources; 55P03: lock time-out; 57014: statement time-out.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                code.starts_with("40")
-                    || code.starts_with("53")
-                    || code == "55P03"
-                    || code == "57014"
-            }),
-            _ => false,
-        }
-}

@@ -89,6 +89,11 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Takes all that waits, without waiting.
+    pub(super) fn take_all(&self) -> Vec<T> {
+        self.lock().take(usize::MAX)
+    }
+
     /// Ends it: what waits is dropped, what comes is refused, and whoever takes gets nothing.
     pub(super) fn close(&self) {
         let dropped = {

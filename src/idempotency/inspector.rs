@@ -7,7 +7,7 @@ use super::error::IdempotencyError;
 use super::key::ScopedKey;
 use super::record::{KeyRecord, KeyState};
 use super::store;
-use crate::database;
+use crate::database::{self, Bounded};
 
 /// Reads records. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Inspector {
     /// One key's record.
     pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
-        Ok(store::find_record(&mut connection, key).await?)
+        Ok(store::find_record(&mut connection, key).bounded().await?)
     }
 
     /// At most `limit` records, in one state or in any, newest first.
@@ -34,13 +34,17 @@ impl Inspector {
         limit: u32,
     ) -> Result<Vec<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
-        Ok(store::list_records(&mut connection, state, limit.into()).await?)
+        Ok(store::list_records(&mut connection, state, limit.into())
+            .bounded()
+            .await?)
     }
 
     /// At most `limit` records in `PROCESSING` whose owner has been silent for its whole lease,
     /// oldest first.
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
-        Ok(store::list_stuck_records(&mut connection, limit.into()).await?)
+        Ok(store::list_stuck_records(&mut connection, limit.into())
+            .bounded()
+            .await?)
     }
 }

@@ -33,6 +33,7 @@
 //! **Past its time** a final key counts as absent: its next use replaces it. Work that must not happen twice even then needs
 //! a unique constraint of its own on what it makes (see [`Plan::Expired`]). A key in `PROCESSING` never expires.
 
+mod caller;
 mod cleanup;
 mod cleanup_pace;
 pub(crate) mod clock;
@@ -58,7 +59,6 @@ pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
 pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
 pub use self::engine::{Attempt, Claimant, Engine, GATE_RESULTS, Remembered, SignedRequest, Wait};
 pub use self::error::IdempotencyError;
-pub use self::error::{is_transient, may_have_committed};
 pub use self::fingerprint::{
     CanonicalFields, FINGERPRINT_VERSION, FingerprintSecrets, Fingerprinted, Mismatch,
 };
@@ -74,3 +74,4 @@ pub use self::store::{
     Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
 };
 pub use self::transaction::Transaction;
+pub use crate::database::{is_transient, may_have_committed};

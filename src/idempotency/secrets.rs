@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::engine::Engine;
 use super::error::IdempotencyError;
 use super::store;
-use crate::database;
+use crate::database::{self, Bounded};
 
 /// A secret that signed fingerprints of the database and that this process does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ impl Engine {
             .await
             .map_err(IdempotencyError::from)?;
         let mut unknown = store::list_secrets(&mut tx)
+            .bounded()
             .await
             .map_err(IdempotencyError::from)?;
         unknown.retain(|secret| !ours.contains(&secret.id));
@@ -64,6 +65,7 @@ impl Engine {
             return Err(SecretsError::Other { unknown, ours });
         }
         store::note_secrets(&mut tx, &ours)
+            .bounded()
             .await
             .map_err(IdempotencyError::from)?;
         tx.commit().await.map_err(IdempotencyError::from)?;

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::clock::Moment;
 use super::engine::{Engine, work_error};
-use super::error::{IdempotencyError, is_transient};
+use super::error::IdempotencyError;
 use super::gate::{Claim, Held, Permit, Released, Settled};
 use super::record::{Answer, Outcome};
 use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
-use crate::database;
+use crate::database::{self, Bounded, is_transient};
 
 /// How long a settle is tried again while the database is lost. The gateway may have been called: it is worth more patience
 /// than a claim, but a client waits for it.
@@ -70,12 +69,8 @@ impl Engine {
         );
         let mut patience = Patience::new();
         let settled = loop {
-            let begun = Moment::now();
             let error = match settler.try_settle(self, &permit.claim).await {
-                Ok(Some(answer)) => {
-                    self.make_certain(begun).await?;
-                    break Settled::Stored(answer);
-                }
+                Ok(Some(answer)) => break Settled::Stored(answer),
                 Ok(None) => match self.read_back(&permit.claim.scope).await {
                     Ok(seen) => break self.who_settled(&permit.claim, seen),
                     Err(error) => error.into(),
@@ -219,6 +214,7 @@ where
 {
     let mut transaction = database::begin(engine.pool()).await?;
     let held = store::lock_key(&mut transaction, &claim.scope)
+        .bounded()
         .await?
         .is_some_and(|seen| {
             engine.holds(claim, &seen)
@@ -244,10 +240,15 @@ where
         None,
         &outcome,
     )
+    .bounded()
     .await?;
-    store::forget_unsettled(&mut transaction, &claim.scope).await?;
+    store::forget_unsettled(&mut transaction, &claim.scope)
+        .bounded()
+        .await?;
     failpoint!("settle-before-commit");
+    let begun = Instant::now();
     transaction.commit().await?;
+    engine.make_certain(begun).await?;
     Ok(Some(Answer {
         response: Arc::new(outcome.into_response()),
         replayed: false,
@@ -266,9 +267,14 @@ where
     Fut: Future<Output = Result<(), E>>,
 {
     let mut transaction = database::begin(engine.pool()).await?;
-    if !store::remove_key(&mut transaction, engine.owner(), claim).await? {
+    let removed = store::remove_key(&mut transaction, engine.owner(), claim)
+        .bounded()
+        .await?;
+    if !removed {
         // Gone is as good as removed: an earlier try had committed. It is told once it is durable.
-        let seen = store::lock_key(&mut transaction, &claim.scope).await?;
+        let seen = store::lock_key(&mut transaction, &claim.scope)
+            .bounded()
+            .await?;
         transaction.commit().await?;
         if seen.is_some() {
             return Ok(Released::Lost);
@@ -276,13 +282,17 @@ where
         engine.wait_until_durable().await?;
         return Ok(Released::Removed);
     }
-    store::forget_unsettled(&mut transaction, &claim.scope).await?;
+    store::forget_unsettled(&mut transaction, &claim.scope)
+        .bounded()
+        .await?;
     let (transaction, removed) = lend(transaction, work).await?;
     if let Err(error) = removed.map_err(|error| work_error(error.into())) {
         transaction.rollback().await?;
         return Err(error);
     }
+    let begun = Instant::now();
     transaction.commit().await?;
+    engine.make_certain(begun).await?;
     Ok(Released::Removed)
 }
 

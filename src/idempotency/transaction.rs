@@ -2,18 +2,46 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::IdempotencyError;
+use crate::database;
+
+/// How long work may go without touching its transaction: the server ends one that stands still for 10 s, so work that has
+/// waited for longer, and 2 s for an answer to arrive, waits for a connection that is silent.
+const UNTOUCHED: Duration = Duration::from_secs(12);
 
 /// An open transaction, lent to the work that runs in it. It is a [`PgConnection`] to whoever queries through it; only the
 /// engine commits. Dropping it gives it back.
 pub struct Transaction {
     /// `None` only while it is being dropped.
-    lent: Option<sqlx::Transaction<'static, Postgres>>,
-    home: Option<oneshot::Sender<sqlx::Transaction<'static, Postgres>>>,
+    lent: Option<database::Transaction>,
+    home: Option<oneshot::Sender<database::Transaction>>,
+    touched: Touched,
+}
+
+/// When the work last took hold of its transaction.
+#[derive(Clone)]
+struct Touched(Arc<Mutex<Instant>>);
+
+impl Touched {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Deref for Transaction {
@@ -29,6 +57,7 @@ impl Deref for Transaction {
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
+        self.touched.renew();
         match &mut self.lent {
             Some(transaction) => transaction,
             None => unreachable!("a transaction is given back only when it is dropped"),
@@ -39,26 +68,36 @@ impl DerefMut for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let (Some(home), Some(transaction)) = (self.home.take(), self.lent.take()) {
-            // Nobody waits for it when the work was dropped midway: sqlx then rolls it back.
+            // Nobody waits for it when the work was dropped midway: it is then rolled back.
             drop(home.send(transaction));
         }
     }
 }
 
-/// Runs the work in the transaction and takes the transaction back.
+/// Runs the work in the transaction and takes the transaction back. Work that has not touched it for 12 s is ended: its
+/// connection does not answer.
 pub(super) async fn lend<T, Fut>(
-    transaction: sqlx::Transaction<'static, Postgres>,
+    transaction: database::Transaction,
     work: impl FnOnce(Transaction) -> Fut,
-) -> Result<(sqlx::Transaction<'static, Postgres>, T), IdempotencyError>
+) -> Result<(database::Transaction, T), IdempotencyError>
 where
     Fut: Future<Output = T>,
 {
     let (home, mut returned) = oneshot::channel();
-    let result = work(Transaction {
+    let touched = Touched::now();
+    let mut working = pin!(work(Transaction {
         lent: Some(transaction),
         home: Some(home),
-    })
-    .await;
+        touched: touched.clone(),
+    }));
+    let result = loop {
+        let deadline = touched.last() + UNTOUCHED;
+        match timeout_at(deadline, &mut working).await {
+            Ok(result) => break result,
+            Err(_) if touched.last() + UNTOUCHED > deadline => {}
+            Err(_) => return Err(database::timed_out().into()),
+        }
+    };
     match returned.try_recv() {
         Ok(transaction) => Ok((transaction, result)),
         Err(_) => Err(IdempotencyError::Aborted("it kept the transaction")),

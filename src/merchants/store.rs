@@ -4,6 +4,7 @@ use sqlx::PgPool;
 
 use super::Merchant;
 use super::api_key::{ApiKeyHash, ApiKeyRecord};
+use crate::database::{self, Bounded};
 
 /// Inserts a merchant together with its first API key. False: the ID is taken.
 pub(super) async fn insert_merchant(
@@ -13,6 +14,7 @@ pub(super) async fn insert_merchant(
     api_key_id: &str,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let inserted = sqlx::query!(
         r#"
         with merchant as (
@@ -33,13 +35,15 @@ pub(super) async fn insert_merchant(
         api_key_id,
         secret_hash.as_bytes(),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
 /// All merchants, by ID.
 pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Merchant,
         r#"
@@ -52,7 +56,8 @@ pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>>
         order by merchant_id
         "#,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -77,7 +82,8 @@ pub(super) async fn set_stripe_account(
         merchant_id,
         account,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }
 
@@ -94,12 +100,14 @@ pub(super) async fn find_stripe_account(
         "#,
         merchant_id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *database::acquire(pool).await?)
+    .bounded()
     .await?;
     Ok(account.flatten())
 }
 
 pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -110,7 +118,8 @@ pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::R
         "#,
         merchant_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -121,6 +130,7 @@ pub(super) async fn insert_api_key(
     api_key_id: &str,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let inserted = sqlx::query!(
         r#"
         insert into api_keys (merchant_id, api_key_id, secret_hash)
@@ -135,7 +145,8 @@ pub(super) async fn insert_api_key(
         api_key_id,
         secret_hash.as_bytes(),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(inserted.rows_affected() == 1)
 }
@@ -145,6 +156,7 @@ pub(super) async fn list_api_keys(
     pool: &PgPool,
     merchant_id: &str,
 ) -> sqlx::Result<Vec<ApiKeyRecord>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         ApiKeyRecord,
         r#"
@@ -159,7 +171,8 @@ pub(super) async fn list_api_keys(
         "#,
         merchant_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -168,6 +181,7 @@ pub(super) async fn find_merchant_by_key(
     pool: &PgPool,
     secret_hash: &ApiKeyHash,
 ) -> sqlx::Result<Option<String>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select merchant_id
@@ -177,13 +191,15 @@ pub(super) async fn find_merchant_by_key(
         "#,
         secret_hash.as_bytes(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
 /// Revokes an API key. False: there is none with this ID that is not revoked. No index helps; for
 /// people, not for programs.
 pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     let revoked = sqlx::query!(
         r#"
         update api_keys
@@ -193,12 +209,14 @@ pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Res
         "#,
         api_key_id,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(revoked.rows_affected() == 1)
 }
 
 pub(super) async fn api_key_exists(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -209,7 +227,8 @@ pub(super) async fn api_key_exists(pool: &PgPool, api_key_id: &str) -> sqlx::Res
         "#,
         api_key_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 

@@ -15,7 +15,7 @@ use super::{
     settlement, store,
 };
 use crate::cards::Card;
-use crate::database;
+use crate::database::{self, Bounded};
 use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
 use crate::idempotency::{
     Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, NewKey,
@@ -173,7 +173,9 @@ impl Claimant<Box<Payment>> for CreateClaim<'_> {
         let _turn = self.payments.turns().to_look(&scope.merchant_id).await?;
         let mut connection = database::acquire(self.payments.pool()).await?;
         let key = scope.key.as_str();
-        let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key).await?;
+        let made = store::find_payment_of_key(&mut connection, &scope.merchant_id, key)
+            .bounded()
+            .await?;
         Ok(made.map(|made| Remembered {
             resource_id: made.id,
             created_at: made.created_at,
@@ -307,7 +309,7 @@ impl Payments {
                     may_be_sent = true;
                     item = failed;
                 }
-                Grouped::Failed(_, error) => {
+                Grouped::Failed(_, error) | Grouped::NotSent(_, error) => {
                     return Err(unknown_if(may_be_sent, IdempotencyError::Shared(error)));
                 }
             }
@@ -364,7 +366,9 @@ impl Settler for CreateSettle<'_> {
                 replayed: false,
                 expires_at: claim.expires_at,
             })),
-            Grouped::Failed(_, error) => Err(IdempotencyError::Shared(error)),
+            Grouped::Failed(_, error) | Grouped::NotSent(_, error) => {
+                Err(IdempotencyError::Shared(error))
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ impl GroupWriter for ClaimWriter {
     type Written = Claimed;
 
     const LANE: &'static str = "claim";
+    // A claim that was not sent has charged nothing; one that is sent after its client has gone would.
+    const NEEDS_CALLER: bool = true;
 
     fn whose(item: &ClaimItem) -> &str {
         &item.payment.merchant_id

@@ -7,7 +7,7 @@ use super::call::count_call;
 use super::service::{locked, now};
 use super::store::DueRefund;
 use super::{Payment, PaymentError, Payments, Refund, RefundState, settlement, store};
-use crate::database;
+use crate::database::{self, Bounded};
 use crate::gateway::{Decline, GatewayError, GatewayRefund, RefundProgress, Refunded};
 use crate::idempotency::IdempotencyError;
 
@@ -21,7 +21,9 @@ impl Payments {
     /// Looks at the pending refunds whose time has come. Returns how many of them have ended.
     pub async fn follow_refunds(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(self.pool()).await?;
-        let due = store::list_due_refunds(&mut connection, MAX_LOOKS).await?;
+        let due = store::list_due_refunds(&mut connection, MAX_LOOKS)
+            .bounded()
+            .await?;
         drop(connection);
         let ended = stream::iter(due)
             .map(|due| async move {
@@ -50,13 +52,15 @@ impl Payments {
 
     async fn look_at(&self, due: &DueRefund) -> Result<bool, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
-        if !store::take_look(&mut connection, due).await? {
+        if !store::take_look(&mut connection, due).bounded().await? {
             return Ok(false);
         }
         let refund = store::find_refund(&mut connection, &due.merchant_id, &due.refund_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("refund"))?;
         let payment = store::find_payment(&mut connection, &due.merchant_id, &refund.payment_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))?;
         drop(connection);
@@ -110,6 +114,7 @@ impl Payments {
         // The payment's lock comes first, as everywhere; with it the refund cannot change.
         let mut payment = locked(&mut tx, &refund.merchant_id, &refund.payment_id).await?;
         let mut refund = store::find_refund(&mut tx, &refund.merchant_id, &refund.id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("refund"))?;
         if refund.state != RefundState::Pending {
@@ -118,8 +123,8 @@ impl Payments {
         }
         let failed = result.as_ref().err().map(|decline| decline.code.clone());
         settlement::refund_ended(&mut payment, &mut refund, result, now());
-        store::save_payment(&mut tx, &payment).await?;
-        store::save_refund(&mut tx, &refund).await?;
+        store::save_payment(&mut tx, &payment).bounded().await?;
+        store::save_refund(&mut tx, &refund).bounded().await?;
         tx.commit().await?;
         let outcome = if failed.is_some() {
             "failed"

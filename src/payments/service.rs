@@ -11,7 +11,7 @@ use super::call::{NothingDone, start_counting_calls};
 use super::groups::{ClaimGroup, ClaimWriter, SettleGroup, SettleWriter};
 use super::turns::Turns;
 use super::{Operation, Payment, PaymentError, PaymentState, Refund, answers, store};
-use crate::database;
+use crate::database::{self, Bounded};
 use crate::gateway::{Gateway, Gateways};
 use crate::idempotency::{
     Answer, Engine, Gate, Permit, Released, ScopedKey, Settled, StoredResponse, Transaction,
@@ -146,7 +146,9 @@ impl Payments {
 
     async fn state_by(&self, scope: &ScopedKey) -> sqlx::Result<Option<PaymentState>> {
         let mut connection = database::acquire(self.pool()).await?;
-        store::find_state_by_key(&mut connection, &scope.merchant_id, scope.key.as_str()).await
+        store::find_state_by_key(&mut connection, &scope.merchant_id, scope.key.as_str())
+            .bounded()
+            .await
     }
 
     /// From now on each refused reuse is noted. A second call changes nothing.
@@ -227,8 +229,9 @@ impl Payments {
         resource_id: &str,
     ) -> Result<(), PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
-        let began_with =
-            store::find_gateway_of(&mut connection, &scope.merchant_id, resource_id).await?;
+        let began_with = store::find_gateway_of(&mut connection, &scope.merchant_id, resource_id)
+            .bounded()
+            .await?;
         match began_with {
             Some(gateway_type) => self.gateway_of(&gateway_type).map(drop),
             None => Ok(()),
@@ -249,6 +252,11 @@ impl Payments {
 
     pub(super) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    /// True while claims or settles wait for a database that does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.0.claims.is_stalled() || self.0.settles.is_stalled()
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -283,6 +291,7 @@ impl Payments {
             }
             Some(Operation::RefundPayment) => {
                 let refund = store::find_refund(&mut connection, merchant_id, permit.resource_id())
+                    .bounded()
                     .await?
                     .ok_or(PaymentError::NotFound("refund"))?;
                 let payment = self
@@ -303,6 +312,7 @@ impl Payments {
         payment_id: &str,
     ) -> Result<Payment, PaymentError> {
         store::find_payment(connection, merchant_id, payment_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))
     }
@@ -377,6 +387,7 @@ impl Payments {
         // One more than asked for tells whether there is a next page.
         let mut payments =
             store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
+                .bounded()
                 .await?;
         let more = payments.len() > usize::from(limit);
         payments.truncate(limit.into());
@@ -395,6 +406,7 @@ impl Payments {
     ) -> Result<Refund, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
         store::find_refund(&mut connection, merchant_id, refund_id)
+            .bounded()
             .await?
             .ok_or(PaymentError::NotFound("refund"))
     }
@@ -407,7 +419,11 @@ impl Payments {
     ) -> Result<Vec<Refund>, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
         self.load(&mut connection, merchant_id, payment_id).await?;
-        Ok(store::list_refunds(&mut connection, merchant_id, payment_id).await?)
+        Ok(
+            store::list_refunds(&mut connection, merchant_id, payment_id)
+                .bounded()
+                .await?,
+        )
     }
 }
 
@@ -427,9 +443,14 @@ async fn look_through(
     let looked_at = match filter.customer_id.as_deref() {
         Some(customer_id) => {
             store::list_newest_of_customer(connection, merchant_id, customer_id, before, rows)
+                .bounded()
                 .await?
         }
-        None => store::list_newest(connection, merchant_id, before, rows).await?,
+        None => {
+            store::list_newest(connection, merchant_id, before, rows)
+                .bounded()
+                .await?
+        }
     };
     // There may be more behind those.
     let last_looked_at = looked_at.last().filter(|_| looked_at.len() == most);
@@ -446,7 +467,9 @@ async fn look_through(
     shown.truncate(limit);
     let last_shown = shown.last().filter(|_| more).cloned();
     Ok(Page {
-        payments: store::list_among(connection, merchant_id, &shown, filter.state).await?,
+        payments: store::list_among(connection, merchant_id, &shown, filter.state)
+            .bounded()
+            .await?,
         next_cursor: last_shown.or(last_looked_at),
     })
 }

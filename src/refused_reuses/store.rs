@@ -6,10 +6,12 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::{Noted, RefusedReuse};
+use crate::database::{self, Bounded};
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 
 /// Adds refusals to the rows of their requests. `rows` names each request once.
 pub(super) async fn add_refusals(pool: &PgPool, rows: &[(Noted, u64)]) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     let text = |column: fn(&Noted) -> &str| -> Vec<String> {
         rows.iter().map(|(row, _)| column(row).to_owned()).collect()
     };
@@ -65,7 +67,8 @@ pub(super) async fn add_refusals(pool: &PgPool, rows: &[(Noted, u64)]) -> sqlx::
         &changed,
         &refusals,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
@@ -76,6 +79,7 @@ pub(super) async fn keep_latest(
     rows: &[(Noted, u64)],
     kept: i64,
 ) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     let text = |column: fn(&Noted) -> &str| -> Vec<String> {
         rows.iter().map(|(row, _)| column(row).to_owned()).collect()
     };
@@ -119,13 +123,15 @@ pub(super) async fn keep_latest(
         &text(|row| row.scope.key.as_str()),
         kept,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
 
 /// Deletes those that were not seen for `age`, at most `limit`.
 pub(super) async fn delete_older(pool: &PgPool, age: Duration, limit: i64) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query!(
         r#"
         delete from refused_reuses r
@@ -148,7 +154,8 @@ pub(super) async fn delete_older(pool: &PgPool, age: Duration, limit: i64) -> sq
         age.as_secs_f64(),
         limit,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
@@ -186,6 +193,7 @@ pub(super) async fn list_of_key(
     pool: &PgPool,
     scope: &ScopedKey,
 ) -> sqlx::Result<Vec<RefusedReuse>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Row,
         r#"
@@ -210,7 +218,8 @@ pub(super) async fn list_of_key(
         scope.operation,
         scope.key.as_str(),
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await?
     .into_iter()
     .map(Row::into_refused_reuse)
@@ -219,6 +228,7 @@ pub(super) async fn list_of_key(
 
 /// The latest of all keys.
 pub(super) async fn list_latest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<RefusedReuse>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Row,
         r#"
@@ -238,7 +248,8 @@ pub(super) async fn list_latest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<R
         "#,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await?
     .into_iter()
     .map(Row::into_refused_reuse)

@@ -93,6 +93,7 @@ async fn a_service_that_is_well_has_no_problem_and_each_check_is_named(
             "connections",
             "database",
             "duplicates-wait",
+            "encoding",
             "fingerprint-secret",
             "fsync",
             "full-page-writes",

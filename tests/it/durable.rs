@@ -56,6 +56,21 @@ impl Watch {
         }
     }
 
+    /// Nobody ends a wait that has just begun.
+    async fn until_it_waited_for_a_while(&self, pid: i32) {
+        let waited = "select clock_timestamp() - query_start > interval '100 ms' from pg_stat_activity where pid = $1";
+        let began = Instant::now();
+        while !sqlx::query_scalar::<_, bool>(waited)
+            .bind(pid)
+            .fetch_one(&self.0)
+            .await
+            .expect("the session")
+        {
+            assert!(began.elapsed() < PATIENCE, "time stands still");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn end(&self, how: &str, pid: i32) {
         let sql = format!("select {how}($1)");
         sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -93,6 +108,7 @@ async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
         async move { request.try_send().await }
     });
     let claim = watch.until_one_waits_besides(&[]).await;
+    watch.until_it_waited_for_a_while(claim).await;
     watch.end(how, claim).await;
     // Whoever looks what became of it, and whoever recovers it, waits for the standby as well.
     watch.until_one_waits_besides(&[claim]).await;

@@ -151,7 +151,7 @@ async fn an_owner_that_slept_for_a_day_asks_in_place_of_calling(
         "the adapter's own clock has not moved, and a young charge may be under way"
     );
     assert!(
-        gateway.calls(Endpoint::List).received > 0,
+        gateway.calls(Endpoint::ListIntents).received > 0,
         "the gateway is asked"
     );
 }

@@ -7,6 +7,7 @@ mod command_line;
 mod console;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod dead_database;
 mod deployment;
 mod doctor;
 mod dropped;
@@ -42,6 +43,8 @@ mod schema;
 mod secrets;
 mod settings;
 mod shapes;
+mod silence;
+mod small_pools;
 mod statements;
 mod stripe_adapter;
 mod support;

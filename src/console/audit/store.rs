@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Entry, NewEntry};
+use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 
 /// Maximum number of actions that are shown of one key.
@@ -15,6 +16,7 @@ pub(super) async fn insert_entry(
     pool: &PgPool,
     entry: &NewEntry<'_>,
 ) -> sqlx::Result<DateTime<Utc>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         insert into operator_actions (
@@ -41,7 +43,8 @@ pub(super) async fn insert_entry(
         entry.subject.map(|scope| scope.key.as_str()),
         entry.outcome,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -52,6 +55,7 @@ pub(super) async fn add_outcome(
     id: Uuid,
     outcome: &str,
 ) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query!(
         r#"
         update operator_actions
@@ -64,7 +68,8 @@ pub(super) async fn add_outcome(
         id,
         outcome,
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
@@ -75,6 +80,7 @@ pub(super) async fn open_at(
     session: Uuid,
     expires_at: i64,
 ) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_scalar!(
         r#"
         select now() as "now!"
@@ -90,7 +96,8 @@ pub(super) async fn open_at(
         session,
         expires_at,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -100,6 +107,7 @@ pub(super) async fn list_entries(
     before: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<Entry>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Entry,
         r#"
@@ -122,12 +130,14 @@ pub(super) async fn list_entries(
         before,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
 /// What was done to one key, latest first.
 pub(super) async fn list_of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Vec<Entry>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Entry,
         r#"
@@ -153,6 +163,7 @@ pub(super) async fn list_of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Resul
         scope.key.as_str(),
         SHOWN_OF_KEY,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }

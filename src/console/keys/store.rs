@@ -8,11 +8,13 @@ use sqlx::PgPool;
 
 use super::super::store::merchants_asked;
 use super::{KeyView, Unsettled};
+use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 use crate::payments::Operation;
 
 /// One key.
 pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Option<KeyView>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         KeyView,
         r#"
@@ -40,7 +42,8 @@ pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<O
         scope.operation,
         scope.key.as_str(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -57,6 +60,7 @@ pub(super) async fn find_keys(
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
     let merchants = merchants_asked(pool, merchant_id).await?;
+    let mut connection = database::acquire(pool).await?;
     let operations: Vec<String> = Operation::ALL
         .iter()
         .map(|operation| operation.as_str().to_owned())
@@ -105,7 +109,8 @@ pub(super) async fn find_keys(
         state,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -116,6 +121,7 @@ pub(super) async fn list_unsettled(
     left_behind: Option<bool>,
     limit: i64,
 ) -> sqlx::Result<Vec<KeyView>> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         KeyView,
         r#"
@@ -149,7 +155,8 @@ pub(super) async fn list_unsettled(
         left_behind,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await
 }
 
@@ -158,6 +165,7 @@ pub(super) async fn count_unsettled(
     pool: &PgPool,
     merchant_id: Option<&str>,
 ) -> sqlx::Result<Unsettled> {
+    let mut connection = database::acquire(pool).await?;
     let row = sqlx::query!(
         r#"
         select
@@ -174,7 +182,8 @@ pub(super) async fn count_unsettled(
         "#,
         merchant_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
+    .bounded()
     .await?;
     Ok(Unsettled {
         processing: row.processing.unsigned_abs(),
@@ -295,7 +304,8 @@ pub(super) async fn list_newest(
         LOOKED_AT,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await?;
     let edge = rows.first().and_then(|row| {
         Some(Newest {

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Counts;
+use crate::database::{self, Bounded};
 
 fn column(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
@@ -13,6 +14,7 @@ fn column(count: u64) -> i64 {
 
 /// Adds to the node's row of this minute.
 pub(super) async fn add_to_minute(pool: &PgPool, node: Uuid, counts: &Counts) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query!(
         r#"
         insert into traffic_minutes as t (
@@ -43,13 +45,15 @@ pub(super) async fn add_to_minute(pool: &PgPool, node: Uuid, counts: &Counts) ->
         column(counts.unknown),
         column(counts.failed),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }
 
 /// The last hour's rows of all nodes: how many minutes ago, and what was counted.
 pub(super) async fn list_minutes(pool: &PgPool) -> sqlx::Result<Vec<(i64, Counts)>> {
+    let mut connection = database::acquire(pool).await?;
     let rows = sqlx::query!(
         r#"
         select
@@ -65,7 +69,8 @@ pub(super) async fn list_minutes(pool: &PgPool) -> sqlx::Result<Vec<(i64, Counts
             and minute > now() - interval '60 minutes'
         "#,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
+    .bounded()
     .await?;
     let counted = rows.into_iter().map(|row| {
         let counts = Counts {
@@ -83,6 +88,7 @@ pub(super) async fn list_minutes(pool: &PgPool) -> sqlx::Result<Vec<(i64, Counts
 
 /// Deletes minutes older than `age`.
 pub(super) async fn delete_older(pool: &PgPool, age: Duration) -> sqlx::Result<()> {
+    let mut connection = database::acquire(pool).await?;
     sqlx::query!(
         r#"
         delete from traffic_minutes
@@ -91,7 +97,8 @@ pub(super) async fn delete_older(pool: &PgPool, age: Duration) -> sqlx::Result<(
         "#,
         age.as_secs_f64(),
     )
-    .execute(pool)
+    .execute(&mut *connection)
+    .bounded()
     .await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::document::Document;
 
 /// Refusals of what fits the schema: checks of a sum, of a list of codes, or of two fields together.
-const SAID_IN_WORDS: [&str; 6] = [
+const SAID_IN_WORDS: [&str; 7] = [
     "is not a valid card number",
     "must be an ISO 4217 code in upper case, such as USD",
     "must not contain the card's number",

@@ -1,6 +1,7 @@
-//! A wire to the database that can be cut at a chosen moment.
+//! A wire to the database that can be cut, or fall silent, at a chosen moment.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sqlx::postgres::PgConnectOptions;
@@ -15,6 +16,29 @@ pub enum Break {
     Request,
     /// The request is carried out, and its answer does not arrive.
     Answer,
+    /// The request does not arrive, and nobody is told: the connection stays open, and nothing comes through any more.
+    SilentRequest,
+    /// The request is carried out, its answer does not arrive, and nobody is told.
+    SilentAnswer,
+}
+
+impl Break {
+    fn delivers(self) -> bool {
+        matches!(self, Self::Answer | Self::SilentAnswer)
+    }
+
+    fn is_silent(self) -> bool {
+        matches!(self, Self::SilentRequest | Self::SilentAnswer)
+    }
+}
+
+/// Which connections carry nothing any more, without an end.
+#[derive(Clone, Copy, Default)]
+struct Silence {
+    /// All up to this one, in the order in which they came.
+    up_to: u64,
+    /// Those, too, that come from now on.
+    of_new_ones: bool,
 }
 
 /// Breaks on the request that holds `needle`, after `skip` others that held it.
@@ -31,6 +55,8 @@ struct Shared {
     target: Mutex<(String, u16)>,
     trap: Mutex<Option<Trap>>,
     sprung: Mutex<usize>,
+    silence: watch::Sender<Silence>,
+    connections: AtomicU64,
 }
 
 /// It runs on a thread of its own: a service that ends waits for the database on the test's.
@@ -105,6 +131,30 @@ impl Proxy {
 
     pub fn mend(&self) {
         self.up.send_replace(true);
+        self.shared
+            .silence
+            .send_modify(|silence| silence.of_new_ones = false);
+    }
+
+    /// No connection that there is carries anything any more, and none ends. New ones work.
+    pub fn silence(&self) {
+        let last = self.shared.connections.load(Ordering::SeqCst);
+        self.shared
+            .silence
+            .send_modify(|silence| silence.up_to = last);
+    }
+
+    /// As [`Proxy::silence`], and new ones are accepted and get no answer either, until [`Proxy::mend`].
+    pub fn silence_for_good(&self) {
+        self.silence();
+        self.shared
+            .silence
+            .send_modify(|silence| silence.of_new_ones = true);
+    }
+
+    /// The connections that there are end, and new ones end at once, until [`Proxy::mend`].
+    pub fn go_down(&self) {
+        self.up.send_replace(false);
     }
 
     /// How often it broke.
@@ -123,12 +173,25 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, up: watch:
             if !*is_up.borrow() {
                 return;
             }
+            let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+            let mut silence = shared.silence.subscribe();
+            if silence.borrow().of_new_ones {
+                let _held = client;
+                drop(is_up.wait_for(|up| !up).await);
+                return;
+            }
             let Ok(server) = TcpStream::connect(target).await else {
                 return;
             };
-            tokio::select! {
-                () = carry(client, server, &shared, &up) => {}
-                _ = is_up.wait_for(|up| !up) => {}
+            let (mut client, mut server) = (client, server);
+            let is_silent = tokio::select! {
+                is_silent = carry(&mut client, &mut server, &shared, &up) => is_silent,
+                _ = silence.wait_for(|silence| silence.up_to >= number) => true,
+                _ = is_up.wait_for(|up| !up) => false,
+            };
+            if is_silent {
+                // Both ends stay open.
+                drop(is_up.wait_for(|up| !up).await);
             }
         });
     }
@@ -157,39 +220,39 @@ impl Shared {
     }
 }
 
-/// Carries bytes both ways until one side ends or the wire breaks.
+/// Carries bytes both ways until one side ends or the wire breaks. True where it fell silent.
 async fn carry(
-    mut client: TcpStream,
-    mut server: TcpStream,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
     shared: &Shared,
     up: &watch::Sender<bool>,
-) {
+) -> bool {
     let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
             read = client.read(&mut request) => {
-                let Ok(length @ 1..) = read else { return };
+                let Ok(length @ 1..) = read else { return false };
                 let request = &request[..length];
                 let sprung = shared.spring(request);
-                if sprung.as_ref().is_none_or(|trap| trap.breaks == Break::Answer)
+                if sprung.as_ref().is_none_or(|trap| trap.breaks.delivers())
                     && server.write_all(request).await.is_err()
                 {
-                    return;
+                    return false;
                 }
                 if let Some(trap) = sprung {
-                    if trap.breaks == Break::Answer {
+                    if trap.breaks.delivers() {
                         drop(server.read(&mut answer).await);
                     }
                     if trap.stays_down {
                         up.send_replace(false);
                     }
-                    return;
+                    return trap.breaks.is_silent();
                 }
             }
             read = server.read(&mut answer) => {
-                let Ok(length @ 1..) = read else { return };
+                let Ok(length @ 1..) = read else { return false };
                 if client.write_all(&answer[..length]).await.is_err() {
-                    return;
+                    return false;
                 }
             }
         }

@@ -68,7 +68,7 @@ impl Drop for Service {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
-            runtime.expect("a runtime").block_on(async {
+            let ending = async {
                 let mut connection = PgConnection::connect_with(&database).await?;
                 sqlx::query(
                     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
@@ -77,7 +77,10 @@ impl Drop for Service {
                 .execute(&mut connection)
                 .await?;
                 connection.close().await
-            })
+            };
+            // Not for ever: a test may have failed while its database was silent.
+            let ending = async { tokio::time::timeout(Duration::from_secs(5), ending).await };
+            drop(runtime.expect("a runtime").block_on(ending));
         });
         drop(ending.join());
     }

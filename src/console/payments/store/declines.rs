@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database::{self, Bounded};
+
 use super::super::super::store::merchants_asked;
 use super::window_of_each;
 
@@ -114,7 +116,8 @@ pub(in super::super) async fn list_declines(
         window,
         REASONS,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await?;
     let first = rows.first();
     let next = first.and_then(|row| row.frontier.clone());

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database::{self, Bounded};
+
 use crate::idempotency::ScopedKey;
 
 /// A refund as its payment's page shows it.
@@ -51,7 +53,8 @@ pub(in super::super) async fn list_refunds(
         payment_id,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }
 
@@ -85,7 +88,8 @@ pub(in super::super) async fn find_making(
         scope.key.as_str(),
         payment_id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }
 
@@ -124,7 +128,8 @@ pub(in super::super) async fn list_at_work(
         merchant_id,
         payment_id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }
 
@@ -156,7 +161,8 @@ pub(in super::super) async fn find_refund(
         merchant_id,
         refund_id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *database::acquire(pool).await?)
+    .bounded()
     .await?;
     Ok(row.map(|row| {
         let refund = RefundOfPayment {

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database::{self, Bounded};
+
 use super::super::super::store::merchants_asked;
 use super::window_of_each;
 
@@ -84,6 +86,7 @@ pub(in super::super) async fn search_refunds(
         asked.at_gateway,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }

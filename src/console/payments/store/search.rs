@@ -2,6 +2,8 @@
 
 use sqlx::PgPool;
 
+use crate::database::{self, Bounded};
+
 use super::super::super::store::merchants_asked;
 use super::super::Listed;
 use super::window_of_each;
@@ -212,7 +214,8 @@ async fn look_at(
         filter.decline_code,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await?;
     let first = seen.first();
     let frontier = first.and_then(|row| row.frontier.clone());
@@ -270,6 +273,7 @@ pub(in super::super) async fn find_payments_of_key(
         key,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *database::acquire(pool).await?)
+    .bounded()
     .await
 }

@@ -1,0 +1,168 @@
+//! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
+//!
+//! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
+//! refuses rather than grow. In the queue merchants take turns, so that one's storm does not hold up the others. Items are
+//! sorted in their group, so that two groups never wait for each other in a circle. When a group fails by what one of its
+//! items brought, they go one by one, so that a bad one fails no neighbour. Where there is no connection, all that wait are
+//! told at once.
+
+mod lane;
+
+use std::cmp::Ordering;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::lane::Lane;
+use super::caller::Caller;
+use super::engine::Engine;
+use super::error::IdempotencyError;
+use super::fair_queue::FairQueue;
+
+/// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
+/// told so. One merchant alone gets half of it.
+const MAX_WAITING: usize = 8192;
+
+/// A group takes milliseconds. One that takes longer waits for a database that does not answer.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// How a group is written.
+pub trait GroupWriter: Send + Sync + 'static {
+    /// One item.
+    type Item: Send + Sync + 'static;
+    /// What a written item brings.
+    type Written: Send + 'static;
+
+    /// The name of its lanes, in the metric `payonce_batch_size`.
+    const LANE: &'static str;
+
+    /// True where an item is dropped when whoever submitted it is gone before its group is sent: nothing has happened, and
+    /// nobody would learn of what it did.
+    const NEEDS_CALLER: bool = false;
+
+    /// Whose it is: in the queue the items of one take turns with those of another.
+    fn whose(item: &Self::Item) -> &str;
+
+    /// The order in which rows are locked.
+    fn order(one: &Self::Item, other: &Self::Item) -> Ordering;
+
+    /// Writes a sorted group in one statement that commits by itself. The result is in the items' order; `None` for an item
+    /// that was left out.
+    fn write(
+        &self,
+        connection: &mut PgConnection,
+        items: &[Self::Item],
+    ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send;
+}
+
+struct Waiting<W: GroupWriter> {
+    item: W::Item,
+    reply: oneshot::Sender<Grouped<W>>,
+    caller: Option<Caller>,
+}
+
+impl<W: GroupWriter> Waiting<W> {
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed() || self.caller.as_ref().is_some_and(Caller::is_gone)
+    }
+}
+
+/// What became of an item.
+pub enum Grouped<W: GroupWriter> {
+    /// Its group was committed. `None` for an item that was left out.
+    Written(W::Item, Option<W::Written>),
+    /// It was not, or it is not known. The item is given back.
+    Failed(W::Item, Arc<sqlx::Error>),
+    /// There was no connection: it is certain that nothing was sent. The item is given back.
+    NotSent(W::Item, Arc<sqlx::Error>),
+}
+
+/// A queue, and the lanes that work it off.
+pub struct GroupCommit<W: GroupWriter> {
+    queue: Arc<FairQueue<Waiting<W>>>,
+    progress: Vec<Progress>,
+}
+
+impl<W: GroupWriter> Drop for GroupCommit<W> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl<W: GroupWriter> GroupCommit<W> {
+    /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped.
+    pub fn start(engine: &Engine, writer: W, lanes: usize) -> Self {
+        let queue = Arc::new(FairQueue::new(MAX_WAITING));
+        let writer = Arc::new(writer);
+        let closing = Arc::new(CloseOnDrop(Arc::clone(&queue)));
+        let progress: Vec<Progress> = (0..lanes.max(1)).map(|_| Progress::default()).collect();
+        for progress in &progress {
+            let lane = Lane::new(
+                engine,
+                Arc::clone(&writer),
+                Arc::clone(&closing),
+                progress.clone(),
+            );
+            engine.spawn_background(lane.run());
+        }
+        Self { queue, progress }
+    }
+
+    /// Waits for the item's group. Dropping the future takes the item back only where it was not sent yet and
+    /// [`GroupWriter::NEEDS_CALLER`] is set.
+    pub async fn submit(&self, item: W::Item) -> Result<Grouped<W>, IdempotencyError> {
+        let (reply, replied) = oneshot::channel();
+        let line = self.queue.line(W::whose(&item));
+        let caller = Caller::current();
+        let waiting = Waiting {
+            item,
+            reply,
+            caller,
+        };
+        self.queue
+            .push(line, waiting)
+            .map_err(|_| IdempotencyError::Overloaded)?;
+        replied.await.map_err(|_| {
+            IdempotencyError::Aborted(
+                "its caller is gone, its lane panicked, or the process is ending",
+            )
+        })
+    }
+
+    /// True while a lane has been busy with one group for longer than 2 s: it waits for a database that does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.progress.iter().any(Progress::is_stalled)
+    }
+}
+
+/// Since when a lane is busy with its group.
+#[derive(Clone, Default)]
+struct Progress(Arc<Mutex<Option<Instant>>>);
+
+impl Progress {
+    fn set(&self, busy_since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = busy_since;
+    }
+
+    fn is_stalled(&self) -> bool {
+        let busy_since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        busy_since.is_some_and(|since| since.elapsed() > STALLED)
+    }
+}
+
+/// When the last lane has ended, by a panic or with its runtime, nobody works the queue off: whoever waits is told, and
+/// whoever comes.
+struct CloseOnDrop<W: GroupWriter>(Arc<FairQueue<Waiting<W>>>);
+
+impl<W: GroupWriter> Drop for CloseOnDrop<W> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;
