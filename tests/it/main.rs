@@ -46,3 +46,4 @@ mod stripe_adapter;
 mod support;
 mod telemetry;
 mod tls;
+mod wrong_server;
