@@ -51,3 +51,4 @@ mod support;
 mod telemetry;
 mod tls;
 mod told;
+mod wrong_server;

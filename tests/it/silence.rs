@@ -294,3 +294,52 @@ async fn a_service_stops_while_its_database_is_silent(_: PgPoolOptions, db: PgCo
     assert!(server.ended().await.success(), "{}", server.log());
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
+
+/// The files of `folder`, with what stands before their tests.
+fn sources(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && path.file_name().is_some_and(|name| name != "tests.rs")
+        {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            found.push((path.display().to_string(), code.to_owned()));
+        }
+    }
+}
+
+#[test]
+fn nothing_runs_on_the_pool_itself() {
+    let mut found = Vec::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources(&folder, &mut found);
+    assert!(found.len() > 100, "these are not the sources");
+    for (path, code) in found {
+        // sqlx would lend a connection without a deadline, and wait for it when it is given back.
+        for executor in ["pool", "&pool", "&self.pool", "self.pool()", "&*pool"] {
+            for method in ["fetch_one", "fetch_all", "fetch_optional", "execute"] {
+                let call = format!(".{method}({executor})");
+                assert!(
+                    !code.contains(&call),
+                    "{path}: {call}; use database::acquire"
+                );
+            }
+        }
+        if !path.ends_with("database/pool.rs") {
+            for call in [
+                "pool.acquire()",
+                "pool.begin()",
+                "pool().acquire()",
+                "pool().begin()",
+            ] {
+                assert!(
+                    !code.contains(call),
+                    "{path}: {call}; use database::acquire"
+                );
+            }
+        }
+    }
+}

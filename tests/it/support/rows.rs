@@ -16,6 +16,10 @@ pub async fn end_leases(pool: &PgPool) {
 /// Copies the one key and the one payment that are there, under the keys and ids `{prefix}1`, `{prefix}2`, … and
 /// `{payment's id}1`, … to `copies` more. A key in `PROCESSING` has its row in `unsettled_keys`, and so have its copies.
 pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
+    let mut connection = pool.acquire().await.expect("a connection");
+    // So many rows take longer than any statement of the service may.
+    let patient = sqlx::raw_sql("set statement_timeout = '2min'");
+    patient.execute(&mut *connection).await.expect("set");
     sqlx::raw_sql(AssertSqlSafe(format!(
         "create temporary table copy as select n from generate_series(1, {copies}) n;
          create temporary table one_key as select * from idempotency_keys;
@@ -33,7 +37,9 @@ pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
              select merchant_id, operation, '{prefix}' || n, claimed_at from one_unsettled, copy;
          drop table copy, one_key, one_payment, one_unsettled"
     )))
-    .execute(pool)
+    .execute(&mut *connection)
     .await
     .expect("many rows");
+    // Its settings are its own.
+    connection.close().await.expect("closed");
 }

@@ -1,0 +1,127 @@
+//! A connection, or a server, that cannot do the work: it is given up, and the work goes on as soon as another can.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::cluster::Cluster;
+use crate::support::process::{error_line, program, run};
+use crate::support::service::{Service, client, count};
+
+async fn readiness(service: &Service) -> u16 {
+    let asked = client().get(format!("{}/readyz", service.url)).send().await;
+    asked.expect("an answer").status().as_u16()
+}
+
+/// New sessions of this database take no writes, as those of a standby; the sessions that there are end.
+async fn turn_read_only(pool: &PgPool, on: bool) {
+    let (database, setting) = (
+        sqlx::query_scalar::<_, String>("select quote_ident(current_database())")
+            .fetch_one(pool)
+            .await
+            .expect("a name"),
+        if on { "on" } else { "off" },
+    );
+    let sql = format!("alter database {database} set default_transaction_read_only = {setting}");
+    for sql in [
+        "set default_transaction_read_only = off",
+        &sql,
+        "select pg_terminate_backend(pid) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid()",
+    ] {
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
+        sql.execute(pool).await.expect("executed");
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn while_the_address_leads_to_a_server_without_writes_it_is_unavailable(
+    options: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let operator = options.max_connections(1).connect_with(db.clone());
+    let operator = operator.await.expect("a pool");
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let id = acme.pay("10").key("first").send().await.text("id");
+    turn_read_only(&operator, true).await;
+    assert_eq!(readiness(&service).await, 503);
+    let payment = acme.pay("10").key("second");
+    let refused = payment.send().await;
+    refused.assert_problem(503, "database-unavailable", "same-key");
+    let refund = acme.post(
+        &format!("/v1/payments/{id}/refunds"),
+        serde_json::json!({"amount": "1"}),
+    );
+    let refund = refund.key("refund");
+    let refused = refund.send().await;
+    refused.assert_problem(503, "database-unavailable", "same-key");
+    turn_read_only(&operator, false).await;
+    let healed = async {
+        while readiness(&service).await != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let healed = tokio::time::timeout(Duration::from_secs(20), healed).await;
+    healed.expect("it heals by itself");
+    assert_eq!(payment.send().await.status.as_u16(), 201);
+    assert_eq!(refund.send().await.status.as_u16(), 201);
+    assert_eq!(count(&operator, "payments").await, 2);
+    operator.close().await;
+}
+
+#[test]
+fn a_standby_or_another_encoding_is_refused_at_start() {
+    let cluster = Cluster::start();
+    let refused = |database: &PgConnectOptions, arguments: &[&str]| {
+        let output = run(program("payonce", database)
+            .args(arguments)
+            .env("PAYONCE_LISTEN", "127.0.0.1:0")
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        error_line(&output)
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let pool = PgPool::connect_with(cluster.options()).await;
+        let pool = pool.expect("connected");
+        let create = "create database latin encoding 'LATIN1' template template0 locale 'C'";
+        sqlx::raw_sql(create).execute(&pool).await.expect("created");
+        pool.close().await;
+    });
+    let latin = cluster.options().database("latin");
+    for arguments in [&["serve"][..], &["migrate"]] {
+        let line = refused(&latin, arguments);
+        assert!(line.contains("encoding is LATIN1"), "{line}");
+    }
+    let doctor = run(program("payonce", &latin)
+        .args(["doctor"])
+        .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("stores text in LATIN1"));
+    cluster.down();
+    cluster.make_standby();
+    cluster.up();
+    for arguments in [&["serve"][..], &["migrate"], &["merchants", "list"]] {
+        let line = refused(&cluster.options(), arguments);
+        assert!(line.contains("takes no writes"), "{line}");
+    }
+}
+
+#[test]
+fn a_parameter_that_is_not_known_is_refused_by_name_and_never_logged() {
+    for name in ["sslpassword", "passwd"] {
+        let mut command = program("payonce", &PgConnectOptions::new_without_pgpass());
+        let output = run(command
+            .arg("serve")
+            .env(
+                "DATABASE_URL",
+                format!("postgres://u@127.0.0.1:1/d?{name}=TopSecret-1"),
+            )
+            .env("PAYONCE_LOG", "trace")
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(name) && !said.contains("TopSecret"), "{said}");
+    }
+}
