@@ -15,7 +15,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentFilter, PaymentState, Recalled,
 };
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 
 /// Charge a card once, or hold its money
 #[utoipa::path(
@@ -37,10 +37,6 @@ pub(super) async fn create(
         body,
     } = request;
     let payment = NewPayment::parse(&body)?;
-    if payment.has_number_in(key.as_str()) {
-        let detail = "the key must not contain the card's number: it is kept";
-        return Err(Problem::new(Code::IdempotencyKeyInvalid, detail));
-    }
     let recalled = services
         .payments
         .recall_created(&merchant_id, key, &payment);

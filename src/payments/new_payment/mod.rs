@@ -97,11 +97,6 @@ impl NewPayment {
         })
     }
 
-    /// True if the number of the card that pays stands in a text that comes with the request and would be kept.
-    pub fn has_number_in(&self, text: &str) -> bool {
-        matches!(&self.instrument, Instrument::Card(card) if card.number.is_in(text))
-    }
-
     /// A card's number that slipped into another field would be stored with it, which PCI DSS 3.5.1 forbids.
     fn reject_exposed_number(&self, fields: &mut Fields<'_, '_>) -> Result<(), Rejected> {
         let Instrument::Card(card) = &self.instrument else {
