@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::{Value, json};
 
 /// Why there is no payment.
@@ -52,6 +52,7 @@ async fn pay(client: &Client, order: &str, amount: &str, token: &str) -> Result<
                 }
             }
         }
+        eprintln!("order {order}: not known yet; trying again in {pause:.1?}");
         tokio::time::sleep(pause).await;
     }
     Err(Failure::NotKnownYet)
@@ -69,8 +70,14 @@ fn variable(name: &str) -> String {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [order, amount, token] = &arguments[..] else {
-        eprintln!("usage: pay ORDER AMOUNT TOKEN");
+    // An order that is not set must not be paid as the order "".
+    let all_are_set = arguments.iter().all(|argument| !argument.is_empty())
+        && !variable("PAYONCE_API_KEY").is_empty()
+        && Url::parse(&variable("PAYONCE_URL")).is_ok();
+    let ([order, amount, token], true) = (&arguments[..], all_are_set) else {
+        eprintln!(
+            "usage: PAYONCE_URL=http://… PAYONCE_API_KEY=sk_… pay ORDER AMOUNT TOKEN, none of them empty"
+        );
         return ExitCode::from(2);
     };
     // This crate's reqwest is built without a provider of TLS; with reqwest's own features, leave this line out.

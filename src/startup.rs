@@ -208,6 +208,7 @@ impl Application {
         };
         let listener = TcpListener::bind(&settings.listen).map_err(listen_error)?;
         let address = listener.local_addr()?;
+        close_unread(&listener, settings.limits.unread_timeout)?;
         let counted = Data::new(in_flight.clone());
         let served_console = console.clone();
         let server = HttpServer::new(move || {
@@ -307,6 +308,16 @@ impl Application {
         }
         Ok(())
     }
+}
+
+/// Has the system close each connection whose peer takes nothing of what was sent for so long (`TCP_USER_TIMEOUT`, which accepted
+/// connections inherit). actix-web has no such limit: a peer that asks and never reads would hold its answers for ever.
+fn close_unread(listener: &TcpListener, timeout: Duration) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = (listener, timeout);
+    Ok(())
 }
 
 /// SIGHUP: the certificate was renewed. Without one, SIGHUP ends the process, as it does by default.

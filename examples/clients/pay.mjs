@@ -21,11 +21,13 @@ async function pay(order, amount, token) {
   for (let attempt = 0; attempt < 8; attempt++) {
     // As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
     let pause = 100 + Math.random() * 100 * 2 ** attempt;
+    let why = "no answer";
     try {
       // Longer than the service waits for its gateway (10 s).
       const answer = await fetch(`${PAYONCE_URL}/v1/payments`, { ...request, signal: AbortSignal.timeout(15_000) });
       const text = await answer.text();
       if (answer.status === 200 || answer.status === 201) return JSON.parse(text);
+      why = `status ${answer.status}`;
       if (!isWorthAnotherTry(answer.status, text)) throw Object.assign(new Error(text), { refused: true });
       const after = answer.headers.get("Retry-After") ?? "";
       if (/^\d+$/.test(after)) pause = 1000 * Number(after);
@@ -33,6 +35,7 @@ async function pay(order, amount, token) {
       // No answer: it may have been paid, and the same key finds out.
       if (error.refused) throw error;
     }
+    console.error(`order ${order}: not known yet (${why}); trying again in ${(pause / 1000).toFixed(1)} s`);
     await sleep(pause);
   }
   throw new Error(`order ${order}: the outcome is not known yet; run this again`);
@@ -47,8 +50,14 @@ function isWorthAnotherTry(status, text) {
   }
 }
 
+const given = process.argv.slice(2);
+// An order that is not set must not be paid as the order "undefined".
+if (given.length !== 3 || ![...given, PAYONCE_API_KEY].every(Boolean) || !URL.canParse(PAYONCE_URL)) {
+  console.error("usage: PAYONCE_URL=http://… PAYONCE_API_KEY=sk_… node pay.mjs ORDER AMOUNT TOKEN, none of them empty");
+  process.exit(2);
+}
 try {
-  console.log(JSON.stringify(await pay(...process.argv.slice(2, 5))));
+  console.log(JSON.stringify(await pay(...given)));
 } catch (error) {
   console.error(error.message);
   process.exitCode = error.refused ? 1 : 75;

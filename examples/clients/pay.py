@@ -31,6 +31,9 @@ def pay(order: str, amount: str, token: str) -> dict:
         "paymentMethod": {"type": "CARD", "token": token},
     }
     for attempt in range(8):
+        if attempt > 0:
+            print(f"order {order}: not known yet; trying again in {pause:.1f} s", file=sys.stderr)
+            time.sleep(pause)
         # As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
         pause = random.uniform(0.1, 0.1 * 2**attempt)
         try:
@@ -39,14 +42,13 @@ def pay(order: str, amount: str, token: str) -> dict:
                 f"{os.environ['PAYONCE_URL']}/v1/payments", json=request, headers=headers, timeout=15
             )
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-            time.sleep(pause)  # no answer: it may have been paid, and the same key finds out
-            continue
+            continue  # no answer: it may have been paid, and the same key finds out
         if answer.status_code in (200, 201):
             return answer.json()
         if not is_worth_another_try(answer):
             raise Refused(answer.text)
         after = answer.headers.get("Retry-After", "")
-        time.sleep(int(after) if after.isdigit() else pause)
+        pause = int(after) if after.isdigit() else pause
     raise NotKnownYet(order)
 
 
@@ -60,8 +62,14 @@ def is_worth_another_try(answer: requests.Response) -> bool:
 
 
 if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    settings = [os.environ.get("PAYONCE_URL", ""), os.environ.get("PAYONCE_API_KEY", "")]
+    # An order that is not set must not be paid as the order "".
+    if len(arguments) != 3 or not all(arguments + settings) or "://" not in settings[0]:
+        print("usage: PAYONCE_URL=http://… PAYONCE_API_KEY=sk_… pay.py ORDER AMOUNT TOKEN, none of them empty", file=sys.stderr)
+        sys.exit(2)
     try:
-        print(pay(*sys.argv[1:4]))
+        print(pay(*arguments))
     except Refused as problem:
         sys.exit(str(problem))
     except NotKnownYet as order:

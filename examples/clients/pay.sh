@@ -3,7 +3,12 @@
 # Pays an order, once, however often it is run:  pay.sh ORDER AMOUNT TOKEN
 # PAYONCE_URL and PAYONCE_API_KEY say where, and as whom.
 set -euo pipefail
-order=$1 amount=$2 token=$3
+order=${1-} amount=${2-} token=${3-}
+# An order that is not set must not be paid as the order "".
+if (($# != 3)) || [[ -z $order || -z $amount || -z $token || -z ${PAYONCE_API_KEY-} || ${PAYONCE_URL-} != http*://* ]]; then
+  echo 'usage: PAYONCE_URL=http://… PAYONCE_API_KEY=sk_… pay.sh ORDER AMOUNT TOKEN, none of them empty' >&2
+  exit 2
+fi
 
 # Made from the order and not by chance, so that a second run, even after a crash, sends the same key and the same bytes.
 key="order-$order"
@@ -30,7 +35,9 @@ for attempt in {1..8}; do
   # As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
   after=$(sed -n 's/^retry-after: *\([0-9]*\).*/\1/Ip' "$work/head")
   tenths=$((1 + RANDOM % (1 << attempt)))
-  sleep "${after:-$((tenths / 10)).$((tenths % 10))}"
+  pause=${after:-$((tenths / 10)).$((tenths % 10))}
+  echo "order $order: not known yet (status $status); trying again in $pause s" >&2
+  sleep "$pause"
 done
 echo "order $order: the outcome is not known yet; run this again" >&2
 exit 75

@@ -14,6 +14,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// An idle connection is kept for this long.
     pub keep_alive: Duration,
+    /// A connection is closed whose peer has taken nothing of an answer for this long. Until then at most 48 KiB of answers wait for
+    /// it in the process, and more in the system's buffer.
+    pub unread_timeout: Duration,
     /// So many connections a worker takes; there are as many workers as processors. More wait in the system's queue.
     pub max_connections: usize,
 }
@@ -27,6 +30,8 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(10),
             // Longer than a proxy's pool usually does, so that it is the proxy that closes, and never while it sends.
             keep_alive: Duration::from_secs(75),
+            // As long as a peer may be without a network.
+            unread_timeout: Duration::from_secs(30),
             // Each costs a file and some buffers, whether it is used or not. With a few workers this is below the limit of
             // open files under systemd and Docker, and far above what a proxy in front opens.
             max_connections: 10_000,

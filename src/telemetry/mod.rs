@@ -2,6 +2,7 @@
 
 mod json_fields;
 mod metrics;
+mod strangers;
 mod traces;
 
 use std::io::{self, IsTerminal};
@@ -13,6 +14,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use self::json_fields::AppendedFields;
 pub use self::metrics::{UPKEEP_INTERVAL, keep_up, metrics};
+use self::strangers::HideStrangers;
 pub use self::traces::{PHASES, REQUESTS, Traces, TracesError, describe, follow};
 
 /// How log lines are written.
@@ -38,10 +40,14 @@ impl LogFormat {
 /// Starts logging to standard error, and what makes traces where they are exported. Where a subscriber is set already, by
 /// an embedder or an earlier call, it stays.
 pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
+    let strangers = HideStrangers::unless_debugging(&filter);
     let started = match traces {
-        None => registry().with(filter).with(lines(format)).try_init(),
+        None => {
+            let lines = lines(format).with_filter(strangers);
+            registry().with(filter).with(lines).try_init()
+        }
         Some(traces) => {
-            let lines = lines(format).with_filter(filter);
+            let lines = lines(format).with_filter(strangers).with_filter(filter);
             registry().with(lines).with(traces.layer()).try_init()
         }
     };

@@ -208,3 +208,111 @@ fn the_document_has_the_clients_as_they_are() {
         assert_eq!(document.matches(block).count(), 1, "{block}");
     }
 }
+
+/// Every way to run a client that says too little: no arguments, an order that is not set, no API key, no address.
+fn unusable(client: &Client) -> Vec<Command> {
+    let full = ["order", "99.99", "pm_card_visa"];
+    let (key, url) = ("PAYONCE_API_KEY", "PAYONCE_URL");
+    // Nobody listens there: whoever sends is refused at once, and tries again.
+    let settings = [(key, "sk_test"), (url, "http://127.0.0.1:1")];
+    let command = |arguments: &[&str], without: &str, empty: &str| {
+        let mut command = Command::new(&client.program);
+        command.args(&client.arguments).args(arguments);
+        command.env_remove(key).env_remove(url);
+        for (name, value) in settings.into_iter().filter(|(name, _)| *name != without) {
+            command.env(name, if name == empty { "" } else { value });
+        }
+        command
+    };
+    vec![
+        command(&[], "", ""),
+        command(&full[..2], "", ""),
+        command(&["order", "99.99", "pm_card_visa", "more"], "", ""),
+        command(&["", "99.99", "pm_card_visa"], "", ""),
+        command(&["order", "", "pm_card_visa"], "", ""),
+        command(&["order", "99.99", ""], "", ""),
+        command(&full, key, ""),
+        command(&full, "", key),
+        command(&full, url, ""),
+        command(&full, "", url),
+    ]
+}
+
+#[test]
+fn a_client_that_is_told_too_little_says_how_it_is_used() {
+    for client in clients().into_iter().filter(Client::can_run) {
+        for mut command in unusable(&client) {
+            let output = run(&mut command);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+            assert!(
+                said.starts_with("usage: ") && said.lines().count() == 1,
+                "{command:?}: {said}"
+            );
+            assert!(output.stdout.is_empty(), "{command:?}");
+        }
+    }
+}
+
+/// The rows of the document's table of test cards: a number, a token or both, and what happens.
+fn test_cards() -> Vec<(Option<String>, Option<String>, String)> {
+    let document = include_str!("../../docs/CLIENTS.md");
+    let table = |document: &str| {
+        let (_, rest) = document
+            .split_once("| card number | token |")
+            .expect("the table");
+        rest.split_once("\n\n").expect("its end").0.to_owned()
+    };
+    let rows = table(document);
+    assert_eq!(
+        rows,
+        table(include_str!("../../README.md")),
+        "README has the same table"
+    );
+    let quoted = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
+    rows.lines()
+        .skip(2)
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+            (
+                quoted(cells[0]),
+                quoted(cells[1]),
+                cells[2].trim().to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn each_test_card_does_what_the_document_says(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let cards = test_cards();
+    assert!(cards.len() >= 9, "{cards:?}");
+    for (row, (number, token, outcome)) in cards.into_iter().enumerate() {
+        let by_number = number.clone().map(|number| acme.pay("10").card(&number));
+        let by_token = token.clone().map(|token| {
+            let method = serde_json::json!({"type": "CARD", "token": token});
+            let body =
+                serde_json::json!({"amount": "10", "currency": "USD", "paymentMethod": method});
+            acme.post("/v1/payments", body)
+        });
+        for (way, pay) in [("number", by_number), ("token", by_token)] {
+            let Some(pay) = pay else { continue };
+            let paid = pay.key(&format!("{way}-{row}")).send().await;
+            let status = paid.status.as_u16();
+            assert!(
+                outcome.starts_with(&status.to_string()),
+                "{way} {number:?}: {status}"
+            );
+            let (told, name) = match status {
+                201 => (paid.text("state"), "state"),
+                _ => (paid.text("declineCode"), "declineCode"),
+            };
+            assert!(
+                outcome.contains(&format!("`{told}`")),
+                "{way} {number:?}: {name} {told}"
+            );
+        }
+    }
+}

@@ -298,3 +298,35 @@ async fn answered(stream: &mut TcpStream) {
     }
     assert!(said.starts_with(b"HTTP/1.1 200 "));
 }
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_connection_whose_peer_does_not_read_is_closed(_: PgPoolOptions, db: PgConnectOptions) {
+    let limits = Limits {
+        unread_timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let service = service_with(&db, limits).await;
+    let mut stream = connect(&service).await;
+    // More than the buffers between them hold.
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: it\r\n\r\n".repeat(100);
+    stream.write_all(&request).await.expect("sent");
+    let closed = async {
+        let mut ticks = interval(Duration::from_millis(20));
+        // The head of a further request, which never ends. The system refuses it once the connection is gone.
+        while stream.write_all(b"x").await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("it is closed");
+    // Whoever reads is served as before.
+    let mut reader = connect(&service).await;
+    reader.write_all(&request).await.expect("sent");
+    let mut said = Vec::new();
+    while said.len() < 100 * payonce::http::openapi_json().len() {
+        let mut part = vec![0; 1 << 16];
+        let read = timeout(PATIENCE, reader.read(&mut part)).await;
+        let length = read.expect("in time").expect("an answer");
+        assert!(length > 0, "closed after {} bytes", said.len());
+        said.extend_from_slice(&part[..length]);
+    }
+}

@@ -199,3 +199,39 @@ async fn a_card_in_another_field_is_refused(_: PgPoolOptions, db: PgConnectOptio
         service.assert_no_rows(pointer).await;
     }
 }
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn the_cards_number_is_taken_in_no_place_that_is_kept(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    for number in [
+        "4242424242424242",
+        "4242.4242.4242.4242",
+        "4242_4242_4242_4242",
+        "4242\u{a0}4242\u{2011}4242\u{2009}4242",
+        "４２４２４２４２４２４２４２４２",
+    ] {
+        for pointer in [
+            "/description",
+            "/customer/name",
+            "/customer/id",
+            "/metadata",
+        ] {
+            let mut body = payment("1");
+            body["description"] = json!("x");
+            let value = body.pointer_mut(pointer);
+            match value {
+                Some(value) => *value = json!(number),
+                None => body["metadata"] = json!({ "order": number }),
+            }
+            let refused = acme.post("/v1/payments", body).key("k").send().await;
+            refused.assert_problem(422, "validation-failed", "fix-request");
+            let said = String::from_utf8_lossy(&refused.bytes).into_owned();
+            assert!(!said.contains(number), "{said}");
+        }
+    }
+    service.assert_no_rows("numbers in other fields").await;
+}

@@ -83,8 +83,7 @@ async fn established_connections_fall_silent_and_payments_go_on(
         // Connections for all, lent and given back.
         join_all((0..8).map(|n| one_of_each_key(&acme, &id, round, n))).await;
         proxy.silence();
-        let answers = join_all((8..16).map(|n| one_of_each_key(&acme, &id, round, n)));
-        let (answers, ()) = tokio::join!(answers, until_readiness_is(&service.url, 503));
+        let answers = join_all((8..16).map(|n| one_of_each_key(&acme, &id, round, n))).await;
         for answer in answers.into_iter().flatten() {
             let status = answer.status.as_u16();
             assert!(matches!(status, 200 | 201 | 503), "{answer:?}");

@@ -7,6 +7,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::collector::{Collector, attribute};
 use crate::support::process::{Server, error_line, merchant, program, run};
@@ -224,4 +226,45 @@ async fn each_request_is_one_line(_: PgPoolOptions, db: PgConnectOptions) {
             "{id}"
         );
     }
+}
+
+/// What a port scan, a TLS client or a broken program sends to a port of HTTP.
+const NO_HTTP: [&[u8]; 5] = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    b"GET /healthz HTTP/9.9\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nContent-Length: x\r\nHost: it\r\n\r\n",
+    b"\x00\r\n\r\n",
+];
+
+async fn send_no_http(server: &Server) {
+    for bytes in NO_HTTP {
+        let address = server.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(bytes).await.expect("sent");
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut said));
+        drop(read.await.expect("it is closed"));
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.starts_with("HTTP/1.1 400 "), "{bytes:?}: {said}");
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn what_is_no_http_is_no_error_of_the_service(_: PgPoolOptions, db: PgConnectOptions) {
+    let server = Server::start(&db, &[]);
+    let debugged = Server::start(&db, &[("PAYONCE_LOG", "info,actix_http=debug")]);
+    for server in [&server, &debugged] {
+        send_no_http(server).await;
+        let acme = merchant(&db, &server.url, &format!("m{}", server.id()));
+        acme.get("/healthz").await;
+        logged(server, "/healthz").await;
+    }
+    let log = server.log();
+    assert!(
+        !log.contains("\"ERROR\"") && !log.contains("stream error"),
+        "{log}"
+    );
+    // Whoever looks for them finds them.
+    logged(&debugged, "stream error").await;
 }

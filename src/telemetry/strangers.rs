@@ -1,0 +1,58 @@
+//! What is not worth a line unless somebody looks for it: a connection that does not speak HTTP.
+//!
+//! actix-http answers 400 and logs it as an error, one line for each, with neither the peer nor a request's id: thousands in a port
+//! scan, and none of them is a fault of the service. It offers no hook for them, so the line is told by its text.
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Context, Filter};
+
+/// Where actix-http writes the line, and how it begins.
+const TARGET: &str = "actix_http::h1::dispatcher";
+const BEGINNING: &str = "stream error: ";
+
+/// How it goes on where the fault is the service's own.
+const OWN_FAULT: &str = "Internal error";
+
+/// Lets all lines through but those of connections that do not speak HTTP.
+pub(super) struct HideStrangers {
+    is_active: bool,
+}
+
+impl HideStrangers {
+    /// They are shown where lines for debugging are.
+    pub(super) fn unless_debugging(filter: &EnvFilter) -> Self {
+        let shown = filter.max_level_hint();
+        Self {
+            is_active: shown.is_none_or(|shown| shown < LevelFilter::DEBUG),
+        }
+    }
+}
+
+impl<S: Subscriber> Filter<S> for HideStrangers {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        if !self.is_active || event.metadata().target() != TARGET {
+            return true;
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let cause = message.0.strip_prefix(BEGINNING);
+        cause.is_none_or(|cause| cause.starts_with(OWN_FAULT))
+    }
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
