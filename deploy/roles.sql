@@ -14,6 +14,10 @@
 
 begin;
 
+-- Only a table whose owner changes is locked, and traffic queues up behind a lock that is waited for: this gives way, and may be
+-- run again.
+set local lock_timeout = '2s';
+
 do $$
 declare
     role_name text;
@@ -70,7 +74,14 @@ begin
     loop
         -- Before the migration that makes it, a table is not there.
         if to_regclass('public.' || table_name) is not null then
-            execute format('alter table public.%I owner to payonce_owner', table_name);
+            if exists (
+                select
+                from pg_class
+                where oid = to_regclass('public.' || table_name)
+                    and relowner <> 'payonce_owner'::regrole
+            ) then
+                execute format('alter table public.%I owner to payonce_owner', table_name);
+            end if;
             execute format('grant %s on public.%I to payonce_service', service_may, table_name);
             if cleanup_may is not null then
                 execute format('grant %s on public.%I to payonce_cleanup', cleanup_may, table_name);

@@ -1,6 +1,8 @@
 //! `payonce recover`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
 
 use super::output::print_json;
 use crate::config::{DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
@@ -12,13 +14,16 @@ use crate::startup;
 /// As many as a pass works on at once, and one to read with.
 const MAX_CONNECTIONS: u32 = 9;
 
+/// How long passes go on that resolve nothing: longer than a gateway's outage of a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The pause between two passes where there is work left.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The settings of a service, as far as recovery needs them: it calls the gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecoverArgs {
-    /// Make one pass, whatever it leaves; otherwise passes go on until nothing is left.
+    /// Make one pass, whatever it leaves; otherwise passes go on until nothing is left, or nothing was resolved for a minute.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -31,7 +36,7 @@ pub(super) struct RecoverArgs {
     log: LogArgs,
 }
 
-/// Prints a JSON summary of each pass.
+/// Prints a JSON summary of each pass. Ends with an error where claims are left.
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
@@ -40,11 +45,18 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
     let engine = Engine::new(pool, args.idempotency.config(), &secrets);
     let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
+    let mut progressed = Instant::now();
     loop {
         let summary = recovery.run_once().await?;
         print_json(&summary)?;
         if args.once || is_done(&summary) {
             return Ok(());
+        }
+        if summary.resolved > 0 {
+            progressed = Instant::now();
+        }
+        if cannot_go_on(&summary) || progressed.elapsed() > PATIENCE {
+            bail!("{}", left_over(&summary));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -52,4 +64,21 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
 
 fn is_done(summary: &Summary) -> bool {
     summary.found == summary.resolved + summary.taken_by_others
+}
+
+/// All that is left waits for an operator.
+fn cannot_go_on(summary: &Summary) -> bool {
+    summary.misconfigured > 0
+        && summary.found == summary.resolved + summary.taken_by_others + summary.misconfigured
+}
+
+fn left_over(summary: &Summary) -> String {
+    let left = summary.found - summary.resolved - summary.taken_by_others;
+    let mut text =
+        format!("{left} claims are left; payonce idempotency-keys list --stuck shows them");
+    if summary.misconfigured > 0 {
+        text += "; some are of a gateway that is not set up here or that refuses this service: \
+                 set PAYONCE_GATEWAY and its settings as the service has them";
+    }
+    text
 }

@@ -131,6 +131,41 @@ async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectO
     pool.close().await;
 }
 
+/// Without `--once` it goes on until nothing is left, and ends where nothing that it can do is.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn recover_ends(_: PgPoolOptions, db: PgConnectOptions) {
+    let pool = pool(&db).await;
+    leave_behind(&db, &pool, "5s").await;
+    end_leases(&pool).await;
+    sqlx::query("update payments set gateway_type = 'STRIPE'")
+        .execute(&pool)
+        .await
+        .expect("a payment of another gateway");
+    let recover = || {
+        run(program("payonce", &db)
+            .arg("recover")
+            .env("PAYONCE_FINGERPRINT_SECRET", "s"))
+    };
+    let left = recover();
+    assert_eq!(left.status.code(), Some(1));
+    assert_eq!(stdout(&left)["misconfigured"], 1);
+    let told = String::from_utf8_lossy(&left.stderr).into_owned();
+    assert!(told.contains("PAYONCE_GATEWAY"), "{told}");
+    let attempt: i32 = sqlx::query_scalar("select attempt from idempotency_keys")
+        .fetch_one(&pool)
+        .await
+        .expect("the key");
+    assert_eq!(attempt, 1, "it was left alone");
+    sqlx::query("update payments set gateway_type = 'SIMULATED'")
+        .execute(&pool)
+        .await
+        .expect("a payment of this gateway");
+    let done = recover();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(stdout(&done)["resolved"], 1);
+    pool.close().await;
+}
+
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgConnectOptions) {
     let pool = pool(&db).await;

@@ -265,3 +265,19 @@ async fn every_table_has_an_owner_and_its_rights() {
             .expect("the catalogue");
     assert_eq!(owner, "payonce_owner");
 }
+
+/// A backup, or a long report, reads while the roles are given their rights: nobody waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_roles_are_given_beside_an_open_reader() {
+    let installation = Installation::new().await;
+    let mut reader = installation.pool.begin().await.expect("a transaction");
+    for table in ["payments", "idempotency_keys", "merchants"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
+            .execute(&mut *reader)
+            .await
+            .expect("a look");
+    }
+    // With a lock that it need not take, it would fail by its own time-out.
+    installation.run_roles_sql();
+    reader.rollback().await.expect("an end");
+}
