@@ -395,7 +395,7 @@ impl Engine {
                     });
                 }
                 Attempt::Found(found) => visit.met(found, sent)?,
-                Attempt::InUse => self.meet(visit, claimant).await?,
+                Attempt::InUse => self.meet(visit, &flight, claimant).await?,
             };
             match met {
                 Met::Answer(answer, until) => {
@@ -411,6 +411,7 @@ impl Engine {
                 }
                 Met::StillAtWork => break,
                 Met::Nobody => {
+                    flight.sees_claim(false);
                     if let Some(Remembered {
                         resource_id,
                         created_at,
@@ -434,6 +435,7 @@ impl Engine {
     async fn meet<T>(
         &self,
         visit: &mut Visit,
+        flight: &Flight,
         claimant: &mut impl Claimant<T>,
     ) -> Result<Met, IdempotencyError> {
         loop {
@@ -445,7 +447,8 @@ impl Engine {
                 return Ok(Met::Nobody);
             }
             match visit.fingerprints.compare(&seen.fingerprint) {
-                Comparison::Same => {}
+                // Whoever comes with another request is refused meanwhile.
+                Comparison::Same => flight.sees_claim(true),
                 Comparison::Other(mismatch) => return Ok(Met::Mismatch(mismatch)),
                 Comparison::Unreadable => return Err(IdempotencyError::Unreadable),
             }

@@ -22,7 +22,7 @@ use super::record::Answer;
 pub(super) enum Landing {
     /// It may still end without leaving anything behind.
     Boarding,
-    /// It holds the key's claim.
+    /// The key has a claim: the leader's own, or one that it found.
     Claimed,
     /// It has the final answer.
     Answered(Answer),
@@ -44,7 +44,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Waits until the leader holds the key's claim or its answer. Returns `false` where it ended without either.
+    /// Waits until the key has a claim or an answer. Returns `false` where it ended without either.
     pub(super) async fn claimed(&mut self) -> bool {
         let landing = self
             .landing
@@ -173,6 +173,15 @@ impl Flight {
         }
         drop(aloft);
         self.landing.send_replace(Landing::Claimed);
+    }
+
+    /// The leader has found a claim of the same request, or finds that it is gone again.
+    pub(super) fn sees_claim(&self, is_there: bool) {
+        let landing = match is_there {
+            true => Landing::Claimed,
+            false => Landing::Boarding,
+        };
+        self.landing.send_replace(landing);
     }
 
     /// Ends the flight with an answer, which every follower gets.

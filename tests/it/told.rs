@@ -184,6 +184,35 @@ async fn a_request_is_no_mismatch_with_one_that_leaves_nothing(
     drop(permit);
 }
 
+/// A duplicate that waits for another node's claim lets nobody else wait with it who asks for something else.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_mismatch_with_another_nodes_claim_is_told_beside_a_duplicate_that_waits(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let (one, two) = (engine(&db).await, engine(&db).await);
+    let plan = async |_| {
+        Ok::<_, sqlx::Error>(Plan::Call {
+            resource_id: "thing".to_owned(),
+            work: (),
+        })
+    };
+    let (scope, request) = (key(), json!({"amount": 1}));
+    let first = one.claim(&scope, &request, Wait::Configured, plan);
+    let Gate::Mine { permit, .. } = first.await.expect("a gate") else {
+        panic!("the key is free");
+    };
+    let mut duplicate = Box::pin(two.claim(&scope, &request, Wait::Configured, plan));
+    let other = json!({"amount": 2});
+    let mismatch = two.claim(&scope, &other, Wait::Configured, plan);
+    tokio::select! {
+        biased;
+        _ = &mut duplicate => panic!("the first is at work"),
+        gate = mismatch => assert!(matches!(gate.expect("a gate"), Gate::Mismatch(_))),
+    }
+    drop(permit);
+}
+
 /// A row of a newer version, or of another secret, is compared with nothing.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_record_that_cannot_be_read_is_not_another_request(
