@@ -39,9 +39,10 @@ struct Readiness {
     /// `ok`, or `unreachable`.
     #[schema(pattern = "^(ok|unreachable)$", examples("ok"))]
     database: &'static str,
-    /// `ok`, or `circuit-open` while the gateway is left alone after many refusals in a row. It does not count: without
-    /// the gateway, replays are still answered.
-    #[schema(pattern = "^(ok|circuit-open)$", examples("ok"))]
+    /// `ok`, `circuit-open` while the gateway for new payments is left alone because it cannot be reached, or `misconfigured`
+    /// while it refuses this service; the reason is in the log. It does not count: without the gateway, replays are still
+    /// answered.
+    #[schema(pattern = "^(ok|circuit-open|misconfigured)$", examples("ok"))]
     gateway: &'static str,
 }
 
@@ -62,8 +63,7 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
             .is_ok_and(|answer| answer.is_ok())
     });
     // The gateway's state is shown, and does not count: without it this node can still replay.
-    let is_available = services.payments.gateway_is_available();
-    let gateway = if is_available { "ok" } else { "circuit-open" };
+    let gateway = services.payments.gateway_status().as_str();
     if probe.await.unwrap_or(false) {
         HttpResponse::Ok().json(Readiness {
             status: "ok",

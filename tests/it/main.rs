@@ -17,6 +17,7 @@ mod fairness;
 mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
+mod gateway_truth;
 mod guarantees;
 mod hot_path;
 mod library;
