@@ -167,8 +167,12 @@ async fn through_every_fault_of_the_gateway_and_of_the_network(
             let intent = Intent::payment(&format!("{fault:?}-{number}"), wallet);
             assert_eq!(robot.run(&intent).await, End::Done, "{}", intent.name);
             gateway.calm();
-            // The robot has forgotten that it is done.
-            assert_eq!(robot.run(&intent).await, End::Done, "{}", intent.name);
+            // The robot has forgotten that it is done, and what it corrected.
+            let again = match number {
+                2 => End::Stopped("idempotency-key-reused".to_owned()),
+                _ => End::Done,
+            };
+            assert_eq!(robot.run(&intent).await, again, "{}", intent.name);
             intents += 1;
         }
     }
@@ -258,7 +262,8 @@ async fn that_refunds_a_busy_payment_gives_back_what_it_was_told_once(
     for end in [second, third] {
         let is_right = match &end {
             End::Done => true,
-            End::Stopped(code) => code == "amount-too-large",
+            // Too little is left, or nothing.
+            End::Stopped(code) => code == "amount-too-large" || code == "payment-state-conflict",
         };
         assert!(is_right, "{end:?}");
     }
