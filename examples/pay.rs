@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Why there is no payment.
 enum Failure {
-    /// Declined, not valid, or another request's key: sending it again changes nothing.
+    /// Declined, not valid, or another request's key: sending it again changes nothing. `charged` says whether the key paid.
     Refused(String),
     /// Run it again later: the same key finds the outcome.
     NotKnownYet,

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const { PAYONCE_URL, PAYONCE_API_KEY } = process.env;
 
-/** The payment; or an Error, whose `refused` says that sending it again changes nothing. */
+/** The payment; or an Error, whose `refused` says that sending it again changes nothing. Its `charged` says whether the key paid. */
 async function pay(order, amount, token) {
   const request = {
     method: "POST",

@@ -12,7 +12,7 @@ import requests
 
 
 class Refused(Exception):
-    """Declined, not valid, or another request's key: sending it again changes nothing."""
+    """Declined, not valid, or another request's key: sending it again changes nothing. `charged` says whether the key paid."""
 
 
 class NotKnownYet(Exception):

@@ -29,7 +29,7 @@ for attempt in {1..8}; do
     200:* | 201:*) cat "$work/body" && exit 0 ;;
     # No answer, not yet known, or told so: the same request with the same key, later.
     000:* | 202:* | *:same-key | 5??:*) ;;
-    # Declined, not valid, or another request's key: sending it again changes nothing.
+    # Declined, not valid, or another request's key: sending it again changes nothing. `charged` says whether the key paid.
     *) cat "$work/body" >&2 && exit 1 ;;
   esac
   # As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.

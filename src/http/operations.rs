@@ -40,9 +40,10 @@ struct Readiness {
     /// `ok`, or `unreachable`: it does not answer in time, or takes no writes.
     #[schema(pattern = "^(ok|unreachable)$", examples("ok"))]
     database: &'static str,
-    /// `ok`, or `circuit-open` while the gateway is left alone after many refusals in a row. It does not count: without
-    /// the gateway, replays are still answered.
-    #[schema(pattern = "^(ok|circuit-open)$", examples("ok"))]
+    /// `ok`, `circuit-open` while the gateway for new payments is left alone because it cannot be reached, or `misconfigured`
+    /// while it refuses this service; the reason is in the log. It does not count: without the gateway, replays are still
+    /// answered.
+    #[schema(pattern = "^(ok|circuit-open|misconfigured)$", examples("ok"))]
     gateway: &'static str,
 }
 
@@ -63,8 +64,7 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
             .is_ok_and(|lent| lent.is_ok())
     });
     // The gateway's state is shown, and does not count: without it this node can still replay.
-    let is_available = services.payments.gateway_is_available();
-    let gateway = if is_available { "ok" } else { "circuit-open" };
+    let gateway = services.payments.gateway_status().as_str();
     if probe.await.unwrap_or(false) && !services.payments.is_stalled() {
         HttpResponse::Ok().json(Readiness {
             status: "ok",

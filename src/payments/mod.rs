@@ -30,5 +30,5 @@ pub use self::new_payment::{Customer, Instrument, NewPayment};
 pub use self::operation::Operation;
 pub use self::payment::{Payment, PaymentState, Pending};
 pub use self::refund::{Refund, RefundState};
-pub use self::service::{Page, PaymentFilter, Payments, Reply};
+pub use self::service::{GatewayStatus, Page, PaymentFilter, Payments, Reply};
 pub(crate) use self::turns::{Turn, Turnstile};

@@ -77,6 +77,28 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
+/// How a gateway is, for those who run the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayStatus {
+    /// It takes calls.
+    Ok,
+    /// It cannot be reached, and calls are not even tried for a while.
+    CircuitOpen,
+    /// It refuses this service, not the payer: an operator has to put that right.
+    Misconfigured,
+}
+
+impl GatewayStatus {
+    /// As `/readyz` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::CircuitOpen => "circuit-open",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
 /// The payments service.
 #[derive(Clone)]
 pub struct Payments(Arc<Shared>);
@@ -190,7 +212,19 @@ impl Payments {
 
     /// False while the gateway is down, and calls are not even tried.
     pub fn gateway_is_available(&self) -> bool {
-        self.0.gateways.default_gateway().is_available()
+        self.gateway_status() != GatewayStatus::CircuitOpen
+    }
+
+    /// How the gateway for new payments is, as far as its latest answers tell.
+    pub fn gateway_status(&self) -> GatewayStatus {
+        let gateway = self.0.gateways.default_gateway();
+        if !gateway.is_available() {
+            GatewayStatus::CircuitOpen
+        } else if gateway.trouble().is_some() {
+            GatewayStatus::Misconfigured
+        } else {
+            GatewayStatus::Ok
+        }
     }
 
     /// The gateway for new payments.

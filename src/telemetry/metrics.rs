@@ -63,7 +63,8 @@ fn describe() {
         ),
         (
             "payonce_gateway_requests_total",
-            "Calls of the gateway, by what it answered",
+            "Calls of the gateway, by how they ended: success, declined, hold_lapsed (the gateway let go of what was held), \
+             refused (the request's content), misconfigured (the gateway refuses this service), nothing_happened, unknown",
         ),
         (
             "payonce_payments_total",
@@ -71,7 +72,12 @@ fn describe() {
         ),
         (
             "payonce_recovered_total",
-            "Claims of dead owners, by what came of them",
+            "Claims of dead owners, by how the attempt to resolve them ended; misconfigured: left alone, because their gateway \
+             is not set up in this process or refuses this service",
+        ),
+        (
+            "payonce_pending_refunds_ended_total",
+            "Refunds that were pending at the gateway and have ended, by outcome: succeeded, failed",
         ),
         (
             "payonce_http_requests_total",
@@ -157,6 +163,9 @@ fn start_at_zero() {
     }
     for outcome in recovery::OUTCOMES {
         counter!("payonce_recovered_total", "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["succeeded", "failed"] {
+        counter!("payonce_pending_refunds_ended_total", "outcome" => outcome).absolute(0);
     }
     metrics::gauge!("payonce_database_waiting").set(0);
 }

@@ -21,6 +21,7 @@ mod fenced;
 mod fingerprints;
 mod gateway_faults;
 mod gateway_trouble;
+mod gateway_truth;
 mod guarantees;
 mod hot_path;
 mod library;
