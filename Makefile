@@ -58,3 +58,7 @@ deny: ## Check licences, bans and sources of all dependencies, and advisories wh
 	@if cargo deny fetch db 2>/dev/null; then \
 	  cargo deny --locked check --hide-inclusion-graph advisories; \
 	else echo 'deny: SKIPPED: the database of advisories cannot be had here'; fi
+
+.PHONY: mutants
+mutants: ## Take conditions out of the code one at a time, and see a test fail: make mutants ONLY="settle- release-owner"
+	scripts/mutants $(ONLY)

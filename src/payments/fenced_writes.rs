@@ -14,7 +14,7 @@ use crate::gateway::GatewayToken;
 use crate::idempotency::{IdempotencyKey, KeyColumns, ResponseColumns, ScopedKey};
 use crate::money::{Amount, Currency};
 
-fn payment(id: &str) -> Payment {
+pub(super) fn payment(id: &str) -> Payment {
     let usd = Currency::from_code("USD").expect("USD");
     Payment {
         merchant_id: "acme".to_owned(),
