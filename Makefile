@@ -18,8 +18,12 @@ test: ## Run every test against a database that is thrown away
 		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
 		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)'
 
-chaos: ## Two nodes, every fault, kills and database stops: make chaos SEED=7 SECONDS=600
+chaos: ## Two nodes, every fault, kills, database stops and failovers: make chaos SEED=7 SECONDS=600
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --test it -- --nocapture chaos::
+
+.PHONY: soak
+soak: ## The same until it is stopped, or for SECONDS; the books are compared every minute: make soak SEED=7 SECONDS=3600
+	@$(MAKE) chaos SEED=$(SEED) SECONDS=$(or $(SECONDS),1000000000)
 
 demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
