@@ -18,8 +18,12 @@ test: ## Run every test against a database that is thrown away
 		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
 		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)'
 
-chaos: ## Two nodes, every fault, kills and database stops: make chaos SEED=7 SECONDS=600
+chaos: ## Two nodes, every fault, kills, database stops and failovers: make chaos SEED=7 SECONDS=600
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --test it -- --nocapture chaos::
+
+.PHONY: soak
+soak: ## The same until it is stopped, or for SECONDS; the books are compared every minute: make soak SEED=7 SECONDS=3600
+	@$(MAKE) chaos SEED=$(SEED) SECONDS=$(or $(SECONDS),1000000000)
 
 demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
@@ -58,3 +62,7 @@ deny: ## Check licences, bans and sources of all dependencies, and advisories wh
 	@if cargo deny fetch db 2>/dev/null; then \
 	  cargo deny --locked check --hide-inclusion-graph advisories; \
 	else echo 'deny: SKIPPED: the database of advisories cannot be had here'; fi
+
+.PHONY: mutants
+mutants: ## Take conditions out of the code one at a time, and see a test fail: make mutants ONLY="settle- release-owner"
+	scripts/mutants $(ONLY)

@@ -41,6 +41,8 @@ mod config;
 mod engine;
 mod error;
 mod fair_queue;
+#[cfg(test)]
+mod fenced_writes;
 mod fingerprint;
 mod flights;
 mod gate;

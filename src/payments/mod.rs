@@ -10,6 +10,8 @@ mod call;
 mod capture_method;
 mod create;
 mod error;
+#[cfg(test)]
+mod fenced_writes;
 mod give_back;
 mod groups;
 mod new_payment;

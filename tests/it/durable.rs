@@ -12,8 +12,8 @@ use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::failover::Pair;
 use crate::support::gateway::{Endpoint, TestGateway};
+use crate::support::pair::Pair;
 use crate::support::process::{Server, merchant};
 
 /// Only what never happens runs into it.
@@ -84,7 +84,7 @@ impl Watch {
 fn server(pair: &Pair, gateway: &TestGateway) -> Server {
     Server::start_on(
         &gateway.url(),
-        &pair.address.options(),
+        &pair.options(),
         &[
             ("PAYONCE_LOCK_TIMEOUT", "1s"),
             ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
@@ -95,14 +95,14 @@ fn server(pair: &Pair, gateway: &TestGateway) -> Server {
 /// The wait for the standby ends early, in both ways in which it can: a terminated backend answers nothing, a canceled one reports
 /// success.
 async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
-    let pair = Pair::start().await;
+    let mut pair = Pair::start().await;
     let gateway = TestGateway::start();
     let node = server(&pair, &gateway);
-    let acme = merchant(&pair.primary.options(), &node.url, "acme");
+    let acme = merchant(&pair.primary().options(), &node.url, "acme");
     assert_eq!(acme.pay("10").key("before").send().await.status, 201);
 
-    let watch = Watch::of(&pair.primary.options()).await;
-    pair.standby.down();
+    let watch = Watch::of(&pair.primary().options()).await;
+    pair.cut_off();
     let first = tokio::spawn({
         let request = acme.pay("10").key("k");
         async move { request.try_send().await }
@@ -119,12 +119,8 @@ async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
     );
 
     // The primary is lost with what only it has.
-    pair.primary.kill();
+    pair.fail_over();
     drop(first.await);
-    assert_eq!(gateway.calls(Endpoint::Charge).received, 1);
-    pair.standby.up_with("-c cluster_name=standby");
-    pair.standby.promote();
-    pair.address.turn_to(&pair.standby.options());
     let began = Instant::now();
     loop {
         if let Ok(answer) = acme.pay("10").key("k").try_send().await
@@ -186,7 +182,7 @@ async fn order(engine: Engine, name: &'static str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_is_replayed_before_it_is_durable() {
     let pair = Pair::start().await;
-    let database = pair.primary.options();
+    let database = pair.primary().options();
     let (one, two) = (engine(&database).await, engine(&database).await);
     payonce::database::migrate(one.pool())
         .await
@@ -196,7 +192,7 @@ async fn no_answer_is_replayed_before_it_is_durable() {
         .await
         .expect("a table");
     let watch = Watch::of(&database).await;
-    pair.standby.down();
+    pair.cut_off();
 
     let first = tokio::spawn(order(one, "k"));
     let commit = watch.until_one_waits_besides(&[]).await;
@@ -219,7 +215,7 @@ async fn no_answer_is_replayed_before_it_is_durable() {
     }
     assert!(!first.is_finished() && !second.is_finished());
 
-    pair.standby.up_with("-c cluster_name=standby");
+    pair.reconnect();
     assert!(first.await.expect("no panic"), "it is durable now");
     assert!(second.await.expect("no panic"));
     let orders: i64 = sqlx::query_scalar("select count(*) from orders")

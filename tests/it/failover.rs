@@ -9,69 +9,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use sqlx::PgPool;
 
-use crate::support::cluster::Cluster;
 use crate::support::gateway::TestGateway;
+use crate::support::pair::Pair;
 use crate::support::process::{Server, merchant};
-use crate::support::proxy::Proxy;
 use crate::support::service::{Merchant, count};
 
 const CLIENTS: usize = 8;
 
 /// A key, and the payment that its 201 named.
 type Confirmed = BTreeMap<String, String>;
-
-/// Two clusters; what commits on the first is on the second before anybody hears of it.
-pub struct Pair {
-    pub primary: Cluster,
-    pub standby: Cluster,
-    /// Where the service looks for its database: the address that a failover moves.
-    pub address: Proxy,
-}
-
-impl Pair {
-    pub async fn start() -> Self {
-        let primary = Cluster::start();
-        let standby = Cluster::standby_of(&primary, "standby");
-        let pool = PgPool::connect_with(primary.options())
-            .await
-            .expect("the primary");
-        // After the copy was made, which otherwise would wait for a standby of its own once it is promoted.
-        for statement in [
-            "alter system set synchronous_standby_names = 'standby'",
-            "select pg_reload_conf()",
-        ] {
-            sqlx::query(statement)
-                .execute(&pool)
-                .await
-                .expect("a setting");
-        }
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let is_followed =
-            "select exists (select from pg_stat_replication where sync_state = 'sync')";
-        while !sqlx::query_scalar::<_, bool>(is_followed)
-            .fetch_one(&pool)
-            .await
-            .expect("the standbys")
-        {
-            assert!(Instant::now() < deadline, "nobody follows");
-            tokio::task::yield_now().await;
-        }
-        pool.close().await;
-        let address = Proxy::start(&primary.options());
-        Self {
-            primary,
-            standby,
-            address,
-        }
-    }
-
-    /// What an operator does, or Patroni: the old one must be gone before the new one begins.
-    fn fail_over(&self) {
-        self.primary.kill();
-        self.standby.promote();
-        self.address.turn_to(&self.standby.options());
-    }
-}
 
 /// Pays under one key after the other until told to stop, and keeps each key until its 201.
 async fn pay_until(
@@ -112,17 +58,17 @@ async fn pay_until(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
-    let pair = Pair::start().await;
+    let mut pair = Pair::start().await;
     let gateway = TestGateway::start();
     let server = Server::start_on(
         &gateway.url(),
-        &pair.address.options(),
+        &pair.options(),
         &[
             ("PAYONCE_LOCK_TIMEOUT", "1s"),
             ("PAYONCE_RECOVERY_INTERVAL", "200ms"),
         ],
     );
-    let acme = merchant(&pair.primary.options(), &server.url, "acme");
+    let acme = merchant(&pair.primary().options(), &server.url, "acme");
 
     let (stop, confirmed) = (
         Arc::new(AtomicBool::new(false)),
@@ -154,7 +100,7 @@ async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
         .flatten()
         .collect();
 
-    let pool = PgPool::connect_with(pair.standby.options())
+    let pool = PgPool::connect_with(pair.primary().options())
         .await
         .expect("the new primary");
     let kept: Confirmed = sqlx::query_as::<_, (String, String)>(

@@ -106,6 +106,24 @@ async fn a_refund_survives_the_loss_of_its_settle(_: PgPoolOptions, db: PgConnec
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_refund_survives_the_loss_of_its_claim(_: PgPoolOptions, db: PgConnectOptions) {
+    let proxy = Proxy::start(&db);
+    let service = Service::start_with(&proxy.options(), setup()).await;
+    let acme = service.merchant("acme").await;
+    let id = acme.pay("10.00").key("p").send().await.text("id");
+    let path = format!("/v1/payments/{id}/refunds");
+    // The claim commits, and the client of the database is not told.
+    proxy.break_at("COMMIT", 0, Break::Answer);
+    let refund = acme.post(&path, json!({"amount": "3"})).key("r");
+    let answer = refund.send().await;
+    assert_eq!(proxy.broke(), 1);
+    assert_eq!((answer.status.as_u16(), answer.replayed()), (201, false));
+    assert_eq!(service.gateway.adjustments(), 1);
+    assert!(refund.send().await.replayed());
+    assert_eq!(service.count("unsettled_keys").await, 0);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn an_outcome_that_cannot_be_stored_is_unknown_and_found_later(
     _: PgPoolOptions,
     db: PgConnectOptions,

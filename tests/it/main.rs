@@ -29,6 +29,7 @@ mod limits;
 mod lists;
 mod lost_answers;
 mod metrics;
+mod model;
 mod observability;
 mod odd_requests;
 mod openapi;

@@ -18,6 +18,7 @@ const CARD_WITHOUT_FUNDS: &str = "4000000000009995";
 
 pub struct Client {
     number: u64,
+    round: u32,
     rng: StdRng,
     merchant: Merchant,
     nodes: Arc<Nodes>,
@@ -29,6 +30,7 @@ pub struct Client {
 impl Client {
     pub fn new(
         number: u64,
+        round: u32,
         seed: u64,
         merchant: Merchant,
         nodes: Arc<Nodes>,
@@ -37,7 +39,12 @@ impl Client {
     ) -> Self {
         Self {
             number,
-            rng: StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(number)),
+            round,
+            rng: StdRng::seed_from_u64(
+                seed.wrapping_add(u64::from(round))
+                    .wrapping_mul(1_000)
+                    .wrapping_add(number),
+            ),
             merchant,
             nodes,
             told,
@@ -139,7 +146,7 @@ impl Client {
 
     fn request(&mut self, path: &str, body: Value) -> (String, Request) {
         self.keys += 1;
-        let key = format!("client-{}-{}", self.number, self.keys);
+        let key = format!("client-{}-{}-{}", self.round, self.number, self.keys);
         (key.clone(), self.merchant.post(path, body).key(&key))
     }
 
@@ -181,7 +188,11 @@ impl Client {
                     return answer;
                 }
                 // A program would wait for Retry-After, a second or more: this one asks more often.
-                Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
+                Ok(answer) => {
+                    self.told.not_final(&answer);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
         unreachable!("there is always another node")

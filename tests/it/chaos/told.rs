@@ -22,6 +22,8 @@ pub struct Told {
     sent: AtomicUsize,
     /// Requests whose clients never came back.
     given_up: AtomicUsize,
+    /// Answers that did not know what became of a commit or a call.
+    unknown: AtomicUsize,
     longest_wait: Mutex<Duration>,
 }
 
@@ -32,6 +34,19 @@ impl Told {
 
     pub fn given_up(&self) {
         self.given_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer after which the client asks again.
+    pub fn not_final(&self, answer: &Answer) {
+        if answer.status == 202 || answer.text("code") == "outcome-unknown" {
+            self.unknown.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many keys have a final answer, how many answers did not know the outcome.
+    pub fn counts(&self) -> (usize, usize) {
+        let finals = self.finals.lock().expect("the answers").len();
+        (finals, self.unknown.load(Ordering::Relaxed))
     }
 
     /// Notes a final answer. Panics if the key was told something else before.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -11,6 +12,7 @@ use super::process::run;
 pub struct Cluster {
     folder: tempfile::TempDir,
     port: u16,
+    is_killed: AtomicBool,
 }
 
 impl Cluster {
@@ -50,7 +52,11 @@ impl Cluster {
             .and_then(|free| free.local_addr())
             .expect("a port")
             .port();
-        let cluster = Self { folder, port };
+        let cluster = Self {
+            folder,
+            port,
+            is_killed: AtomicBool::new(false),
+        };
         if nix::unistd::geteuid().is_root() {
             // PostgreSQL refuses root.
             assert!(
@@ -71,6 +77,7 @@ impl Cluster {
 
     /// All of its processes at once, as when its machine dies.
     pub fn kill(&self) {
+        self.is_killed.store(true, Ordering::Relaxed);
         let pid_file = format!("{}/postmaster.pid", self.data());
         let pid_file = std::fs::read_to_string(pid_file).expect("it runs");
         let postmaster = pid_file.lines().next().expect("a process id");
@@ -163,6 +170,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if self.is_killed.load(Ordering::Relaxed) {
+            return;
+        }
         drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
             || self.down(),
         )));

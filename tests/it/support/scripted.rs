@@ -56,6 +56,13 @@ impl ScriptedGateway {
         self.turns.lock().expect("the turns").extend(turns);
     }
 
+    /// This turn is the next, and the only one.
+    pub fn script(&self, turn: Turn) {
+        let mut turns = self.turns.lock().expect("the turns");
+        turns.clear();
+        turns.push_back(turn);
+    }
+
     /// The calls so far, in order, by their names.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("the calls").clone()

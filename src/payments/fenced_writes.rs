@@ -1,0 +1,240 @@
+//! Each condition of the payments' statements, by a row that only this condition spares. `tests/mutants.json` names them.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use serde_json::json;
+use sqlx::postgres::types::PgInterval;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
+use super::{CaptureMethod, Customer, Operation, Payment, PaymentState};
+use crate::gateway::GatewayToken;
+use crate::idempotency::{IdempotencyKey, KeyColumns, ResponseColumns, ScopedKey};
+use crate::money::{Amount, Currency};
+
+pub(super) fn payment(id: &str) -> Payment {
+    let usd = Currency::from_code("USD").expect("USD");
+    Payment {
+        merchant_id: "acme".to_owned(),
+        id: id.to_owned(),
+        idempotency_key: "k".to_owned(),
+        state: PaymentState::Processing,
+        amount: Amount::from_minor(100, usd),
+        captured_minor: 0,
+        refunded_minor: 0,
+        refunding_minor: 0,
+        pending: None,
+        pending_attempt: None,
+        capture_method: CaptureMethod::Automatic,
+        gateway_type: "simulated".to_owned(),
+        gateway_account: None,
+        gateway_token: Some(GatewayToken::new("tok_1")),
+        gateway_transaction_id: None,
+        card: None,
+        customer: Customer::default(),
+        off_session: false,
+        cancellation_reason: None,
+        description: None,
+        metadata: BTreeMap::new(),
+        failure: None,
+        created_at: DateTime::default(),
+        updated_at: DateTime::default(),
+    }
+}
+
+fn seconds(seconds: i64) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: seconds * 1_000_000,
+    }
+}
+
+/// What a claim of `k` came to.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Claimed,
+    Found,
+    InUse,
+}
+
+struct Database {
+    pool: PgPool,
+    owner: Uuid,
+}
+
+impl Database {
+    /// With a claim on `k`, for `pay_1`.
+    async fn with_a_claim(pool: PgPool) -> Self {
+        let owner = Uuid::now_v7();
+        let database = Self { pool, owner };
+        database
+            .run("insert into merchants (merchant_id, name) values ('acme', 'Acme')")
+            .await;
+        assert_eq!(database.claim("pay_1").await, Came::Claimed);
+        database
+    }
+
+    async fn run(&self, sql: &str) {
+        sqlx::query(AssertSqlSafe(sql.to_owned()))
+            .execute(&self.pool)
+            .await
+            .expect(sql);
+    }
+
+    async fn claim(&self, id: &str) -> Came {
+        let key = IdempotencyKey::new("k").expect("a key");
+        let scope = ScopedKey::new("acme", Operation::CreatePayment.as_str(), key);
+        let payment = payment(id);
+        let claim = PaymentClaim {
+            key: KeyColumns {
+                scope: &scope,
+                fingerprint: &[7; 32],
+                fingerprint_fields: "#00000000\n",
+            },
+            payment: &payment,
+        };
+        let terms = ClaimTerms {
+            owner: self.owner,
+            lock_timeout: seconds(60),
+            ttl: seconds(86_400),
+        };
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        let claimed = store::claim_payments(&mut connection, &terms, &[claim]).await;
+        match claimed.expect("asked").pop() {
+            None => Came::InUse,
+            Some(mut row) => match row.found().expect("a row") {
+                Some(_) => Came::Found,
+                None => Came::Claimed,
+            },
+        }
+    }
+
+    async fn settle(&self, owner: Uuid, attempt: i32) -> bool {
+        let mut settled = payment("pay_1");
+        settled.state = PaymentState::Success;
+        settled.captured_minor = 100;
+        settled.gateway_transaction_id = Some("ch_1".to_owned());
+        let settle = PaymentSettle {
+            attempt,
+            payment: &settled,
+            response: ResponseColumns {
+                state: "COMPLETED",
+                status: 201,
+                headers: json!([]),
+                body: b"{}",
+            },
+        };
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        let operation = Operation::CreatePayment.as_str();
+        let settled = store::settle_payments(&mut connection, operation, owner, &[settle]).await;
+        !settled.expect("asked").is_empty()
+    }
+
+    async fn payment_state(&self) -> Option<PaymentState> {
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        store::find_state_by_key(&mut connection, "acme", "k")
+            .await
+            .expect("asked")
+    }
+
+    async fn remove_payment(&self) {
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        store::remove_payment(&mut connection, "acme", "pay_1")
+            .await
+            .expect("asked");
+    }
+}
+
+const EXPIRE: &str = "update idempotency_keys set expires_at = now() - interval '1 second'";
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_the_owner(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(!database.settle(Uuid::now_v7(), 1).await);
+    assert_eq!(
+        database.payment_state().await,
+        Some(PaymentState::Processing)
+    );
+    assert!(database.settle(database.owner, 1).await);
+    assert_eq!(database.payment_state().await, Some(PaymentState::Success));
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_the_attempt(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    database
+        .run("update idempotency_keys set attempt = 2")
+        .await;
+    assert!(!database.settle(database.owner, 1).await);
+    assert!(database.settle(database.owner, 2).await);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_what_is_unfinished(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    assert!(!database.settle(database.owner, 1).await);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_claim_that_finds_one_under_way_is_in_use(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert_eq!(database.claim("pay_2").await, Came::InUse);
+    assert!(database.settle(database.owner, 1).await);
+    assert_eq!(database.claim("pay_2").await, Came::Found);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn an_answer_past_its_time_is_not_found(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    database.run(EXPIRE).await;
+    assert_eq!(database.claim("pay_2").await, Came::InUse, "its payment is");
+}
+
+/// The payment was removed, or never was: only the key's row decides.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_claim_replaces_only_what_is_finished(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    database.run(EXPIRE).await;
+    database.run("delete from payments").await;
+    database.run("delete from unsettled_keys").await;
+    assert_eq!(database.claim("pay_2").await, Came::InUse);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_claim_replaces_only_what_is_past_its_time(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    database.run("delete from payments").await;
+    assert_eq!(database.claim("pay_2").await, Came::InUse);
+    database.run(EXPIRE).await;
+    assert_eq!(database.claim("pay_2").await, Came::Claimed);
+}
+
+/// A payment is remembered longer than its key.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_claim_leaves_out_what_has_a_payment(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    database.run("delete from idempotency_keys").await;
+    assert_eq!(database.claim("pay_2").await, Came::InUse);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_payment_with_an_outcome_is_not_removed(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    database.remove_payment().await;
+    assert_eq!(database.payment_state().await, Some(PaymentState::Success));
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_payment_under_way_is_removed(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    database.remove_payment().await;
+    assert_eq!(database.payment_state().await, None);
+}
