@@ -105,8 +105,9 @@ fn judge<T>(permit: &Permit, answer: Result<T, GatewayError>) -> Called<T> {
         Ok(done) => Called::Known(Ok(done)),
         Err(GatewayError::Declined(decline)) => Called::Known(Err(decline)),
         Err(GatewayError::HoldLapsed { reason }) => Called::Lapsed { reason },
-        // Only the first one's refusal is the whole truth, as with "nothing happened" below.
-        Err(GatewayError::Refused(refusal)) if is_first => {
+        // The answer to the same call under the same key is the word on earlier attempts, too: had one been carried out, the
+        // gateway would answer what it did.
+        Err(GatewayError::Refused(refusal)) => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
                 "the gateway found the request wrong");
             Called::Nothing(NothingDone::Refused(refusal))
