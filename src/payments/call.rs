@@ -78,7 +78,8 @@ impl Payments {
             payonce.resource = claim.resource_id.as_str(),
             payonce.outcome = tracing::field::Empty
         );
-        let answer = if age.is_some_and(|age| age < ASK_INSTEAD_OF_CALLING) {
+        let is_call = age.is_some_and(|age| age < ASK_INSTEAD_OF_CALLING);
+        let answer = if is_call {
             timeout(self.gateway_timeout(), call).await
         } else {
             let asked = timeout(self.gateway_timeout(), ask).await;
@@ -93,12 +94,12 @@ impl Payments {
         phase.record("payonce.outcome", outcome_of(&answer));
         drop(phase);
         count_call(gateway.kind(), operation, &answer, started.elapsed());
-        judge(permit, answer)
+        judge(permit, is_call, answer)
     }
 }
 
-/// What an answer means, given what earlier attempts may have done.
-fn judge<T>(permit: &Permit, answer: Result<T, GatewayError>) -> Called<T> {
+/// What an answer means, given what earlier attempts may have done. `is_call`: it answers a call, not a question.
+fn judge<T>(permit: &Permit, is_call: bool, answer: Result<T, GatewayError>) -> Called<T> {
     let claim = permit.claim();
     let is_first = claim.attempt == 1;
     match answer {
@@ -107,7 +108,7 @@ fn judge<T>(permit: &Permit, answer: Result<T, GatewayError>) -> Called<T> {
         Err(GatewayError::HoldLapsed { reason }) => Called::Lapsed { reason },
         // The answer to the same call under the same key is the word on earlier attempts, too: had one been carried out, the
         // gateway would answer what it did.
-        Err(GatewayError::Refused(refusal)) => {
+        Err(GatewayError::Refused(refusal)) if is_call => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
                 "the gateway found the request wrong");
             Called::Nothing(NothingDone::Refused(refusal))
