@@ -207,7 +207,8 @@ impl Payments {
                         Ok::<_, sqlx::Error>(outcome)
                     }
                 };
-                let settled = self.engine().settle(permit, settle).await?;
+                // As any other end of a capture or cancel: in the payment's turn.
+                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
                 Ok(self.settled(settled, processing))
             }
             Called::Barred { reason } => Err(barred(reason)),

@@ -135,7 +135,12 @@ pub(crate) struct NewCustomer {
     )]
     name: Option<String>,
     /// The gateway's own customer that the token is saved for.
-    #[schema(min_length = 1, max_length = 255, examples("cus_9s6XKzkNRiz8i3"))]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        examples("cus_9s6XKzkNRiz8i3")
+    )]
     gateway_customer_id: Option<String>,
 }
 
