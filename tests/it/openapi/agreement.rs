@@ -172,7 +172,7 @@ fn fields<'a>(document: &'a Document, schema: &'a Value) -> Vec<(Vec<String>, &'
             open.push((path.clone(), either));
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            let path = [path.as_slice(), &[name.clone()]].concat();
+            let path = [path.as_slice(), std::slice::from_ref(name)].concat();
             open.push((path, property));
         }
         found.push((path, schema));
