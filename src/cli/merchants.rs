@@ -107,8 +107,13 @@ async fn list(database: &DatabaseArgs, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(&merchants.iter().map(Listed::from).collect::<Vec<_>>());
     }
-    let rows = merchants
-        .into_iter()
-        .map(|merchant| [merchant.id, time(merchant.created_at), merchant.name]);
-    print_table(["MERCHANT", "CREATED", "NAME"], rows)
+    let rows = merchants.into_iter().map(|merchant| {
+        [
+            merchant.id,
+            time(merchant.created_at),
+            merchant.stripe_account.unwrap_or_else(|| "-".to_owned()),
+            merchant.name,
+        ]
+    });
+    print_table(["MERCHANT", "CREATED", "STRIPE ACCOUNT", "NAME"], rows)
 }

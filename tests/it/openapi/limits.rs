@@ -33,15 +33,16 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The field's error, where the request is refused. A token that the gateway refuses and a month that it
-    /// declines were taken.
+    /// The field's error, where the request is refused. A token or a month that the gateway declines, or a token that it does not
+    /// know, was taken.
     async fn send(&mut self, body: &Value, field: &str, value: Value) -> Option<String> {
         self.sent += 1;
         let mut body = body.clone();
         *place(&mut body, field) = value;
         let key = format!("key-{}", self.sent);
         let answer = self.acme.post(self.path, body).key(&key).send().await;
-        if matches!(answer.status.as_u16(), 201 | 402) || answer.text("code") == "gateway-refused" {
+        let is_taken = matches!(answer.status.as_u16(), 201 | 402);
+        if is_taken || answer.text("code") == "gateway-refused" {
             return None;
         }
         answer.assert_problem(422, "validation-failed", "fix-request");
