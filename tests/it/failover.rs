@@ -54,7 +54,7 @@ impl Pair {
             .expect("the standbys")
         {
             assert!(Instant::now() < deadline, "nobody follows");
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         pool.close().await;
         let address = Proxy::start(&primary.options());
@@ -104,7 +104,7 @@ async fn pay_until(
                 Err(_) => {}
             }
             assert!(Instant::now() < deadline, "{key} is never paid");
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
     }
     made
@@ -139,7 +139,7 @@ async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
                 "no more payments: {}",
                 server.log()
             );
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
     };
     until(100).await;
