@@ -99,10 +99,10 @@ impl Client {
         let can_run = has_run.is_ok_and(|output| output.status.success() || self.probe.is_empty());
         if !can_run {
             let (file, program) = (self.file, self.program.display());
-            eprintln!(
-                "SKIPPED: examples/{file}: {program} {:?} does not run here",
+            crate::support::skipped::skip(&format!(
+                "examples/{file}: {program} {:?} does not run here",
                 self.probe
-            );
+            ));
             assert!(
                 std::env::var_os("PAYONCE_ALL_CLIENTS").is_none(),
                 "{file} was to be tested"

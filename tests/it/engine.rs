@@ -328,7 +328,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
         .expect("a list")
         .is_empty()
     {
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     pool.close().await;
 }

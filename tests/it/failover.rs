@@ -50,7 +50,7 @@ async fn pay_until(
                 Err(_) => {}
             }
             assert!(Instant::now() < deadline, "{key} is never paid");
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
     }
     made
@@ -85,7 +85,7 @@ async fn a_primary_that_dies_under_load_takes_no_confirmed_payment_with_it() {
                 "no more payments: {}",
                 server.log()
             );
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
     };
     until(100).await;

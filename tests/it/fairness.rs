@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use crate::support::process::{Server, merchant};
 use crate::support::service::{Merchant, Service, Setup};
@@ -24,14 +24,8 @@ const SLOW_DISK: &str = "
         'begin perform pg_sleep(0.02); return null; end';
     create trigger wait after insert on idempotency_keys for each statement execute function wait()";
 
-/// Ten a second, for two seconds: the storm takes the processors from the tests beside it.
-const REQUESTS: u32 = 20;
-
-/// Of a shorter time, three times as long says more of the machine than of the service: its gateway alone takes 100 ms.
-const FLOOR: Duration = Duration::from_millis(150);
-
-/// On a machine that does other things at the same time, one of so many rounds has to show it.
-const ROUNDS: u32 = 4;
+/// Payments of the other merchant.
+const REQUESTS: usize = 20;
 
 /// A merchant that pays as often as it can, on a thread of its own, until it is dropped.
 struct Storm {
@@ -41,13 +35,13 @@ struct Storm {
 }
 
 impl Storm {
-    fn of(merchant: &Merchant, round: u32) -> Self {
+    fn of(merchant: &Merchant) -> Self {
         let (ends, paid) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let connections: Vec<_> = (0..STORM)
             .map(|connection| {
                 let (merchant, ends, paid) =
                     (merchant.clone(), Arc::clone(&ends), Arc::clone(&paid));
-                pay_on(merchant, ends, paid, format!("storm-{round}-{connection}"))
+                pay_on(merchant, ends, paid, format!("storm-{connection}"))
             })
             .collect();
         let thread = std::thread::spawn(move || {
@@ -88,29 +82,15 @@ impl Drop for Storm {
     }
 }
 
-/// Pays ten times a second; the 99th hundredth of how long it took, by nearest rank.
-async fn p99(merchant: &Merchant, name: &str) -> Duration {
-    let mut ticks = interval(Duration::from_millis(100));
-    let mut took = Vec::new();
-    for n in 0..REQUESTS {
-        ticks.tick().await;
-        let began = Instant::now();
-        let paid = merchant.pay("10").key(&format!("{name}-{n}")).send().await;
-        took.push(began.elapsed());
-        assert_eq!(paid.status, 201);
-    }
-    took.sort_unstable();
-    took[(took.len() * 99).div_ceil(100) - 1]
-}
-
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time_alone(
+async fn beside_a_merchant_at_full_load_another_does_not_stand_in_one_line_with_it(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
     let settings = [
         ("PAYONCE_LOG", "warn,payonce::cli=info"),
         ("PAYONCE_GROUP_SIZE", GROUP_SIZE),
+        ("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s"),
     ];
     let server = Server::start(&db, &settings);
     let mut other = PgConnection::connect_with(&db).await.expect("connected");
@@ -118,18 +98,25 @@ async fn beside_a_merchant_at_full_load_another_pays_within_three_times_its_time
     slowed.expect("slowed down");
     let stormy = merchant(&db, &server.url, "stormy");
     let calm = merchant(&db, &server.url, "calm");
-    let mut seen = Vec::new();
-    for round in 0..ROUNDS {
-        let alone = p99(&calm, &format!("alone-{round}")).await;
-        let storm = Storm::of(&stormy, round);
-        let beside = p99(&calm, &format!("beside-{round}")).await;
-        assert!(storm.paid() > u64::from(REQUESTS), "it was no storm");
-        if beside <= 3 * alone.max(FLOOR) {
-            return;
-        }
-        seen.push((alone, beside));
+    let storm = Storm::of(&stormy);
+    while storm.paid() < STORM as u64 {
+        crate::support::pause().await;
     }
-    panic!("alone, and beside the storm: {seen:?}");
+    // How many payments of the storm are made during one of the other's: a count, which a slow machine does not change.
+    let mut overtaken = Vec::new();
+    for n in 0..REQUESTS {
+        let before = storm.paid();
+        let paid = calm.pay("10").key(&format!("calm-{n}")).send().await;
+        assert_eq!(paid.status, 201);
+        overtaken.push(storm.paid() - before);
+    }
+    drop(storm);
+    overtaken.sort_unstable();
+    assert!(
+        overtaken[REQUESTS / 2] < STORM as u64 / 2,
+        "payments of the storm during each: {overtaken:?}"
+    );
+    println!("fairness: payments of the storm during one of another merchant's: {overtaken:?}");
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -170,10 +157,11 @@ async fn reads_that_hang_leave_the_other_merchants_their_connections(
         < 2
     {
         assert!(Instant::now() < deadline, "they do not hang");
+        crate::support::pause().await;
     }
     for _ in 0..20 {
         let record = calm.get("/v1/idempotency-keys/create_payment/k");
-        let record = timeout(Duration::from_secs(2), record).await;
+        let record = timeout(Duration::from_secs(20), record).await;
         assert_eq!(record.expect("at once").status, 200);
     }
     holding.rollback().await.expect("let go");
@@ -227,10 +215,11 @@ async fn refunds_that_wait_for_their_payment_leave_the_other_merchants_their_con
     let deadline = Instant::now() + Duration::from_secs(20);
     while waiting_for_a_row(&mut holding).await == 0 {
         assert!(Instant::now() < deadline, "they do not wait for the row");
+        crate::support::pause().await;
     }
     for n in 0..10 {
         let key = format!("calm-{n}");
-        let in_time = Duration::from_secs(2);
+        let in_time = Duration::from_secs(20);
         let path = format!("/v1/payments/{calms}");
         let read = timeout(in_time, calm.get(&path))
             .await

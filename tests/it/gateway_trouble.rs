@@ -308,14 +308,14 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     };
     let mut tasks = vec![pay(0)];
     while !a_lock_is_waited_for(&mut holding).await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        crate::support::pause().await;
     }
     // The first is with the lane; as many as the queue takes, and one more.
     tasks.extend((1..=4096 + 1).map(pay));
     let deadline = Instant::now() + Duration::from_secs(120);
     while refused.load(Ordering::SeqCst) == 0 {
         assert!(Instant::now() < deadline, "the queue takes more");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        crate::support::pause().await;
     }
     let told = acme.pay("1").key("one-more").send().await;
     told.assert_problem(503, "overloaded", "same-key");

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
+use crate::support::scripted::Turn;
 use crate::support::service::{Service, Setup, payment};
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -71,11 +72,8 @@ async fn a_mismatch_is_told_while_the_first_is_still_at_work(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let slow = Setup {
-        latency: Duration::from_secs(3),
-        ..Setup::default()
-    };
-    let service = Service::start_with(&db, slow).await;
+    let service = Service::start(&db).await;
+    service.gateway.then(&[Turn::Hold]);
     let other = Service::start(&db).await;
     let acme = service.merchant("acme").await;
     let first = tokio::spawn({
@@ -95,10 +93,7 @@ async fn a_mismatch_is_told_while_the_first_is_still_at_work(
             .await;
         busy.assert_problem(409, "idempotency-key-in-use", "same-key");
     }
-    assert!(
-        !first.is_finished(),
-        "both were answered while the first was at work"
-    );
+    service.gateway.release();
     assert_eq!(first.await.expect("no panic").status, 201);
 }
 
@@ -370,11 +365,8 @@ async fn a_rotated_secret_still_knows_what_the_old_one_signed(
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_client_that_hangs_up_changes_nothing(_: PgPoolOptions, db: PgConnectOptions) {
-    let slow = Setup {
-        latency: Duration::from_millis(300),
-        ..Setup::default()
-    };
-    let service = Service::start_with(&db, slow).await;
+    let service = Service::start(&db).await;
+    service.gateway.then(&[Turn::Hold]);
     let acme = service.merchant("acme").await;
     let request = acme.pay("10").key("k");
     let hanging = tokio::spawn({
@@ -384,6 +376,8 @@ async fn a_client_that_hangs_up_changes_nothing(_: PgPoolOptions, db: PgConnectO
     service.until_unsettled(1).await;
     // Dropping the client's future closes its socket.
     hanging.abort();
+    assert!(hanging.await.is_err(), "it got no answer");
+    service.gateway.release();
     service.until_unsettled(0).await;
     let again = request.send().await;
     assert_eq!(again.status, 201);

@@ -298,7 +298,7 @@ async fn five_keys_past_their_time_are_cleaned_up_in_batches(
             .expect("an answer");
     }
     while shop.engine.count_expired().await.expect("a count") < 5 {
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     let limits = CleanupLimits {
         batch_size: 2,

@@ -11,7 +11,6 @@ use payonce::idempotency::{
 };
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::time::Instant;
 
 use crate::support::proxy::{Break, Proxy};
 use crate::support::scripted::ScriptedGateway;
@@ -134,10 +133,8 @@ async fn an_outcome_that_cannot_be_stored_is_unknown_and_found_later(
     let service = Service::start_on(&proxy.options(), setup(), gateway.clone(), timeout).await;
     let acme = service.merchant("acme").await;
     proxy.break_for_good_at("far", 1, Break::Request);
-    let asked = Instant::now();
     let lost = acme.pay("10").key("far").send().await;
     lost.assert_problem(503, "outcome-unknown", "same-key");
-    assert!(asked.elapsed() < Duration::from_secs(10));
     assert_eq!(gateway.asked().len(), 1, "the gateway had been called");
     proxy.mend();
     // Its lease is over by now; were it not, the request would wait for it.

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::process::{Server, merchant};
 use crate::support::rows::end_leases;
+use crate::support::scripted::Turn;
 use crate::support::service::{Merchant, Service, Setup, client};
 
 /// The value of the one sample of this name with all of these labels.
@@ -66,11 +67,11 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
 
     // A node that seems dead leaves a claim to be taken over.
     let setup = Setup {
-        latency: Duration::from_secs(10),
         recovery_interval: Duration::from_secs(3600),
         ..Setup::default()
     };
     let dead = Service::start_with(&db, setup).await;
+    dead.gateway.then(&[Turn::Silence]);
     let left = acme.at(&dead).pay("10").key("left");
     let left = tokio::spawn(async move { left.try_send().await.is_ok() });
     dead.until_unsettled(1).await;

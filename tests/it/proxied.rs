@@ -48,7 +48,7 @@ impl Proxy {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !proxy.is_ready().await {
             assert!(Instant::now() < deadline, "no node is ready");
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         proxy
     }
@@ -69,7 +69,9 @@ impl Drop for Proxy {
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_node_killed_under_load_costs_no_payment(pool: PgPoolOptions, db: PgConnectOptions) {
     if !Path::new(HAPROXY).exists() {
-        eprintln!("SKIPPED: no {HAPROXY} here: apt-get install haproxy");
+        crate::support::skipped::skip(&format!(
+            "two nodes behind HAProxy: no {HAPROXY} here (apt-get install haproxy)"
+        ));
         return;
     }
     let pool = pool.connect_with(db.clone()).await.expect("a pool");
@@ -102,7 +104,7 @@ async fn a_node_killed_under_load_costs_no_payment(pool: PgPoolOptions, db: PgCo
     let deadline = Instant::now() + Duration::from_secs(20);
     while count(&pool, "payments").await < 100 {
         assert!(Instant::now() < deadline, "there is no load");
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     dying.kill();
     let in_the_middle = count(&pool, "unsettled_keys").await;

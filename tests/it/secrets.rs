@@ -138,9 +138,7 @@ async fn the_dump_and_the_log_of_a_run_hold_no_secret(_: PgPoolOptions, db: PgCo
     use_cards(&acme).await;
     server.signal(Signal::SIGTERM);
     server.ended().await;
-    while !server.log().contains("\"stopped\"") {
-        tokio::task::yield_now().await;
-    }
+    server.until_logged("\"stopped\"").await;
     let log = server.log();
     assert!(log.contains("\"TRACE\"") && log.contains("\"status\":422"));
     assert_holds_no_secret("log", &log, &acme.api_key);

@@ -163,7 +163,7 @@ async fn logged(server: &Server, text: &str) -> String {
             return log;
         }
         assert!(Instant::now() < deadline, "no {text} in {log}");
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 

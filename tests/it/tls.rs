@@ -62,14 +62,14 @@ async fn clients_pay_over_tls_and_only_over_tls(_: PgPoolOptions, db: PgConnectO
     let deadline = Instant::now() + Duration::from_secs(20);
     while trusting_theirs.get(&health).send().await.is_err() {
         assert!(Instant::now() < deadline, "{}", server.log());
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     assert!(client_of(&ours).get(&health).send().await.is_err());
     std::fs::write(&key, "no key").expect("a file");
     server.signal(Signal::SIGHUP);
     while !server.log().contains("the old certificate stays") {
         assert!(Instant::now() < deadline, "{}", server.log());
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     assert!(trusting_theirs.get(&health).send().await.is_ok());
     assert!(!server.log().contains("no key"));

@@ -31,7 +31,7 @@ async fn until_noted(service: &Service, refusals: i64) {
             Instant::now() < deadline,
             "{noted:?} are noted, not {refusals}"
         );
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 
@@ -419,7 +419,7 @@ async fn a_node_that_stops_leaves_its_counts_and_one_that_starts_deletes_old_row
     let deadline = Instant::now() + Duration::from_secs(20);
     while plain.count("traffic_minutes").await + plain.count("refused_reuses").await != 2 {
         assert!(Instant::now() < deadline, "old rows stay: {}", server.log());
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     let here = Merchant {
         url: server.url.clone(),

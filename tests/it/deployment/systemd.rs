@@ -71,7 +71,9 @@ fn the_units_start_what_there_is_confined_and_with_time_to_stop() {
 fn systemd_accepts_the_units() {
     let analyze = Path::new("/usr/bin/systemd-analyze");
     if !analyze.exists() {
-        eprintln!("SKIPPED: no systemd-analyze here: apt-get install systemd");
+        crate::support::skipped::skip(
+            "the systemd unit: no systemd-analyze here (apt-get install systemd)",
+        );
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

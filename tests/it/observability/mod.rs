@@ -85,7 +85,7 @@ async fn export_everything(db: &PgConnectOptions) -> Vec<Sample> {
         .contains("payonce_recovered_total{outcome=\"resolved\"}")
     {
         assert!(Instant::now() < deadline, "nothing is recovered");
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     // A gateway that is away.
     gateway.refuse();
@@ -166,7 +166,9 @@ fn the_dashboard_shows_what_operators_ask_for() {
 fn promtool_accepts_the_rules_and_sees_each_alert_come() {
     let promtool = Path::new("/usr/bin/promtool");
     if !promtool.exists() {
-        eprintln!("SKIPPED: no promtool here: apt-get install prometheus");
+        crate::support::skipped::skip(
+            "Prometheus's check of the alerts: no promtool here (apt-get install prometheus)",
+        );
         return;
     }
     let folder = deployed::path("observability");

@@ -68,7 +68,9 @@ impl Drop for LocalStripe {
 }
 
 fn skipped<T>(why: &str) -> Option<T> {
-    eprintln!("SKIPPED: the Stripe adapter against localstripe (pip install localstripe): {why}");
+    crate::support::skipped::skip(&format!(
+        "the Stripe adapter against localstripe (pip install localstripe): {why}"
+    ));
     None
 }
 

@@ -12,3 +12,9 @@ pub mod proxy;
 pub mod rows;
 pub mod scripted;
 pub mod service;
+pub mod skipped;
+
+/// Between two looks at something that is awaited. It leaves the processor to whatever brings it about.
+pub async fn pause() {
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+}

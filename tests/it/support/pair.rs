@@ -64,7 +64,7 @@ impl Pair {
             .expect("the standbys")
         {
             assert!(Instant::now() < deadline, "nobody follows");
-            tokio::task::yield_now().await;
+            super::pause().await;
         }
         pool.close().await;
         self.standby = Some(standby);

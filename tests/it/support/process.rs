@@ -15,7 +15,7 @@ use super::gateway::SECRET_KEY;
 use super::service::{Merchant, client};
 
 /// Long enough for a loaded machine; nothing waits for it where all is well.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `payonce` or `payonce-cleanup` with a database, to be run to its end.
 pub fn program(name: &str, database: &PgConnectOptions) -> Command {
@@ -154,6 +154,15 @@ impl Server {
         self.log.lock().expect("the log").clone()
     }
 
+    /// Waits until the log has this: its lines come through a pipe, in order.
+    pub async fn until_logged(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text} in {}", self.log());
+            super::pause().await;
+        }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -187,7 +196,7 @@ impl Server {
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end: {}", self.log());
-            tokio::task::yield_now().await;
+            super::pause().await;
         }
     }
 }

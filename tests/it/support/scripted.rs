@@ -11,12 +11,15 @@ use payonce::gateway::{
     Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund, GatewayToken,
     Refunded, Refusal, SimulatedGateway,
 };
+use tokio::sync::Semaphore;
 
 /// What the gateway does when it is asked.
 #[derive(Clone, Copy, Debug)]
 pub enum Turn {
     /// As the simulated gateway does.
     Answer,
+    /// Waits until the test calls [`ScriptedGateway::release`], and then does as the simulated gateway does.
+    Hold,
     Decline,
     /// The request's content is wrong.
     Refuse,
@@ -37,6 +40,8 @@ pub struct ScriptedGateway {
     inner: SimulatedGateway,
     turns: Mutex<VecDeque<Turn>>,
     asked: Mutex<Vec<String>>,
+    /// One permit for each held call that may go on.
+    released: Semaphore,
 }
 
 impl ScriptedGateway {
@@ -49,6 +54,7 @@ impl ScriptedGateway {
             inner: SimulatedGateway::new(latency),
             turns: Mutex::new(turns.iter().copied().collect()),
             asked: Mutex::default(),
+            released: Semaphore::new(0),
         })
     }
 
@@ -61,6 +67,11 @@ impl ScriptedGateway {
         let mut turns = self.turns.lock().expect("the turns");
         turns.clear();
         turns.push_back(turn);
+    }
+
+    /// Lets one held call go on, whether it is held already or will be.
+    pub fn release(&self) {
+        self.released.add_permits(1);
     }
 
     /// The calls so far, in order, by their names.
@@ -101,6 +112,11 @@ impl ScriptedGateway {
             let reason = "the test's script".to_owned();
             match turn.unwrap_or(Turn::Answer) {
                 Turn::Answer => answer.await,
+                Turn::Hold => {
+                    let permit = self.released.acquire().await;
+                    permit.expect("it is never closed").forget();
+                    answer.await
+                }
                 Turn::Silence => std::future::pending().await,
                 Turn::Decline => Err(GatewayError::Declined(Decline::new("scripted", "Scripted"))),
                 Turn::Refuse => Err(GatewayError::Refused(Refusal {

@@ -228,13 +228,13 @@ pub async fn count(pool: &PgPool, table: &str) -> i64 {
 
 /// Waits until so many claims are not settled.
 pub async fn until_unsettled(pool: &PgPool, claims: i64) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while count(pool, "unsettled_keys").await != claims {
         assert!(
             Instant::now() < deadline,
             "there are never {claims} unsettled claims"
         );
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 
@@ -242,7 +242,7 @@ pub async fn until_unsettled(pool: &PgPool, claims: i64) {
 pub fn client() -> Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
-        .timeout(Duration::from_secs(20))
+        .timeout(Duration::from_secs(60))
         .build()
         .expect("a client")
 }

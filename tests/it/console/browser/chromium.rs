@@ -61,8 +61,8 @@ impl Chromium {
     /// `None`, and a loud word, where there is no chromedriver.
     pub async fn start() -> Option<Self> {
         let Some(program) = driver_program() else {
-            eprintln!(
-                "SKIPPED: no chromedriver in PATH (apt-get install chromium chromium-driver)"
+            crate::support::skipped::skip(
+                "the console in a browser: no chromedriver in PATH (apt-get install chromium chromium-driver)",
             );
             return None;
         };
