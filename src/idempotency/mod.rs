@@ -50,6 +50,7 @@ mod key;
 mod lease;
 mod record;
 mod replays;
+mod response;
 mod secrets;
 mod settle;
 mod store;
@@ -67,7 +68,8 @@ pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
-pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
+pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
+pub use self::response::{InvalidResponse, StoredResponse};
 pub use self::secrets::{SecretsError, UnknownSecret};
 pub use self::settle::{Settler, in_transaction};
 pub use self::store::{

@@ -46,6 +46,7 @@ mod shapes;
 mod silence;
 mod small_pools;
 mod statements;
+mod stored_answers;
 mod stripe_adapter;
 mod support;
 mod telemetry;
