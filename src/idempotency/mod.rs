@@ -70,7 +70,7 @@ pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey
 pub use self::lease::Fence;
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
 pub use self::response::{InvalidResponse, StoredResponse};
-pub use self::secrets::{SecretsError, UnknownSecret};
+pub use self::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
 pub use self::settle::{Settler, in_transaction};
 pub use self::store::{
     Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
