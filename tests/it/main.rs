@@ -30,6 +30,7 @@ mod lost_answers;
 mod metrics;
 mod observability;
 mod odd_requests;
+mod odd_text;
 mod openapi;
 mod orders_example;
 mod pages;
