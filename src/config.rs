@@ -55,6 +55,9 @@ pub enum ConfigError {
     /// Certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nothing signs fingerprints.
+    #[error("--fingerprint-secret (PAYONCE_FINGERPRINT_SECRET) is required")]
+    NoFingerprintSecret,
     /// A burst of what is not limited.
     #[error(
         "--rate-limit-burst (PAYONCE_RATE_LIMIT_BURST) needs --rate-limit (PAYONCE_RATE_LIMIT)"
@@ -96,8 +99,9 @@ pub struct IdempotencyArgs {
         env = "PAYONCE_FINGERPRINT_SECRET",
         value_name = "SECRET[,OLDER]"
     )]
-    #[arg(hide_env_values = true)]
-    pub fingerprint_secret: SecretRotation,
+    // An `Option` for `payonce doctor`, which does without it and tells that it is missing.
+    #[arg(hide_env_values = true, required = true)]
+    pub fingerprint_secret: Option<SecretRotation>,
     /// How long a key is remembered, from its first use.
     #[arg(
         long,
@@ -147,6 +151,18 @@ pub struct IdempotencyArgs {
 }
 
 impl IdempotencyArgs {
+    /// The secrets that sign fingerprints.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoFingerprintSecret`] where there are none.
+    pub fn fingerprint_secrets(&self) -> Result<FingerprintSecrets, ConfigError> {
+        let secrets = self.fingerprint_secret.as_ref();
+        secrets
+            .map(SecretRotation::fingerprint_secrets)
+            .ok_or(ConfigError::NoFingerprintSecret)
+    }
+
     /// The engine's configuration.
     pub fn config(&self) -> IdempotencyConfig {
         IdempotencyConfig {
@@ -359,11 +375,6 @@ impl ServeArgs {
         self.idempotency.config()
     }
 
-    /// The secrets that sign fingerprints.
-    pub fn fingerprint_secrets(&self) -> FingerprintSecrets {
-        self.idempotency.fingerprint_secret.fingerprint_secrets()
-    }
-
     /// What the service is started with.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         Ok(Settings {
@@ -373,7 +384,7 @@ impl ServeArgs {
             migrate: !self.no_migrate,
             allow_other_secret: self.allow_other_fingerprint_secret,
             idempotency: self.idempotency(),
-            fingerprint_secrets: self.fingerprint_secrets(),
+            fingerprint_secrets: self.idempotency.fingerprint_secrets()?,
             gateway: self.gateway.settings()?,
             gateway_timeout: self.gateway.gateway_timeout,
             recovery_interval: self.recovery_interval,

@@ -19,7 +19,7 @@ use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Limits, Reads, Services};
 use crate::idempotency::{
-    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError, UnknownSecret,
+    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError,
 };
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
@@ -346,11 +346,8 @@ impl Drop for AbortOnDrop {
 async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
     let retired = engine.register_secrets().await?;
     let lifetime = engine.config().ttl;
-    let is_needed = |secret: &UnknownSecret| {
-        let since = secret.retired_at.map(|at| chrono::Utc::now() - at);
-        since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
-    };
-    for secret in retired.iter().filter(|secret| is_needed(secret)) {
+    let needed = retired.iter().filter(|secret| secret.is_needed(lifetime));
+    for secret in needed {
         tracing::warn!(
             secret_id = secret.id,
             retired_at = ?secret.retired_at,

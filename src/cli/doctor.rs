@@ -8,6 +8,8 @@ use crate::doctor::{self, Report};
 
 /// All settings of the service that is to be looked at.
 #[derive(Debug, clap::Args)]
+// That it is missing is one of the findings, and keeps no other from being made.
+#[command(mut_arg("fingerprint_secret", |arg| arg.required(false)))]
 pub(super) struct DoctorArgs {
     /// One JSON object in place of a table.
     #[arg(long)]

@@ -42,7 +42,7 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let gateway_timeout = args.gateway.gateway_timeout;
     let gateways = startup::gateways(&args.gateway.settings()?, gateway_timeout)?;
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
-    let secrets = args.idempotency.fingerprint_secret.fingerprint_secrets();
+    let secrets = args.idempotency.fingerprint_secrets()?;
     let engine = Engine::new(pool, args.idempotency.config(), &secrets);
     let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
     let mut progressed = Instant::now();

@@ -11,7 +11,9 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     args.log.init(traces.as_ref());
     let settings = args.settings()?;
     let application = Application::build(settings).await?;
-    args.idempotency.fingerprint_secret.warn_if_short();
+    if let Some(secret) = &args.idempotency.fingerprint_secret {
+        secret.warn_if_short();
+    }
     tracing::info!(address = %application.address(), "listening");
     Ok(application.run_until_stopped().await?)
 }

@@ -69,6 +69,15 @@ pub fn is_too_slow(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03", "57014"])
 }
 
+/// True where a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
+/// a row that is too large (54), or what has no form to be sent in.
+pub(crate) fn is_of_its_content(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
+    ) || has_code(error, &["22", "23", "54"])
+}
+
 /// True where one of several rows that were written together may be to blame, and the others may succeed without it.
 pub(crate) fn is_of_an_item(error: &sqlx::Error) -> bool {
     matches!(

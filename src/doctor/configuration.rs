@@ -35,7 +35,13 @@ pub(super) fn examine(args: &ServeArgs) -> Vec<Finding> {
 
 fn fingerprint_secret(args: &ServeArgs) -> Finding {
     const NAME: &str = "fingerprint-secret";
-    let secret = &args.idempotency.fingerprint_secret;
+    let Some(secret) = &args.idempotency.fingerprint_secret else {
+        return Finding::problem(
+            NAME,
+            "PAYONCE_FINGERPRINT_SECRET is not set",
+            "set it to what the service signs with; for a new database make one by `openssl rand -hex 32`",
+        );
+    };
     let advice = "make one by `openssl rand -hex 32`, and change over as docs/OPERATIONS.md says under \"Rotate the fingerprint secret\"";
     if secret.is_public() {
         let found = "PAYONCE_FINGERPRINT_SECRET holds a value that is public: it stands in this program's source";

@@ -6,6 +6,7 @@
 //! * `configuration`: settings that are good each, and not together. Asks nobody.
 //! * `server`, `clock`, `capacity`: PostgreSQL as it is set up.
 //! * `schema`, `privileges`: the tables, and what the role may do with them.
+//! * `secrets`: whether the fingerprints of the database are signed by our secret.
 //! * `upkeep`: work that was left lying.
 //! * `gateway`: whether it answers.
 
@@ -16,6 +17,7 @@ mod finding;
 mod gateway;
 mod privileges;
 mod schema;
+mod secrets;
 mod server;
 mod store;
 mod upkeep;
@@ -82,5 +84,6 @@ async fn examine_connected(
     findings.extend(capacity::examine(connection, args).await);
     findings.push(schema::examine(connection, args).await);
     findings.push(privileges::examine(connection, args).await);
+    findings.push(secrets::examine(connection, args).await);
     findings.extend(upkeep::examine(connection).await);
 }

@@ -17,6 +17,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
     ("unsettled_keys", &["select", "insert", "delete"]),
     ("payments", &["select", "insert", "update", "delete"]),
     ("refunds", &["select", "insert", "update", "delete"]),
+    ("fingerprint_secrets", &["select", "insert", "update"]),
     ("_sqlx_migrations", &["select"]),
 ];
 

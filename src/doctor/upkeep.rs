@@ -32,7 +32,7 @@ fn of<T>(name: &'static str, seen: sqlx::Result<T>, judge: impl FnOnce(T) -> Fin
     }
 }
 
-fn is_undefined_table(error: &sqlx::Error) -> bool {
+pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.as_deref() == Some("42P01")
 }

@@ -11,11 +11,11 @@ use crate::idempotency::{Answer, StoredResponse};
 
 /// Turns a stored answer into a response with its status, headers and body.
 pub fn stored_response(stored: &StoredResponse) -> HttpResponse {
-    // The schema's and the callers' statuses are valid; anything else is a bug on our side.
+    // An answer is checked before it is stored; anything else is a bug on our side.
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     for (name, value) in &stored.headers {
-        response.insert_header((name.as_str(), value.as_str()));
+        response.append_header((name.as_str(), value.as_str()));
     }
     response.body(stored.body.clone())
 }

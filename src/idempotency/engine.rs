@@ -992,7 +992,7 @@ where
         .await?;
     let (mut transaction, planned) = lend(transaction, plan).await?;
     let planned = planned.map_err(|error| work_error(error.into()));
-    let attempt = match planned {
+    let attempt = match planned.and_then(Plan::checked) {
         Ok(Plan::Call { resource_id, work }) => {
             store::keep_unsettled(&mut transaction, &key.scope, &resource_id)
                 .bounded()

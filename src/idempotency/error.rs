@@ -44,6 +44,10 @@ pub enum IdempotencyError {
     /// The caller's work failed with an error of its own. Nothing was stored: retryable with the same key.
     #[error("the work failed")]
     Work(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The work's answer could not be sent as it is. It was not stored, nor what the work wrote: retryable with the same key, once
+    /// the work answers otherwise.
+    #[error("the answer cannot be stored")]
+    InvalidResponse(#[from] super::response::InvalidResponse),
     /// Too much is waiting already. Nothing of this request is stored: retryable with the same key.
     #[error("too many requests are waiting")]
     Overloaded,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
+use super::error::IdempotencyError;
 use super::fingerprint::{Fingerprint, Mismatch};
 use super::flights::Flight;
 use super::key::ScopedKey;
@@ -66,6 +67,16 @@ pub enum Plan<T> {
         /// When.
         created_at: DateTime<Utc>,
     },
+}
+
+impl<T> Plan<T> {
+    /// The same, or why its answer cannot be stored.
+    pub(super) fn checked(self) -> Result<Self, IdempotencyError> {
+        if let Self::Finish { outcome, .. } = &self {
+            outcome.response().check()?;
+        }
+        Ok(self)
+    }
 }
 
 /// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to whoever takes the

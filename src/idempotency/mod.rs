@@ -52,6 +52,7 @@ mod key;
 mod lease;
 mod record;
 mod replays;
+mod response;
 mod secrets;
 mod settle;
 mod store;
@@ -69,8 +70,9 @@ pub use self::group::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
-pub use self::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
-pub use self::secrets::{SecretsError, UnknownSecret};
+pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
+pub use self::response::{InvalidResponse, StoredResponse};
+pub use self::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
 pub use self::settle::{Settler, in_transaction};
 pub use self::store::{
     Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use super::error::IdempotencyError;
 use super::key::ScopedKey;
+use super::response::StoredResponse;
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,35 +37,6 @@ impl KeyState {
     }
 }
 
-/// An answer as it is kept: the bytes that were stored are the bytes that are sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredResponse {
-    /// The HTTP status, 100–599.
-    pub status: u16,
-    /// Names and values of the headers that belong to the answer, e.g. `content-type` and `location`.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Bytes,
-}
-
-impl StoredResponse {
-    /// An answer with a JSON body, which is serialised here, once.
-    pub fn json(status: u16, body: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            status,
-            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-            body: Bytes::from(serde_json::to_vec(body)?),
-        })
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-}
-
 /// How work ended. Both are final, stored and replayed; a failure undoes what the work wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -80,6 +52,12 @@ impl Outcome {
             Self::Completed(_) => KeyState::Completed,
             Self::Failed(_) => KeyState::Failed,
         }
+    }
+
+    /// The same, or why its answer cannot be stored.
+    pub(crate) fn checked(self) -> Result<Self, IdempotencyError> {
+        self.response().check()?;
+        Ok(self)
     }
 
     /// The answer, by itself.

@@ -1,9 +1,13 @@
 //! Which secrets signed the fingerprints of a database.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 
 use super::engine::Engine;
 use super::error::IdempotencyError;
+use super::fingerprint::{FingerprintSecrets, Signer};
 use super::store;
 use crate::database::{self, Bounded};
 
@@ -36,6 +40,60 @@ pub enum SecretsError {
     Database(#[from] IdempotencyError),
 }
 
+/// Secrets beside those that a database's fingerprints are signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComparedSecrets {
+    /// The ids of ours; the first signs.
+    pub ours: Vec<String>,
+    /// Those of the database that are not ours, oldest first.
+    pub unknown: Vec<UnknownSecret>,
+    /// True where the database has noted one of ours.
+    pub is_ours_noted: bool,
+}
+
+impl ComparedSecrets {
+    /// Reads which secrets a database has noted. It writes nothing. `secrets`: `None` where there are none to compare.
+    ///
+    /// # Errors
+    ///
+    /// The database's, also where its schema is older than its note of secrets (42P01).
+    pub async fn read(
+        connection: &mut PgConnection,
+        secrets: Option<&FingerprintSecrets>,
+    ) -> sqlx::Result<Self> {
+        let ours = secrets.map(|secrets| Signer::new(secrets).secret_ids());
+        let noted = store::list_secrets(connection).bounded().await?;
+        Ok(Self::of(ours.unwrap_or_default(), noted))
+    }
+
+    fn of(ours: Vec<String>, noted: Vec<UnknownSecret>) -> Self {
+        let is_ours = |secret: &UnknownSecret| ours.contains(&secret.id);
+        let is_ours_noted = noted.iter().any(is_ours);
+        let unknown = noted.into_iter().filter(|secret| !is_ours(secret));
+        let unknown = unknown.collect();
+        Self {
+            ours,
+            unknown,
+            is_ours_noted,
+        }
+    }
+
+    /// Those that sign and are not ours: with them, repeated requests cannot be compared.
+    pub fn other_signers(&self) -> Vec<UnknownSecret> {
+        let unknown = self.unknown.iter();
+        let signing = unknown.filter(|secret| secret.retired_at.is_none());
+        signing.cloned().collect()
+    }
+}
+
+impl UnknownSecret {
+    /// True where keys that it signed may still be remembered, which they are for `lifetime`.
+    pub fn is_needed(&self, lifetime: Duration) -> bool {
+        let since = self.retired_at.map(|at| Utc::now() - at);
+        since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
+    }
+}
+
 impl Engine {
     /// Notes that this engine's first secret signs the database's fingerprints from now on.
     ///
@@ -51,24 +109,24 @@ impl Engine {
     }
 
     async fn register(&self) -> Result<Vec<UnknownSecret>, SecretsError> {
-        let ours = self.secret_ids();
         let mut tx = database::begin(self.pool())
             .await
             .map_err(IdempotencyError::from)?;
-        let mut unknown = store::list_secrets(&mut tx)
+        let noted = store::list_secrets(&mut tx)
             .bounded()
             .await
             .map_err(IdempotencyError::from)?;
-        unknown.retain(|secret| !ours.contains(&secret.id));
-        if unknown.iter().any(|secret| secret.retired_at.is_none()) {
-            unknown.retain(|secret| secret.retired_at.is_none());
+        let compared = ComparedSecrets::of(self.secret_ids(), noted);
+        let unknown = compared.other_signers();
+        if !unknown.is_empty() {
+            let ours = compared.ours;
             return Err(SecretsError::Other { unknown, ours });
         }
-        store::note_secrets(&mut tx, &ours)
+        store::note_secrets(&mut tx, &compared.ours)
             .bounded()
             .await
             .map_err(IdempotencyError::from)?;
         tx.commit().await.map_err(IdempotencyError::from)?;
-        Ok(unknown)
+        Ok(compared.unknown)
     }
 }

@@ -225,7 +225,10 @@ where
         return Ok(None);
     }
     let (mut transaction, outcome) = lend(transaction, work).await?;
-    let outcome = match outcome.map_err(|error| work_error(error.into())) {
+    let outcome = match outcome
+        .map_err(|error| work_error(error.into()))
+        .and_then(Outcome::checked)
+    {
         Ok(outcome) => outcome,
         Err(error) => {
             transaction.rollback().await?;

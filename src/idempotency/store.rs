@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
 use super::gate::Claim;
 use super::key::{IdempotencyKey, ScopedKey};
-use super::record::{Answer, KeyRecord, KeyState, Outcome, StoredResponse};
+use super::record::{Answer, KeyRecord, KeyState, Outcome};
+use super::response::StoredResponse;
 use super::secrets::UnknownSecret;
 
 /// What a first request writes of its key.

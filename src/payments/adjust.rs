@@ -1,10 +1,13 @@
 //! Capturing and canceling what a payment holds. The payment's row is locked while it is decided, and there is at most one
 //! of either under way.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::call::Called;
 use super::service::{Passed, barred, in_currency_of, locked, now, processing_payment, unsettled};
+use super::storable::Storable;
 use super::{
     CancelRequest, CaptureRequest, OnPayment, Operation, Payment, PaymentError, PaymentState,
     Payments, Pending, Reply, answers, settlement, store,
@@ -171,17 +174,12 @@ impl Payments {
         let (merchant_id, id) = (payment.merchant_id.clone(), payment.id.clone());
         match called {
             Called::Known(result) => {
-                let settle = move |mut tx: Transaction| {
-                    let (merchant_id, id, result) =
-                        (merchant_id.clone(), id.clone(), result.clone());
-                    async move {
-                        let mut payment = locked(&mut tx, &merchant_id, &id).await?;
-                        let outcome = settlement::adjusted(&mut payment, result, now());
-                        store::save_payment(&mut tx, &payment).await?;
-                        Ok::<_, sqlx::Error>(outcome)
-                    }
-                };
-                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
+                let settles = [result.clone(), result.bare()].map(|result| {
+                    settle_by(&payment, move |payment| {
+                        settlement::adjusted(payment, result.clone(), now())
+                    })
+                });
+                let settled = self.settle_in_turn(permit, &payment.id, settles).await?;
                 Ok(self.settled(settled, processing))
             }
             Called::Nothing(why) => {
@@ -197,22 +195,35 @@ impl Payments {
             }
             Called::Unknown => Ok(unsettled(&permit, processing())),
             Called::Lapsed { reason } => {
-                let settle = move |mut tx: Transaction| {
-                    let (merchant_id, id, reason) =
-                        (merchant_id.clone(), id.clone(), reason.clone());
-                    async move {
-                        let mut payment = locked(&mut tx, &merchant_id, &id).await?;
-                        let outcome = settlement::lapsed(&mut payment, reason, now());
-                        store::save_payment(&mut tx, &payment).await?;
-                        Ok::<_, sqlx::Error>(outcome)
-                    }
-                };
-                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
+                let settles = [reason, None].map(|reason| {
+                    settle_by(&payment, move |payment| {
+                        settlement::lapsed(payment, reason.clone(), now())
+                    })
+                });
+                let settled = self.settle_in_turn(permit, &payment.id, settles).await?;
                 Ok(self.settled(settled, processing))
             }
             Called::Barred { reason } => Err(barred(reason)),
             Called::Lost => self.give_way(permit, processing).await,
         }
+    }
+}
+
+/// The work of a settle: what `change` makes of the payment's row, and its answer.
+fn settle_by(
+    payment: &Payment,
+    change: impl Fn(&mut Payment) -> Outcome + Clone + Send + Sync + 'static,
+) -> impl Fn(Transaction) -> BoxFuture<'static, sqlx::Result<Outcome>> + Send + Sync + 'static {
+    let (merchant_id, id) = (payment.merchant_id.clone(), payment.id.clone());
+    move |mut tx| {
+        let (merchant_id, id, change) = (merchant_id.clone(), id.clone(), change.clone());
+        async move {
+            let mut payment = locked(&mut tx, &merchant_id, &id).await?;
+            let outcome = change(&mut payment);
+            store::save_payment(&mut tx, &payment).await?;
+            Ok(outcome)
+        }
+        .boxed()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Payments;
+use super::storable::{self, Storable};
 use crate::gateway::{Decline, Gateway, GatewayError, Refusal};
 use crate::idempotency::{Fence, Permit};
 
@@ -46,7 +47,7 @@ pub(super) enum NothingDone {
 impl Payments {
     /// Calls the gateway, or asks it where a call could be a second one. Right before, the claim is confirmed to be still ours,
     /// however long this process stood still since it took it.
-    pub(super) async fn call<T>(
+    pub(super) async fn call<T: Storable>(
         &self,
         permit: &Permit,
         gateway: &dyn Gateway,
@@ -94,7 +95,7 @@ impl Payments {
         phase.record("payonce.outcome", outcome_of(&answer));
         drop(phase);
         count_call(gateway.kind(), operation, &answer, started.elapsed());
-        judge(permit, is_call, answer)
+        judge(permit, is_call, storable::answer(answer))
     }
 }
 

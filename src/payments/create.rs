@@ -3,20 +3,21 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::call::{Called, count_call};
 use super::groups::{ClaimItem, Claimed, SettleItem};
 use super::service::{Passed, barred, now, processing_payment, unsettled};
+use super::storable::{self, Storable};
 use super::{
     Instrument, NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, Reply,
-    settlement, store,
+    refused_settle, settlement, store,
 };
 use crate::cards::Card;
 use crate::database::{self, Bounded};
-use crate::gateway::{Charge, Decline, GatewayError, GatewayToken};
+use crate::gateway::{Charge, Charged, Decline, GatewayError, GatewayToken};
 use crate::idempotency::{
     Answer, Attempt, Claim, Claimant, Engine, Grouped, IdempotencyError, IdempotencyKey, NewKey,
     Outcome, Permit, Remembered, ScopedKey, Settler, SignedRequest, Wait, may_have_committed,
@@ -99,14 +100,8 @@ impl Payments {
         };
         match called {
             Called::Known(result) => {
-                let mut settled = Payment::clone(&payment);
-                let outcome = settlement::charged(&mut settled, result, now());
-                count_payment(settled.state);
-                let settle = CreateSettle {
-                    payments: self,
-                    payment: Arc::new(settled),
-                    outcome: Arc::new(outcome),
-                };
+                let settle = CreateSettle::new(self, &payment, result);
+                count_payment(settle.payment.state);
                 let settled = self.engine().settle_by(permit, &settle).await?;
                 Ok(self.settled(settled, processing))
             }
@@ -208,7 +203,10 @@ impl CreateClaim<'_> {
             false => None,
         };
         let (token, card, failure) = match &self.request.instrument {
-            Instrument::Token(token) => (Some(token.clone()), gateway.describe_token(token), None),
+            Instrument::Token(token) => {
+                let card = gateway.describe_token(token).and_then(storable::card);
+                (Some(token.clone()), card, None)
+            }
             Instrument::Card(card) => {
                 let (token, failure) = self.tokenize(card, account.as_deref()).await?;
                 (token, Some(card.summary()), failure)
@@ -259,7 +257,7 @@ impl CreateClaim<'_> {
                 })
             });
         count_call(gateway.kind(), "tokenize", &answer, started.elapsed());
-        match answer {
+        match storable::answer(answer) {
             Ok(token) => Ok((Some(token), None)),
             Err(GatewayError::Declined(decline)) => Ok((None, Some(decline))),
             Err(GatewayError::Refused(refusal)) => Err(PaymentError::GatewayRefused(refusal)),
@@ -346,6 +344,54 @@ struct CreateSettle<'a> {
     payments: &'a Payments,
     payment: Arc<Payment>,
     outcome: Arc<Outcome>,
+    claimed: &'a Payment,
+    result: Result<Charged, Decline>,
+    at: DateTime<Utc>,
+}
+
+impl<'a> CreateSettle<'a> {
+    fn new(payments: &'a Payments, claimed: &'a Payment, result: Result<Charged, Decline>) -> Self {
+        let at = now();
+        let mut payment = claimed.clone();
+        let outcome = settlement::charged(&mut payment, result.clone(), at);
+        Self {
+            payments,
+            payment: Arc::new(payment),
+            outcome: Arc::new(outcome),
+            claimed,
+            result,
+            at,
+        }
+    }
+
+    /// The same without the gateway's text.
+    fn bare(&self, claim: &Claim) -> SettleItem {
+        let mut payment = self.claimed.clone();
+        let outcome = settlement::charged(&mut payment, self.result.clone().bare(), self.at);
+        SettleItem {
+            attempt: claim.attempt,
+            payment: Arc::new(payment),
+            outcome: Arc::new(outcome),
+        }
+    }
+
+    async fn write(
+        &self,
+        claim: &Claim,
+        item: SettleItem,
+    ) -> Result<Option<Answer>, IdempotencyError> {
+        match self.payments.settles().submit(item).await? {
+            Grouped::Written(_, None) => Ok(None),
+            Grouped::Written(SettleItem { outcome, .. }, Some(())) => Ok(Some(Answer {
+                response: Arc::new(outcome.response().clone()),
+                replayed: false,
+                expires_at: claim.expires_at,
+            })),
+            Grouped::Failed(_, error) | Grouped::NotSent(_, error) => {
+                Err(IdempotencyError::Shared(error))
+            }
+        }
+    }
 }
 
 impl Settler for CreateSettle<'_> {
@@ -359,16 +405,12 @@ impl Settler for CreateSettle<'_> {
             payment: Arc::clone(&self.payment),
             outcome: Arc::clone(&self.outcome),
         };
-        match self.payments.settles().submit(item).await? {
-            Grouped::Written(_, None) => Ok(None),
-            Grouped::Written(SettleItem { outcome, .. }, Some(())) => Ok(Some(Answer {
-                response: Arc::new(outcome.response().clone()),
-                replayed: false,
-                expires_at: claim.expires_at,
-            })),
-            Grouped::Failed(_, error) | Grouped::NotSent(_, error) => {
-                Err(IdempotencyError::Shared(error))
+        match self.write(claim, item).await {
+            Err(error) if refused_settle::is_refused(&error) => {
+                refused_settle::tell(&self.payment.id, &error);
+                self.write(claim, self.bare(claim)).await
             }
+            settled => settled,
         }
     }
 }

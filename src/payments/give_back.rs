@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::call::Called;
 use super::service::{Passed, barred, in_currency_of, locked, now, processing_refund, unsettled};
+use super::storable::Storable;
 use super::{
     OnPayment, Operation, Payment, PaymentError, PaymentState, Payments, Refund, RefundRequest,
     RefundState, Reply, answers, settlement, store,
 };
-use crate::gateway::GatewayRefund;
+use crate::gateway::{Decline, GatewayRefund, Refunded};
 use crate::idempotency::{IdempotencyKey, Permit, Plan, ScopedKey, Transaction, Wait};
 
 impl Payments {
@@ -66,19 +67,24 @@ impl Payments {
         let processing = processing_refund(&refund);
         match called {
             Called::Known(result) => {
-                let settle = move |mut tx: Transaction| {
-                    let (mut refund, result) = (refund.clone(), result.clone());
-                    async move {
-                        let merchant_id = refund.merchant_id.clone();
-                        let mut payment = locked(&mut tx, &merchant_id, &refund.payment_id).await?;
-                        let outcome =
-                            settlement::refunded(&mut payment, &mut refund, result, now());
-                        store::save_payment(&mut tx, &payment).await?;
-                        store::save_refund(&mut tx, &refund).await?;
-                        Ok::<_, sqlx::Error>(outcome)
+                let settle = |result: Result<Refunded, Decline>| {
+                    let refund = refund.clone();
+                    move |mut tx: Transaction| {
+                        let (mut refund, result) = (refund.clone(), result.clone());
+                        async move {
+                            let merchant_id = refund.merchant_id.clone();
+                            let mut payment =
+                                locked(&mut tx, &merchant_id, &refund.payment_id).await?;
+                            let outcome =
+                                settlement::refunded(&mut payment, &mut refund, result, now());
+                            store::save_payment(&mut tx, &payment).await?;
+                            store::save_refund(&mut tx, &refund).await?;
+                            Ok::<_, sqlx::Error>(outcome)
+                        }
                     }
                 };
-                let settled = self.settle_in_turn(permit, &payment.id, settle).await?;
+                let settles = [settle(result.clone()), settle(result.bare())];
+                let settled = self.settle_in_turn(permit, &payment.id, settles).await?;
                 Ok(self.settled(settled, || processing))
             }
             Called::Nothing(why) => {

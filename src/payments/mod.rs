@@ -20,8 +20,10 @@ mod payment;
 mod payment_view;
 mod pending_refunds;
 mod refund;
+mod refused_settle;
 mod service;
 mod settlement;
+mod storable;
 mod store;
 mod turns;
 

@@ -5,8 +5,11 @@ use futures_util::{StreamExt, stream};
 
 use super::call::count_call;
 use super::service::{locked, now};
+use super::storable::{self, Storable};
 use super::store::DueRefund;
-use super::{Payment, PaymentError, Payments, Refund, RefundState, settlement, store};
+use super::{
+    Payment, PaymentError, Payments, Refund, RefundState, refused_settle, settlement, store,
+};
 use crate::database::{self, Bounded};
 use crate::gateway::{Decline, GatewayError, GatewayRefund, RefundProgress, Refunded};
 use crate::idempotency::IdempotencyError;
@@ -75,7 +78,13 @@ impl Payments {
                 );
                 Ok(false)
             }
-            Err(decline) => self.end_refund(&refund, Err(decline)).await,
+            Err(decline) => match self.end_refund(&refund, Err(decline.clone())).await {
+                Err(PaymentError::Engine(error)) if refused_settle::is_refused(&error) => {
+                    refused_settle::tell(&payment.id, &error);
+                    self.end_refund(&refund, Err(decline.bare())).await
+                }
+                ended => ended,
+            },
         }
     }
 
@@ -94,7 +103,7 @@ impl Payments {
             })
         });
         count_call(gateway.kind(), "refund", &found, started.elapsed());
-        match found {
+        match storable::answer(found) {
             Ok(found) => Ok(Ok(found.map(|refunded| refunded.progress))),
             Err(GatewayError::Declined(decline)) => Ok(Err(decline)),
             Err(error) => {

@@ -19,7 +19,8 @@ pub(super) fn charged(
             transaction_id,
             card,
         }) => {
-            payment.gateway_transaction_id = Some(transaction_id);
+            // Empty: it could not be stored.
+            payment.gateway_transaction_id = Some(transaction_id).filter(|id| !id.is_empty());
             if payment.card.is_none() {
                 payment.card = card;
             }
@@ -96,7 +97,7 @@ pub(super) fn refunded(
                 RefundProgress::Succeeded => RefundState::Success,
                 RefundProgress::Pending => RefundState::Pending,
             };
-            refund.gateway_refund_id = Some(gateway_refund_id);
+            refund.gateway_refund_id = Some(gateway_refund_id).filter(|id| !id.is_empty());
             answers::refunded(refund)
         }
         Err(decline) => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::refused_settle::OrBare;
 use super::{PaymentError, Payments};
 use crate::idempotency::{
     Answer, Attempt, Claim, Claimant, Engine, Fingerprinted, Gate, IdempotencyError, NewKey,
@@ -251,22 +252,28 @@ impl Payments {
         Ok(self.engine().enter(signed, wait, claim).await?)
     }
 
-    /// [`Engine::settle`], in the payment's turn.
+    /// [`Engine::settle`], in the payment's turn. The second of `settles` leaves the gateway's text out, and runs where the database
+    /// refuses the first for its content.
     pub(super) async fn settle_in_turn<E, F, Fut>(
         &self,
         permit: Permit,
         payment_id: &str,
-        settle: F,
+        settles: [F; 2],
     ) -> Result<Settled, PaymentError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Fn(Transaction) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
     {
+        let [told, bare] = settles.map(in_transaction);
         let settle = InTurn {
             payments: self,
             payment_id,
-            work: in_transaction(settle),
+            work: OrBare {
+                payment_id,
+                told,
+                bare,
+            },
         };
         Ok(self.engine().settle_by(permit, &settle).await?)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use payonce::database;
 use payonce::doctor::NEEDED_PRIVILEGES;
+use payonce::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use payonce::merchants::Merchants;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::support::cluster::Cluster;
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
 use crate::support::process::{json as stdout, program, run};
 use crate::support::scripted::Turn;
-use crate::support::service::{Merchant, Service, Setup, client};
+use crate::support::service::{Merchant, Service, Setup, client, count};
 
 /// What the doctor said of each check: its result, and what was found with what to do.
 struct Said {
@@ -63,6 +64,24 @@ fn doctor(db: &PgConnectOptions, arguments: &[&str]) -> Said {
     Said::of(&output(db, &[&["--json"], arguments].concat()))
 }
 
+/// The same without a secret: not set, or set to nothing, as Docker Compose does.
+fn doctor_without_a_secret(db: &PgConnectOptions) -> [Said; 2] {
+    let said = |command: &mut std::process::Command| Said::of(&run(command));
+    let name = "PAYONCE_FINGERPRINT_SECRET";
+    [
+        said(
+            program("payonce", db)
+                .args(["doctor", "--json"])
+                .env_remove(name),
+        ),
+        said(
+            program("payonce", db)
+                .args(["doctor", "--json"])
+                .env(name, ""),
+        ),
+    ]
+}
+
 /// Nobody listens there.
 fn nowhere() -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
@@ -107,6 +126,7 @@ async fn a_service_that_is_well_has_no_problem_and_each_check_is_named(
             "recovery-interval",
             "schema",
             "session-settings",
+            "signing-secret",
             "stuck-keys",
             "synchronous-commit",
             "time-zone",
@@ -150,6 +170,7 @@ fn a_server_that_is_set_up_badly_is_told_setting_by_setting() {
     said.assert("time-zone", "warning", "Europe/Berlin");
     said.assert("schema", "warning", "payonce serve applies them");
     said.assert("stuck-keys", "ok", "no keys yet");
+    said.assert("signing-secret", "ok", "no secret yet");
 
     let page = output(&cluster.options(), &[]);
     let page = String::from_utf8_lossy(&page.stdout).into_owned();
@@ -177,6 +198,81 @@ fn a_server_that_is_set_up_badly_is_told_setting_by_setting() {
     let said = doctor(&cluster.options(), &[]);
     said.assert("primary", "problem", "standby");
     assert_eq!(said.with("problem"), ["primary"]);
+}
+
+/// A service with these secrets has started on the database.
+async fn note_secrets(pool: &PgPool, secrets: FingerprintSecrets) {
+    let engine = Engine::new(pool.clone(), IdempotencyConfig::default(), &secrets);
+    engine.register_secrets().await.expect("noted");
+    engine.finish().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_secret_that_did_not_sign_the_database_is_told(
+    pool: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = pool.connect_with(db.clone()).await.expect("a pool");
+    let ours = || FingerprintSecrets::new("a secret of the tests");
+    doctor(&db, &[]).assert("signing-secret", "ok", "no secret yet");
+    assert_eq!(
+        count(&pool, "fingerprint_secrets").await,
+        0,
+        "it only reads"
+    );
+    note_secrets(&pool, ours()).await;
+    doctor(&db, &[]).assert("signing-secret", "ok", "signed by ours");
+
+    const OTHER: &str = "--fingerprint-secret=another secret of the tests";
+    let said = doctor(&db, &[OTHER]);
+    said.assert(
+        "signing-secret",
+        "problem",
+        "--allow-other-fingerprint-secret",
+    );
+    assert_eq!(said.with("problem"), ["signing-secret"]);
+    assert_eq!(said.status, Some(1));
+    let allowed = doctor(&db, &[OTHER, "--allow-other-fingerprint-secret"]);
+    allowed.assert("signing-secret", "warning", "503");
+    let rotating = doctor(&db, &[&format!("{OTHER},a secret of the tests")]);
+    rotating.assert("signing-secret", "ok", "signed by ours");
+    assert_eq!(
+        count(&pool, "fingerprint_secrets").await,
+        1,
+        "it only reads"
+    );
+
+    let other = FingerprintSecrets::new("another secret of the tests");
+    note_secrets(&pool, other.accepting("a secret of the tests")).await;
+    doctor(&db, &[OTHER]).assert("signing-secret", "warning", "keep the older secret");
+    execute(
+        &pool,
+        "update fingerprint_secrets set retired_at = retired_at - interval '25 h'",
+    )
+    .await;
+    doctor(&db, &[OTHER]).assert("signing-secret", "ok", "signed by ours");
+    pool.close().await;
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn without_a_secret_it_says_so_and_checks_the_rest(
+    pool: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = pool.connect_with(db.clone()).await.expect("a pool");
+    let all: Vec<String> = doctor(&db, &[]).findings.into_keys().collect();
+    for said in doctor_without_a_secret(&db) {
+        assert_eq!(said.status, Some(1));
+        assert_eq!(said.with("problem"), ["fingerprint-secret"]);
+        said.assert("fingerprint-secret", "problem", "is not set");
+        said.assert("signing-secret", "ok", "no secret yet");
+        assert_eq!(said.findings.into_keys().collect::<Vec<_>>(), all);
+    }
+    note_secrets(&pool, FingerprintSecrets::new("a secret of the tests")).await;
+    for said in doctor_without_a_secret(&db) {
+        said.assert("signing-secret", "warning", "none is set to compare");
+    }
+    pool.close().await;
 }
 
 /// A role without any privilege of its own, and the database as its owner sees it.
@@ -209,6 +305,7 @@ async fn each_privilege_that_the_role_lacks_is_named_and_all_of_them_are_enough(
     // What cannot be told is said, too.
     said.assert("schema", "problem", "permission denied");
     said.assert("stuck-keys", "problem", "permission denied");
+    said.assert("signing-secret", "problem", "permission denied");
 
     for (table, privileges) in NEEDED_PRIVILEGES {
         let grant = format!("grant {} on {table} to service", privileges.join(", "));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use payonce::gateway::{Circuit, Gateway, StripeGateway};
+use payonce::gateway::{Capture, Circuit, Gateway, StripeGateway};
+use payonce::money::{Amount, Currency};
 use payonce::recovery::Recovery;
 use secrecy::SecretString;
 use serde_json::json;
@@ -12,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
 use crate::support::rows::end_leases;
-use crate::support::service::{Merchant, Service, Setup};
+use crate::support::service::{Merchant, Service, Setup, payment};
 
 async fn on_stripe(db: &PgConnectOptions, gateway: &TestGateway, time: Duration) -> Service {
     on_stripe_with(db, Setup::default(), gateway, time).await
@@ -251,4 +252,40 @@ async fn a_gateway_that_is_down_is_not_hammered(_: PgPoolOptions, db: PgConnectO
     while acme.pay("10").key("k").send().await.status != 201 {}
     assert_eq!(acme.get("/readyz").await.text("gateway"), "ok");
     assert_eq!(gateway.ledger().charges.len(), 1);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_capture_by_somebody_else_is_told_to_the_client(_: PgPoolOptions, db: PgConnectOptions) {
+    let gateway = TestGateway::start();
+    let service = on_stripe(&db, &gateway, Duration::from_secs(3)).await;
+    let acme = service.merchant("acme").await;
+    let mut body = payment("50");
+    body["captureMethod"] = json!("MANUAL");
+    let held = acme.post("/v1/payments", body).key("held").send().await;
+    let id = held.text("id");
+    let usd = Currency::from_code("USD").expect("USD");
+    let transaction_id: String = sqlx::query_scalar("select gateway_transaction_id from payments")
+        .fetch_one(&service.pool)
+        .await
+        .expect("an id");
+    let theirs = Capture {
+        key: "theirs".to_owned(),
+        payment_id: id.clone(),
+        account: None,
+        transaction_id,
+        amount: Amount::from_minor(2_000, usd),
+    };
+    let key = SecretString::from(SECRET_KEY);
+    let somebody = StripeGateway::new(&gateway.url(), key, Duration::from_secs(3));
+    let somebody = somebody.expect("a client");
+    somebody.capture(&theirs).await.expect("a capture");
+    let capture = acme.post(&format!("/v1/payments/{id}/capture"), json!({}));
+    for key in ["ours", "ours", "another"] {
+        let told = capture.clone().key(key).send().await;
+        told.assert_problem(402, "payment-declined", "new-key");
+        assert_eq!(
+            told.text("detail"),
+            "The gateway has captured 20.00 USD already"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use super::operator::{
     Operator, PAGES, TOKEN, audit, break_audit, encoded, key_path, service, setup,
 };
-use crate::support::process::{error_line, program, run};
+use crate::support::process::{Server, error_line, program, run};
 use crate::support::service::{Service, Setup};
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -51,6 +51,20 @@ async fn a_short_token_is_refused_in_one_line(_: PgPoolOptions, db: PgConnectOpt
     let line = error_line(&refused);
     assert!(line.contains("PAYONCE_CONSOLE_TOKEN"), "{line}");
     assert!(!line.contains("fifteen letters"), "{line}");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_newline_at_the_tokens_end_is_not_part_of_it(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = service(&db).await;
+    for end in ["\n", "\r\n", " \n"] {
+        let token = format!("{TOKEN}{end}");
+        let server = Server::start(&db, &[("PAYONCE_CONSOLE_TOKEN", token.as_str())]);
+        let mut operator = Operator::at(&service);
+        operator.url.clone_from(&server.url);
+        let page = operator.sign_in("Ada", TOKEN).await;
+        assert_eq!(page.status, 303, "{}", page.text);
+        assert_eq!(operator.get("/console").await.status, 200);
+    }
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
