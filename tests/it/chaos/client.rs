@@ -188,6 +188,7 @@ impl Client {
                     return answer;
                 }
                 // A program would wait for Retry-After, a second or more: this one asks more often.
+                Ok(answer) if answer.bytes.is_empty() => tokio::time::sleep(PAUSE).await,
                 Ok(answer) => {
                     self.told.not_final(&answer);
                     tokio::time::sleep(PAUSE).await;
@@ -206,6 +207,9 @@ fn is_final(key: &str, answer: &Answer) -> bool {
     match answer.status.as_u16() {
         200 | 201 => true,
         202 => false,
+        // The HTTP server's own, to a connection whose request it did not read in time, because the process stood still.
+        408 if answer.bytes.is_empty() => false,
+        _ if answer.bytes.is_empty() => panic!("{key}: {answer:?}"),
         500 => panic!("{key}: {answer:?}"),
         _ => match answer.text("retry").as_str() {
             "same-key" => false,

@@ -35,7 +35,7 @@ pub enum Op {
         of: String,
         amount: i64,
     },
-    /// All final keys of payments and refunds are past their time.
+    /// All final keys that made a payment or a refund are past their time.
     Expire,
     /// The owners of all claims have been silent for their leases.
     EndLeases,

@@ -31,7 +31,7 @@ pub struct PaymentView {
 
 #[derive(Debug)]
 enum Stands {
-    /// `attempts` were made; a lease that is over can be taken over.
+    /// Once its lease is over the claim can be taken over.
     Processing { lease_is_over: bool },
     Final {
         status: u16,
@@ -107,10 +107,16 @@ impl Model {
             .collect()
     }
 
+    /// A key that made nothing is absent once it is over, unless a node has its answer in memory: the histories leave it out.
     pub fn expire(&mut self) {
         for key in self.keys.values_mut() {
-            if let (Stands::Final { is_expired, .. }, Op::Pay { .. } | Op::Refund { .. }) =
-                (&mut key.stands, &key.step.op)
+            let makes = matches!(key.step.op, Op::Pay { .. } | Op::Refund { .. });
+            if let Stands::Final {
+                is_expired,
+                status: 201 | 402,
+                ..
+            } = &mut key.stands
+                && makes
             {
                 *is_expired = true;
             }
@@ -175,18 +181,13 @@ impl Model {
                 let known = if is_same { replay } else { mismatch };
                 match is_expired {
                     // A node that has the answer in memory keeps it until the time that it was told.
-                    true if self.is_remembered(step) => {
+                    true => {
                         vec![known, problem(409, "idempotency-key-expired", 0)]
                     }
-                    _ => vec![known],
+                    false => vec![known],
                 }
             }
         }
-    }
-
-    /// What a key made is remembered for longer than the key. A request that was refused made nothing.
-    fn is_remembered(&self, step: &Step) -> bool {
-        self.keys.contains_key(&step.key)
     }
 
     fn first(&mut self, step: &Step) -> Expected {

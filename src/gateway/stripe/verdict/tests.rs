@@ -199,6 +199,8 @@ fn what_an_operator_has_to_put_right_is_no_decline() {
         (400, invalid("unheard_of", ""), word),
         (400, invalid("unheard_of", "capture_method"), word),
         (404, invalid("", ""), word),
+        // Nothing is at this address, whatever parameter its answer names.
+        (404, invalid("", "payment_method"), word),
         // An intent of another account, or of the other mode.
         (404, invalid("resource_missing", "intent"), word),
         (400, invalid("resource_missing", "payment_intent"), word),
