@@ -7,8 +7,9 @@ use payonce::idempotency::{
     Engine, FingerprintSecrets, Gate, IdempotencyConfig, IdempotencyKey, Outcome, Permit, Plan,
     ScopedKey, StoredResponse, Transaction, Wait,
 };
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -83,11 +84,23 @@ async fn release(engine: &Engine, permit: Permit) {
         .expect("an answer");
 }
 
+/// On a loaded machine the work of those that were dropped goes on for longer than the pool lets anybody wait.
+async fn patiently(pool: &PgPool) -> PoolConnection<Postgres> {
+    let mut last = None;
+    for _ in 0..20 {
+        match pool.acquire().await {
+            Ok(connection) => return connection,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("a connection is lost: {last:?}");
+}
+
 /// Each connection of the pool, all at once, is outside of a transaction.
 async fn assert_no_transaction_is_lent(pool: &PgPool) {
     let mut lent = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut connection = pool.acquire().await.expect("a connection");
+        let mut connection = patiently(pool).await;
         // A savepoint can only be made inside one; what fails outside of one leaves nothing behind.
         let savepoint = sqlx::raw_sql("savepoint inside").execute(&mut *connection);
         let refused = savepoint

@@ -291,7 +291,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
         .await
         .expect("a pool");
     let config = IdempotencyConfig {
-        lock_timeout: Duration::from_secs(2),
+        lock_timeout: Duration::from_secs(6),
         ..Default::default()
     };
     let engine = Engine::new(pool.clone(), config, &FingerprintSecrets::new("s"));
@@ -304,7 +304,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     };
     let renewed = || async {
         sqlx::query_scalar::<_, bool>(
-            "select lease_expires_at > created_at + interval '2.2 seconds' from idempotency_keys",
+            "select lease_expires_at > created_at + interval '6.2 seconds' from idempotency_keys",
         )
         .fetch_one(&pool)
         .await
@@ -319,6 +319,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
                 .is_empty(),
             "the lease ran out"
         );
+        crate::support::pause().await;
     }
     // Without its owner at work the lease runs out.
     drop(permit);

@@ -15,7 +15,7 @@ use crate::support::gateway::{Endpoint, Fault, TestGateway};
 use crate::support::process::{
     Server, error_line, json as stdout, merchant, plain_url, program, run,
 };
-use crate::support::rows::end_leases;
+use crate::support::rows::{end_leases, filling};
 use crate::support::service::{Merchant, Service, count, payment, until_unsettled};
 
 /// It ends at all; nothing waits for it where all is well.
@@ -435,12 +435,14 @@ fn metrics_of(file: &Path) -> String {
 async fn two_clean_ups_beside_traffic_delete_each_key_once(_: PgPoolOptions, db: PgConnectOptions) {
     let service = Service::start(&db).await;
     let acme = service.merchant("acme").await;
+    let mut tx = filling(&service.pool).await;
     sqlx::query(
         "insert into idempotency_keys select 'old', 'create_payment', 'k' || i, sha256('x'), 1, '', 'COMPLETED', 1, gen_random_uuid(), null, null, 200, '[]', '', now() - interval '2 days', now(), now() - interval '1 day' from generate_series(1, 4000) i",
     )
-    .execute(&service.pool)
+    .execute(&mut *tx)
     .await
     .expect("old keys");
+    tx.commit().await.expect("filled");
     let spawn = || {
         program("payonce-cleanup", &db)
             .args(["--batch-size", "50"])

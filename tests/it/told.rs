@@ -54,6 +54,7 @@ async fn a_claim_that_may_be_committed_is_unknown(_: PgPoolOptions, db: PgConnec
             break answer;
         }
         assert!(began.elapsed() < PATIENCE, "{answer:?}");
+        crate::support::pause().await;
     };
     assert_eq!(paid.text("state"), "SUCCESS");
     assert_eq!(gateway.charges(), 1);
@@ -74,6 +75,7 @@ async fn a_claim_that_cannot_be_given_back_is_unknown(_: PgPoolOptions, db: PgCo
     let began = Instant::now();
     while acme.pay("10").key("k").send().await.status != 201 {
         assert!(began.elapsed() < PATIENCE);
+        crate::support::pause().await;
     }
     assert_eq!(service.count("payments").await, 1);
 }

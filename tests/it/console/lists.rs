@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::operator::{Operator, key_path, service, service_with};
-use crate::support::rows::end_leases;
+use crate::support::rows::{end_leases, filling};
 use crate::support::scripted::Turn;
 use crate::support::service::{Service, payment};
 
@@ -215,6 +215,7 @@ async fn declines_are_counted_by_their_reason(_: PgPoolOptions, db: PgConnectOpt
 
 /// Final keys of one merchant, `first` to `last`, as batches leave them: many of one moment.
 async fn insert_keys(service: &Service, state: &str, first: i32, last: i32) {
+    let mut tx = filling(&service.pool).await;
     sqlx::query(
         "insert into idempotency_keys (merchant_id, operation, key, fingerprint, fingerprint_version, fingerprint_fields, state,
              attempt, owner, response_status, response_headers, response_body, created_at, completed_at, expires_at)
@@ -225,9 +226,10 @@ async fn insert_keys(service: &Service, state: &str, first: i32, last: i32) {
     .bind(state)
     .bind(first)
     .bind(last)
-    .execute(&service.pool)
+    .execute(&mut *tx)
     .await
     .expect("keys");
+    tx.commit().await.expect("filled");
 }
 
 /// Follows "Older keys" to the end: the keys of each page.

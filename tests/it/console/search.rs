@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::operator::{Operator, Page, service};
+use crate::support::rows::filling;
 use crate::support::service::{Service, payment};
 
 /// The payments of a page, in their order.
@@ -80,6 +81,7 @@ async fn payments_are_found_by_what_names_them(_: PgPoolOptions, db: PgConnectOp
 
 /// Payments as a year of business would leave them: one a second, in this state, the last one `seconds` after the first.
 async fn insert_payments(service: &Service, merchant: &str, state: &str, first: i32, last: i32) {
+    let mut tx = filling(&service.pool).await;
     sqlx::query(
         "insert into payments (merchant_id, payment_id, idempotency_key, state, currency, amount_minor, capture_method,
              gateway_type, gateway_token, metadata, failure_code, failure_message, created_at, updated_at)
@@ -92,9 +94,10 @@ async fn insert_payments(service: &Service, merchant: &str, state: &str, first: 
     .bind(state)
     .bind(first)
     .bind(last)
-    .execute(&service.pool)
+    .execute(&mut *tx)
     .await
     .expect("payments");
+    tx.commit().await.expect("filled");
 }
 
 /// Follows "Older payments" to the end: the payments of each page.

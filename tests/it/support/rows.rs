@@ -1,6 +1,16 @@
 //! Rows, moved in time or made from one.
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+
+/// A transaction whose statements may take longer than any of the service may: it fills tables.
+pub async fn filling(pool: &PgPool) -> Transaction<'static, Postgres> {
+    let mut tx = pool.begin().await.expect("a transaction");
+    sqlx::query("set local statement_timeout = '2min'")
+        .execute(&mut *tx)
+        .await
+        .expect("set");
+    tx
+}
 
 /// The owners of all claims have been silent for their whole leases.
 pub async fn end_leases(pool: &PgPool) {
