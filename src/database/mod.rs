@@ -31,7 +31,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
 pub use self::durability::check_durability;
-pub(crate) use self::errors::{is_of_an_item, is_of_its_content};
+pub(crate) use self::errors::{is_lock_timeout, is_of_an_item, is_of_its_content};
 pub use self::errors::{is_too_slow, is_transient, is_wrong_connection, may_have_committed};
 pub(crate) use self::lease::timed_out;
 pub use self::lease::{Bounded, Lease, Transaction, USE_TIMEOUT, Within};

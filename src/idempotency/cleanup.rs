@@ -12,10 +12,10 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
 use super::cleanup_pace::Pace;
-use super::engine::{Engine, is_lock_timeout};
+use super::engine::Engine;
 use super::error::IdempotencyError;
 use super::store::{self, ExpiredKey};
-use crate::database::{self, Bounded};
+use crate::database::{self, Bounded, is_lock_timeout};
 
 /// The longest use of a connection: the clean-up's own `statement_timeout` of a minute, and 2 s for the answer to arrive.
 const USE_LIMIT: Duration = Duration::from_secs(62);

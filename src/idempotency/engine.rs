@@ -27,7 +27,7 @@ use super::record::{Answer, Outcome};
 use super::replays::{Replays, until};
 use super::store::{self, Abandoned, FoundKey, Inserted, NewKey, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
-use crate::database::{self, Bounded, is_transient, may_have_committed};
+use crate::database::{self, Bounded, is_lock_timeout, is_transient, may_have_committed};
 
 /// When a duplicate that found the first still at work should come back: by then most gateways have answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -494,10 +494,14 @@ impl Engine {
         let taken = store::take_over(&mut connection, key, owner, lock_timeout)
             .bounded()
             .await;
-        taken.map_err(|error| match may_have_committed(&error) {
-            true => IdempotencyError::OutcomeUnknown(Box::new(error.into())),
-            false => error.into(),
-        })
+        match taken {
+            // Whoever holds the row is at work on it.
+            Err(error) if is_lock_timeout(&error) => Ok(None),
+            Err(error) if may_have_committed(&error) => {
+                Err(IdempotencyError::OutcomeUnknown(Box::new(error.into())))
+            }
+            taken => Ok(taken?),
+        }
     }
 
     /// Where a commit that was begun at `since` was slow, waits once more until it is durable.
@@ -899,14 +903,6 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
     if let Some(waited) = waited {
         metrics::histogram!("payonce_idempotency_wait_seconds").record(waited.as_secs_f64());
     }
-}
-
-/// A row is held by somebody else, for longer than this session waits.
-pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == "55P03")
 }
 
 /// The claim of one transaction of its own, in which the caller plans.

@@ -114,11 +114,7 @@ fn check_header(name: &str, value: &str) -> Result<(), InvalidResponse> {
         return Err(InvalidResponse::HeaderName(name.to_owned()));
     }
     let is_named = |other: &&str| name.eq_ignore_ascii_case(other);
-    if OF_THE_MESSAGE
-        .iter()
-        .chain(&OF_THE_REPLAY)
-        .any(|other| is_named(&other))
-    {
+    if OF_THE_MESSAGE.iter().chain(&OF_THE_REPLAY).any(is_named) {
         return Err(InvalidResponse::HeaderOfTheMessage(name.to_owned()));
     }
     // Whoever reads a header takes the space around its value away.

@@ -95,7 +95,8 @@ impl Payments {
         let payments = self.clone();
         let work = move |mut tx: Transaction| async move {
             let mut payment = store::lock_payment(&mut tx, &merchant_id, &id)
-                .await?
+                .await
+                .map_err(PaymentError::of_a_lock)?
                 .ok_or(PaymentError::NotFound("payment"))?;
             payments.has_gateway_of(&payment)?;
             match plan(&payment)? {

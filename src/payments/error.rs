@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::call::NothingDone;
+use crate::database::is_lock_timeout;
 use crate::gateway::Refusal;
 use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
 use crate::input::FieldError;
@@ -66,6 +67,15 @@ pub enum PaymentError {
 }
 
 impl PaymentError {
+    /// Why a payment's row could not be locked: where somebody holds it, the payment is busy.
+    pub(super) fn of_a_lock(error: sqlx::Error) -> Self {
+        if is_lock_timeout(&error) {
+            Self::Busy("another request for the payment")
+        } else {
+            error.into()
+        }
+    }
+
     /// What is known of the key of a request that got this error; `None` where its key was not looked at.
     pub fn charged(&self) -> Option<Charged> {
         match self {

@@ -137,7 +137,8 @@ async fn plan_refund(
         });
     }
     let mut payment = store::lock_payment(tx, merchant_id, payment_id)
-        .await?
+        .await
+        .map_err(PaymentError::of_a_lock)?
         .ok_or(PaymentError::NotFound("payment"))?;
     payments.has_gateway_of(&payment)?;
     payment.is_idle()?;

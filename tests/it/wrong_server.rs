@@ -1,5 +1,6 @@
 //! A connection, or a server, that cannot do the work: it is given up, and the work goes on as soon as another can.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -7,6 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::cluster::Cluster;
 use crate::support::process::{error_line, program, run};
+use crate::support::rows::end_leases;
+use crate::support::scripted::Turn;
 use crate::support::service::{Service, client, count};
 
 async fn readiness(service: &Service) -> u16 {
@@ -69,6 +72,109 @@ async fn while_the_address_leads_to_a_server_without_writes_it_is_unavailable(
     assert_eq!(refund.send().await.status.as_u16(), 201);
     assert_eq!(count(&operator, "payments").await, 2);
     operator.close().await;
+}
+
+/// `holder` holds the rows until it rolls back.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn who_waits_for_a_held_row_is_told_that_it_is_in_use(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    let id = acme.pay("10").key("first").send().await.text("id");
+    let pool = PgPool::connect_with(db).await.expect("a pool");
+    let hold = |sql: &'static str| {
+        let pool = pool.clone();
+        async move {
+            let mut holder = pool.begin().await.expect("begun");
+            let held = sqlx::raw_sql(sql).execute(&mut *holder).await;
+            held.expect("held");
+            holder
+        }
+    };
+    // The payment's row, by whoever is at work on it.
+    let holder = hold("select from payments for update").await;
+    let path = format!("/v1/payments/{id}/refunds");
+    let refund = acme
+        .post(&path, serde_json::json!({"amount": "1"}))
+        .key("refund");
+    let busy = refund.send().await;
+    busy.assert_problem(409, "payment-busy", "same-key");
+    let cancel = acme.post(&format!("/v1/payments/{id}/cancel"), serde_json::json!({}));
+    let busy = cancel.key("cancel").send().await;
+    busy.assert_problem(409, "payment-busy", "same-key");
+    holder.rollback().await.expect("let go");
+    assert_eq!(refund.send().await.status.as_u16(), 201);
+    // The key's row, by a claim that is not committed.
+    let holder = hold(
+        "insert into idempotency_keys select (jsonb_populate_record(null::idempotency_keys, \
+         to_jsonb(k) || '{\"key\": \"second\"}')).* from idempotency_keys k where key = 'first'",
+    )
+    .await;
+    let payment = acme.pay("10").key("second");
+    let in_use = payment.send().await;
+    in_use.assert_problem(409, "idempotency-key-in-use", "same-key");
+    holder.rollback().await.expect("let go");
+    assert_eq!(payment.send().await.status.as_u16(), 201);
+    // The row of a claim whose owner is gone, by whoever takes it over.
+    service.gateway.then(&[Turn::Unknown]);
+    let left = acme.pay("10").key("left");
+    assert_eq!(left.send().await.status.as_u16(), 202);
+    end_leases(&pool).await;
+    let holder = hold("select from idempotency_keys where state = 'PROCESSING' for update").await;
+    let in_use = left.send().await;
+    in_use.assert_problem(409, "idempotency-key-in-use", "same-key");
+    holder.rollback().await.expect("let go");
+    pool.close().await;
+}
+
+/// The lanes' established sessions take no writes any more, as after their server has become a standby. They are given up by
+/// what they answer: nobody ends them.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_lane_gives_up_a_connection_that_takes_no_writes(_: PgPoolOptions, db: PgConnectOptions) {
+    let service = Service::start(&db).await;
+    let acme = service.merchant("acme").await;
+    assert_eq!(
+        acme.pay("10").key("first").send().await.status.as_u16(),
+        201
+    );
+    let pool = PgPool::connect_with(db).await.expect("a pool");
+    // What a standby answers to a claim: the code is all that is looked at.
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin \
+         raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; \
+         end $$; \
+         create trigger refuse before insert on payments execute function refuse()";
+    sqlx::raw_sql(refuse).execute(&pool).await.expect("created");
+    let before = sessions(&pool).await;
+    let payment = acme.pay("10").key("second");
+    payment
+        .send()
+        .await
+        .assert_problem(503, "database-unavailable", "same-key");
+    let healed = "drop trigger refuse on payments";
+    sqlx::raw_sql(healed).execute(&pool).await.expect("dropped");
+    let given_up = async {
+        while before.is_subset(&sessions(&pool).await) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let given_up = tokio::time::timeout(Duration::from_secs(20), given_up).await;
+    given_up.expect("the lane's session ends");
+    assert_eq!(payment.send().await.status.as_u16(), 201);
+    pool.close().await;
+}
+
+/// The server's processes behind the service's connections.
+async fn sessions(pool: &PgPool) -> BTreeSet<i32> {
+    let pids: Vec<i32> = sqlx::query_scalar(
+        "select pid from pg_stat_activity \
+         where datname = current_database() and application_name like 'payonce-test-%'",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("the sessions");
+    pids.into_iter().collect()
 }
 
 #[test]
