@@ -405,7 +405,7 @@ impl Payments {
         self.load(&mut connection, merchant_id, payment_id).await
     }
 
-    /// A merchant's payments, newest first, `limit` at most. With a state, a page looks at no more than [`MOST_LOOKED_AT`] of the
+    /// A merchant's payments, newest first, `limit` at most. With a state, a page looks at no more than 500 of the
     /// merchant's payments, or of the customer's.
     pub async fn list(
         &self,
