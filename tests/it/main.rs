@@ -30,6 +30,7 @@ mod lists;
 mod lost_answers;
 mod metrics;
 mod model;
+mod mutants;
 mod observability;
 mod odd_requests;
 mod odd_text;
