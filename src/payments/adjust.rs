@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::call::Called;
-use super::service::{Passed, barred, in_currency_of, locked, now, processing_payment, unsettled};
+use super::service::{barred, in_currency_of, locked, now, processing_payment, unsettled};
 use super::storable::Storable;
 use super::{
     CancelRequest, CaptureRequest, OnPayment, Operation, Payment, PaymentError, PaymentState,
@@ -51,7 +51,8 @@ impl Payments {
         let gate = self
             .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
             .await?;
-        self.finish_adjustment(&scope, gate).await
+        self.go_on(&scope, gate, |permit, payment| self.adjust(permit, payment))
+            .await
     }
 
     /// Lets go of what a payment holds, once.
@@ -80,7 +81,8 @@ impl Payments {
         let gate = self
             .claim_adjustment(&scope, payment_id, &on_payment, wait, plan)
             .await?;
-        self.finish_adjustment(&scope, gate).await
+        self.go_on(&scope, gate, |permit, payment| self.adjust(permit, payment))
+            .await
     }
 
     async fn claim_adjustment(
@@ -121,21 +123,6 @@ impl Payments {
         };
         self.claim_in_turn(scope, payment_id, request, wait, work)
             .await
-    }
-
-    async fn finish_adjustment(
-        &self,
-        scope: &ScopedKey,
-        gate: Gate<Payment>,
-    ) -> Result<Reply, PaymentError> {
-        match self.pass(scope, gate).await? {
-            Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some(payment)) => self
-                .adjust(permit, payment)
-                .await
-                .map_err(PaymentError::after_claim),
-            Passed::Mine(permit, None) => self.resume(permit).await,
-        }
     }
 
     pub(super) async fn adjust(

@@ -81,21 +81,29 @@ impl Payments {
         );
         let is_call = age.is_some_and(|age| age < ASK_INSTEAD_OF_CALLING);
         let answer = if is_call {
-            timeout(self.gateway_timeout(), call).await
+            self.in_time(call).await
         } else {
-            let asked = timeout(self.gateway_timeout(), ask).await;
-            asked.map(|answer| answer.and_then(|found| found.ok_or_else(|| absent(age))))
+            let found = self.in_time(ask).await;
+            found.and_then(|found| found.ok_or_else(|| absent(age)))
         };
-        let answer = answer.unwrap_or_else(|_| {
-            Err(GatewayError::Unknown {
-                reason: "no answer in time".to_owned(),
-            })
-        });
         failpoint!("call-answered");
         phase.record("payonce.outcome", outcome_of(&answer));
         drop(phase);
         count_call(gateway.kind(), operation, &answer, started.elapsed());
         judge(permit, is_call, storable::answer(answer))
+    }
+
+    /// The gateway's answer, or that it is not known where it does not come within the gateway's time-out.
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, GatewayError>>,
+    ) -> Result<T, GatewayError> {
+        let answer = timeout(self.gateway_timeout(), answer).await;
+        answer.unwrap_or_else(|_| {
+            Err(GatewayError::Unknown {
+                reason: "no answer in time".to_owned(),
+            })
+        })
     }
 }
 

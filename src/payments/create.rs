@@ -60,14 +60,8 @@ impl Payments {
             payment: None,
         };
         let gate = self.engine().enter(signed, wait, claim).await?;
-        match self.pass(&scope, gate).await? {
-            Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some(payment)) => self
-                .charge(permit, payment)
-                .await
-                .map_err(PaymentError::after_claim),
-            Passed::Mine(permit, None) => self.resume(permit).await,
-        }
+        self.go_on(&scope, gate, |permit, payment| self.charge(permit, payment))
+            .await
     }
 
     pub(super) async fn charge(

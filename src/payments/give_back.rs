@@ -5,7 +5,7 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::call::Called;
-use super::service::{Passed, barred, in_currency_of, locked, now, processing_refund, unsettled};
+use super::service::{barred, in_currency_of, locked, now, processing_refund, unsettled};
 use super::storable::Storable;
 use super::{
     OnPayment, Operation, Payment, PaymentError, PaymentState, Payments, Refund, RefundRequest,
@@ -44,14 +44,10 @@ impl Payments {
         let gate = self
             .claim_in_turn(&scope, payment_id, &on_payment, wait, plan)
             .await?;
-        match self.pass(&scope, gate).await? {
-            Passed::Answered(reply) => Ok(reply),
-            Passed::Mine(permit, Some((payment, refund))) => self
-                .give_back(permit, payment, refund)
-                .await
-                .map_err(PaymentError::after_claim),
-            Passed::Mine(permit, None) => self.resume(permit).await,
-        }
+        self.go_on(&scope, gate, |permit, (payment, refund)| {
+            self.give_back(permit, payment, refund)
+        })
+        .await
     }
 
     pub(super) async fn give_back(

@@ -11,7 +11,7 @@ use super::{
     Payment, PaymentError, Payments, Refund, RefundState, refused_settle, settlement, store,
 };
 use crate::database::{self, Bounded};
-use crate::gateway::{Decline, GatewayError, GatewayRefund, RefundProgress, Refunded};
+use crate::gateway::{Decline, GatewayError, GatewayRefund, RefundProgress};
 use crate::idempotency::IdempotencyError;
 
 /// Maximum number of refunds that one pass looks at.
@@ -96,12 +96,7 @@ impl Payments {
         let gateway = self.gateway_of(&payment.gateway_type)?;
         let asked = GatewayRefund::of(payment, refund);
         let started = tokio::time::Instant::now();
-        let found = tokio::time::timeout(self.gateway_timeout(), gateway.find_refund(&asked)).await;
-        let found: Result<Option<Refunded>, _> = found.unwrap_or_else(|_| {
-            Err(GatewayError::Unknown {
-                reason: "no answer in time".to_owned(),
-            })
-        });
+        let found = self.in_time(gateway.find_refund(&asked)).await;
         count_call(gateway.kind(), "refund", &found, started.elapsed());
         match storable::answer(found) {
             Ok(found) => Ok(Ok(found.map(|refunded| refunded.progress))),

@@ -150,6 +150,25 @@ impl Payments {
         }
     }
 
+    /// Goes on behind the gate: with the answer that is there, with this request's own `work`, or with what a dead owner left.
+    pub(super) async fn go_on<T, Fut>(
+        &self,
+        scope: &ScopedKey,
+        gate: Gate<T>,
+        work: impl FnOnce(Permit, T) -> Fut,
+    ) -> Result<Reply, PaymentError>
+    where
+        Fut: Future<Output = Result<Reply, PaymentError>>,
+    {
+        match self.pass(scope, gate).await? {
+            Passed::Answered(reply) => Ok(reply),
+            Passed::Mine(permit, Some(claimed)) => work(permit, claimed)
+                .await
+                .map_err(PaymentError::after_claim),
+            Passed::Mine(permit, None) => self.resume(permit).await,
+        }
+    }
+
     /// Whether a payment by this key took or holds money. It only informs: nothing is decided by it.
     async fn charged_by(&self, scope: &ScopedKey) -> Charged {
         if scope.operation != Operation::CreatePayment.as_str() {
