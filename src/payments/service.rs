@@ -129,8 +129,9 @@ impl Payments {
         gate: Gate<T>,
     ) -> Result<Passed<T>, PaymentError> {
         match gate {
-            Gate::Mine { permit, work } => Ok(Passed::Mine(permit, work)),
-            Gate::Done(answer) | Gate::Replay(answer) => Ok(Passed::Answered(answer.into())),
+            Gate::Claimed { permit, work } => Ok(Passed::Mine(permit, Some(work))),
+            Gate::TakenOver(permit) => Ok(Passed::Mine(permit, None)),
+            Gate::Answered(answer) => Ok(Passed::Answered(answer.into())),
             Gate::InProgress { retry_after } => Err(PaymentError::InUse { retry_after }),
             Gate::Mismatch(mismatch) => {
                 if let Some(refused_reuses) = self.0.refused_reuses.get() {

@@ -1,4 +1,4 @@
-//! Lets `query!` be checked without a database: unfolds `sqlx-data.json` into the one file per query that sqlx reads.
+//! Lets `query!` be checked without a database, in each package of the workspace that has queries: unfolds `sqlx-data.json` into the one file per query that sqlx reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,15 +8,24 @@ use serde_json::Value;
 
 const QUERY_DATA: &str = "sqlx-data.json";
 
+/// Set by `scripts/prepare`.
+const PREPARE_DIR: &str = "PAYONCE_PREPARE_DIR";
+
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed={QUERY_DATA}");
     // `migrate!` embeds the folder, and Cargo does not see a file that is new in it.
     println!("cargo:rerun-if-changed=migrations");
-    println!("cargo:rerun-if-env-changed=SQLX_OFFLINE_DIR");
+    println!("cargo:rerun-if-env-changed={PREPARE_DIR}");
 
-    // `scripts/prepare` sets it: the queries are then described by a live database and written there. Cargo runs this
-    // script again for each new value and then compiles the crate anew, so that every query is described again.
-    if env::var_os("SQLX_OFFLINE_DIR").is_some() {
+    // The queries are then described by a live database and written to a folder of the package's own. Cargo runs this
+    // script again for each new value and then compiles the package anew, so that every query is described again.
+    if let Some(dir) = env::var_os(PREPARE_DIR) {
+        let package =
+            env::var("CARGO_PKG_NAME").map_err(|error| format!("CARGO_PKG_NAME: {error}"))?;
+        let dir = Path::new(&dir).join(package);
+        fs::create_dir_all(&dir)
+            .map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
+        println!("cargo:rustc-env=SQLX_OFFLINE_DIR={}", dir.display());
         return Ok(());
     }
 

@@ -381,7 +381,7 @@ async fn a_clean_up_by_time_spares_what_is_not_over(pool: PgPool) {
 
 fn engine(pool: &PgPool) -> Engine {
     let config = IdempotencyConfig::default();
-    Engine::new(pool.clone(), config, &FingerprintSecrets::new("secret"))
+    Engine::on(pool.clone(), config, &FingerprintSecrets::new("secret"))
 }
 
 /// A claim whose commit's answer was lost is found by its owner, its attempt and its resource.
@@ -447,7 +447,7 @@ async fn settles_after(pool: &PgPool, key: &str, meanwhile: &str) -> bool {
         .claim(&scope(key), &1, Wait::Configured, plan)
         .await
         .expect("a gate");
-    let Gate::Mine { permit, .. } = gate else {
+    let Gate::Claimed { permit, .. } = gate else {
         panic!("not ours")
     };
     let claim = permit.claim().clone();

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 use tokio::time::timeout;
 
@@ -11,7 +12,7 @@ use super::lease::Bounded;
 
 /// Set on every connection, over what the role or the URL says, and asked for after each connect: a pooler may drop what a
 /// client sets at its start.
-pub(crate) const SESSION_SETTINGS: [(&str, &str); 6] = [
+pub const SESSION_SETTINGS: [(&str, &str); 6] = [
     // Every statement is one of milliseconds; one that takes this long is lost.
     ("statement_timeout", "5s"),
     // Holders of row locks do nothing but talk to the database, so a lock is free long before. Shorter than the statement's
@@ -29,16 +30,29 @@ pub(crate) const SESSION_SETTINGS: [(&str, &str); 6] = [
 
 /// With these the server notices within a minute that a client's machine is gone, and frees the session. Sockets within one
 /// machine have no such settings, so they are not asked for.
-pub(super) const KEEPALIVE_SETTINGS: [(&str, &str); 3] = [
+const KEEPALIVE_SETTINGS: [(&str, &str); 3] = [
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
     ("tcp_keepalives_count", "3"),
 ];
 
+/// Asks for the settings of a session that the engine rests on: pass it what says where the database is.
+///
+/// A pooler may drop them. A pool made by [`super::pool_options`] sets them again after each connect; for others, set them for
+/// the role (`alter role … set statement_timeout = '5s'`).
+pub fn session_options(options: PgConnectOptions) -> PgConnectOptions {
+    options
+        .options(SESSION_SETTINGS)
+        .options(KEEPALIVE_SETTINGS)
+}
+
 /// How long an idle connection may take to say that it is well.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// True: this server takes no writes.
+/// A session's note that its pool was made by [`super::pool_options`], and checks connections before it lends them.
+pub(super) const LENT_CHECKED: &str = "payonce.lent_checked";
+
+/// True where this server takes no writes.
 const TAKES_NO_WRITES: &str =
     "pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
 
@@ -47,6 +61,7 @@ static PREPARE: LazyLock<String> = LazyLock::new(|| {
     let settings = SESSION_SETTINGS.map(|(name, value)| format!("('{name}', '{value}')"));
     format!(
         "select {TAKES_NO_WRITES} as takes_no_writes, \
+         set_config('{LENT_CHECKED}', 'on', false) as lent_checked, \
          (select count(set_config(name, value, false)) \
           from (values {}) as needed (name, value) \
           where current_setting(name, true) is distinct from value) as missing",
@@ -82,7 +97,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// True where the server is a primary that takes writes.
-pub(super) async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
+pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let row = sqlx::raw_sql(TAKES_WRITES.as_str())
         .fetch_one(connection)
         .bounded()
@@ -91,7 +106,7 @@ pub(super) async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<
 }
 
 /// What is said of a standby.
-pub(super) fn takes_no_writes() -> sqlx::Error {
+pub fn takes_no_writes() -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(
         "the server takes no writes: it is a standby, or default_transaction_read_only is on",
     ))

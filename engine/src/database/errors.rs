@@ -70,13 +70,13 @@ pub fn is_too_slow(error: &sqlx::Error) -> bool {
 }
 
 /// True where a row is held by somebody else, and was not free in time. The statement was not carried out.
-pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03"])
 }
 
 /// True where a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
 /// a row that is too large (54), or what has no form to be sent in.
-pub(crate) fn is_of_its_content(error: &sqlx::Error) -> bool {
+pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
@@ -84,7 +84,7 @@ pub(crate) fn is_of_its_content(error: &sqlx::Error) -> bool {
 }
 
 /// True where one of several rows that were written together may be to blame, and the others may succeed without it.
-pub(crate) fn is_of_an_item(error: &sqlx::Error) -> bool {
+pub fn is_of_an_item(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)

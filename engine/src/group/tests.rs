@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::database::pool_options;
-use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use crate::{FingerprintSecrets, IdempotencyConfig};
 
 /// Says when it is about to wait in the queue.
 struct Item {
@@ -50,7 +51,7 @@ impl<const NEEDS_CALLER: bool> GroupWriter for Held<NEEDS_CALLER> {
 
 fn engine(pool: PgPool) -> Engine {
     let secrets = FingerprintSecrets::new("a secret of the tests");
-    Engine::new(pool, IdempotencyConfig::default(), &secrets)
+    Engine::on(pool, IdempotencyConfig::default(), &secrets)
 }
 
 /// What is written of an item whose caller went away while another was being written, and of one whose caller waits.
@@ -99,8 +100,8 @@ async fn what_has_to_be_written_needs_no_caller(pool: PgPool) {
 #[tokio::test]
 async fn without_a_connection_all_who_wait_are_told_at_once() {
     // Nobody listens on port 1.
-    let nowhere = crate::database::connect_options(&"postgres://u@127.0.0.1:1/d".into());
-    let pool = pool_options().connect_lazy_with(nowhere.expect("options"));
+    let nowhere = PgConnectOptions::new().host("127.0.0.1").port(1);
+    let pool = pool_options().connect_lazy_with(nowhere);
     let (queued, _in_queue) = mpsc::unbounded_channel();
     let (written, mut groups) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 
-use super::url;
+use super::address;
 
 /// For how long nobody keeps a connection after a shortage was noted.
 const LASTS: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ fn shortages() -> MutexGuard<'static, HashMap<String, Shortage>> {
 
 /// What a shortage is noted under.
 pub(crate) fn subject(pool: &PgPool) -> String {
-    url::describe(&pool.connect_options())
+    address::describe(&pool.connect_options())
 }
 
 /// Somebody waits for a connection for longer than opening one takes. Notes a shortage where the pool is small, or where the

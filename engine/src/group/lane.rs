@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{CloseOnDrop, GroupWriter, Grouped, Progress, Waiting};
+use crate::config::LARGEST_GROUP;
 use crate::database::{self, Bounded, Lease, shortage};
-use crate::idempotency::config::LARGEST_GROUP;
-use crate::idempotency::engine::{Engine, SLOW_COMMIT};
-use crate::idempotency::store;
+use crate::engine::{Engine, SLOW_COMMIT};
+use crate::store;
 
 /// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
 const PLANNED_ONCE: usize = 32;

@@ -17,17 +17,18 @@ use super::record::{Answer, Outcome};
 #[must_use]
 pub enum Gate<T> {
     /// The key is this request's to execute: make the call, then settle.
-    Mine {
+    Claimed {
         /// The right, and the duty, to settle.
         permit: Permit,
-        /// What the claim wrote. `None`: an earlier owner died, its claim was taken over, and what it had planned is to be
-        /// read by [`Permit::resource_id`].
-        work: Option<T>,
+        /// What the claim wrote.
+        work: T,
     },
-    /// This request executed, and its outcome was known within the claim's own transaction.
-    Done(Answer),
-    /// An earlier or concurrent request has the answer.
-    Replay(Answer),
+    /// An earlier owner died, and this request took its claim over: read what it had planned by [`Permit::resource_id`], make
+    /// sure of the call, then settle.
+    TakenOver(Permit),
+    /// The final answer. [`Answer::replayed`] is false where this request executed, and its outcome was known within the
+    /// claim's own transaction.
+    Answered(Answer),
     /// Another is at work, and was for as long as this one would wait.
     InProgress {
         /// When to ask again.

@@ -17,7 +17,7 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection is replaced when it is older, so that none outlives a change of the server, its role or its address for
 /// long.
-pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);

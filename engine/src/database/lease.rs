@@ -27,8 +27,8 @@ pub const USE_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a connection may take to show that it is well when it is given back, or to be closed in order.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A use of a connection took longer than it may. What was sent may have been carried out.
-pub(crate) fn timed_out() -> sqlx::Error {
+/// The error of a use of a connection that took longer than it may. What was sent may have been carried out.
+pub fn timed_out() -> sqlx::Error {
     let error = io::Error::new(
         io::ErrorKind::TimedOut,
         "the database did not answer in time",

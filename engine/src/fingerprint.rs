@@ -458,7 +458,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::idempotency::IdempotencyKey;
+    use crate::IdempotencyKey;
 
     fn key(operation: &str) -> ScopedKey {
         ScopedKey::new("acme", operation, IdempotencyKey::new("k").expect("a key"))

@@ -2,10 +2,11 @@
 //! `settle-committed=return` aborts it there, `1*call-answered=return(stop)` stops it there, the first time, as SIGSTOP
 //! does, until somebody sends SIGCONT.
 
+pub use fail::FailScenario;
 use nix::sys::signal::{Signal, raise};
 
 /// This step is reached.
-pub(crate) fn reach(step: &str) {
+pub fn reach(step: &str) {
     let Some(how) = fail::eval(step, |how| how) else {
         return;
     };
