@@ -78,6 +78,7 @@ mod key;
 mod lease;
 mod migrate;
 mod record;
+mod recovery;
 mod replays;
 mod response;
 mod secrets;
@@ -101,6 +102,7 @@ pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey
 pub use self::lease::Fence;
 pub use self::migrate::{MIGRATOR, migrate};
 pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
+pub use self::recovery::{Recovered, Recovery, Resume, Summary};
 pub use self::response::{InvalidResponse, StoredResponse};
 pub use self::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
 pub use self::settle::{Settler, in_transaction};

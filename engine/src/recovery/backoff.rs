@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::idempotency::ScopedKey;
+use crate::key::ScopedKey;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::idempotency::IdempotencyKey;
+    use crate::key::IdempotencyKey;
 
     #[test]
     fn pauses_grow_to_a_minute_and_end_with_success() {
