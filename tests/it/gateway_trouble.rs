@@ -243,6 +243,28 @@ async fn what_the_gateway_declines_later_is_final_and_changes_no_amount(
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_card_that_is_declined_before_it_has_a_token_is_an_outcome(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = ScriptedGateway::new(&[]);
+    let service = service(&db, &gateway).await;
+    let acme = service.merchant("acme").await;
+    gateway.decline_the_next_card();
+    let declined = acme.pay("10").key("k").send().await;
+    declined.assert_problem(402, "payment-declined", "new-key");
+    assert_eq!(declined.text("declineCode"), "scripted");
+    // The key has its answer: nobody asks the gateway for it again.
+    let again = acme.pay("10").key("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.bytes, declined.bytes);
+    assert_eq!(gateway.asked(), Vec::<String>::new());
+    assert_eq!(service.count("unsettled_keys").await, 0);
+    let shown = acme.get("/v1/payments?idempotencyKey=k").await.json();
+    assert_eq!(shown["data"][0]["state"], "FAILED");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_call_of_long_ago_is_asked_about_and_not_made_again(
     _: PgPoolOptions,
     db: PgConnectOptions,
