@@ -66,13 +66,6 @@ impl ScriptedGateway {
         self.turns.lock().expect("the turns").extend(turns);
     }
 
-    /// This turn is the next, and the only one.
-    pub fn script(&self, turn: Turn) {
-        let mut turns = self.turns.lock().expect("the turns");
-        turns.clear();
-        turns.push_back(turn);
-    }
-
     /// The next card is declined before it has a token.
     pub fn decline_the_next_card(&self) {
         *self.no_token.lock().expect("the decline") = Some(Decline::new("scripted", "Scripted"));
