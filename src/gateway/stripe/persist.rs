@@ -203,6 +203,7 @@ impl StripeGateway {
                 break;
             }
             tokio::time::sleep(pause).await;
+            failpoint!("stripe-again");
         }
         Err(trail.end())
     }
