@@ -55,9 +55,6 @@ impl Payments {
 
     async fn look_at(&self, due: &DueRefund) -> Result<bool, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
-        if !store::take_look(&mut connection, due).bounded().await? {
-            return Ok(false);
-        }
         let refund = store::find_refund(&mut connection, &due.merchant_id, &due.refund_id)
             .bounded()
             .await?
@@ -66,6 +63,14 @@ impl Payments {
             .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))?;
+        // The look is for a process that can ask: taking it would put that one's off.
+        if let Err(error) = self.gateway_of(&payment.gateway_type) {
+            tracing::debug!(refund = refund.id, %error, "a pending refund is left to other processes");
+            return Ok(false);
+        }
+        if !store::take_look(&mut connection, due).bounded().await? {
+            return Ok(false);
+        }
         drop(connection);
         match self.ask_for(&payment, &refund).await? {
             Ok(Some(RefundProgress::Succeeded)) => self.end_refund(&refund, Ok(())).await,

@@ -1,6 +1,7 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
 mod backlog;
+#[cfg(feature = "failpoints")]
 mod chaos;
 mod clients;
 mod command_line;
