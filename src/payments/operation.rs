@@ -1,6 +1,6 @@
-//! What a key can be used for.
+//! The operations that take an idempotency key.
 
-/// What a key can be used for.
+/// An operation that takes an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// `POST /v1/payments`
@@ -14,7 +14,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: &'static [Self] = &[
         Self::CreatePayment,
         Self::CapturePayment,

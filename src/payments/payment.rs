@@ -1,4 +1,4 @@
-//! A payment: money that a merchant asked for once.
+//! A payment: one charge of a card, with what happened to it afterwards.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::{CaptureMethod, Customer, PaymentError};
+use super::{Customer, PaymentError};
 use crate::cards::CardSummary;
-use crate::gateway::{Decline, GatewayToken};
-use crate::money::Amount;
+use crate::gateway::{CaptureMethod, Decline, GatewayToken};
+use crate::money::{Amount, ArithmeticError};
 use crate::problem::Charged;
 
 macro_rules! states {
@@ -19,7 +19,7 @@ macro_rules! states {
         pub enum $name { $($(#[$state_doc])* $variant,)* }
 
         impl $name {
-            /// All of them.
+            /// All states.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The state as the API and the database spell it.
@@ -55,21 +55,21 @@ macro_rules! states {
 pub(super) use states;
 
 states! {
-    /// Where a payment stands.
+    /// A payment's state.
     PaymentState {
-        /// Its outcome is not known yet.
+        /// The outcome of the charge is not known yet.
         Processing = "PROCESSING",
-        /// The money was taken.
+        /// The card was charged.
         Success = "SUCCESS",
-        /// The money is held, for a capture or a cancel.
+        /// The money is held until a capture or a cancel.
         Authorized = "AUTHORIZED",
-        /// The gateway declined.
+        /// The gateway declined the charge.
         Failed = "FAILED",
-        /// What was held was let go.
+        /// The hold was released.
         Canceled = "CANCELED",
-        /// Some of it was given back.
+        /// A part was refunded.
         PartiallyRefunded = "PARTIALLY_REFUNDED",
-        /// All of it was given back.
+        /// All of it was refunded.
         Refunded = "REFUNDED",
     }
 }
@@ -90,91 +90,98 @@ impl PaymentState {
 /// A capture or a cancel whose outcome is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
-    /// Of this much, in the currency's minor unit.
+    /// A capture of a part or all of the hold.
     Capture {
-        /// Minor units.
-        minor: i64,
+        /// The part.
+        amount: Amount,
     },
-    /// Of all that is held.
+    /// A cancel of the whole hold.
     Cancel,
 }
 
-/// A payment as it is in the database.
+/// A payment, as the database has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Payment {
-    /// Whose it is.
+    /// The merchant that it belongs to.
     pub merchant_id: String,
     /// `pay_` and a UUIDv7.
     pub id: String,
-    /// The key that made it.
+    /// The idempotency key that made it.
     pub idempotency_key: String,
-    /// Where it stands.
+    /// Its state.
     pub state: PaymentState,
-    /// What was asked for.
+    /// The amount of the charge or the hold.
     pub amount: Amount,
-    /// Minor units that were taken.
-    pub captured_minor: i64,
-    /// Minor units that were given back.
-    pub refunded_minor: i64,
-    /// Minor units that refunds under way have reserved.
-    pub refunding_minor: i64,
+    /// How much of it was captured.
+    pub captured: Amount,
+    /// How much was refunded.
+    pub refunded: Amount,
+    /// How much is reserved for refunds under way.
+    pub refunding: Amount,
     /// A capture or cancel under way.
     pub pending: Option<Pending>,
-    /// The gateway's idempotency key of that one attempt. `None` also where an older version of this service began it.
+    /// The gateway's idempotency key of that one attempt. `None` also if an older version of this service began it.
     pub pending_attempt: Option<String>,
-    /// When the money is taken.
+    /// Whether the charge took the money or held it.
     pub capture_method: CaptureMethod,
-    /// [`crate::gateway::Gateway::kind`] of the gateway that it began with.
+    /// [`crate::gateway::Gateway::kind`] of the gateway that charged it.
     pub gateway_type: String,
-    /// The merchant's own account there when it began.
+    /// The merchant's own account at the gateway, when the payment was made.
     pub gateway_account: Option<String>,
-    /// What is charged; `None` where the gateway refused the card before there was a token.
+    /// The token that is charged. `None` if the gateway declined the card before it had a token.
     pub gateway_token: Option<GatewayToken>,
     /// The gateway's id of the charge.
     pub gateway_transaction_id: Option<String>,
-    /// What may be kept of the card.
+    /// The parts of the card that may be kept.
     pub card: Option<CardSummary>,
-    /// Who pays.
+    /// The payer.
     pub customer: Customer,
-    /// True where the payer was not there to authenticate.
+    /// True if the payer was not present to authenticate.
     pub off_session: bool,
-    /// Why what was held was let go, where the gateway did it.
+    /// The reason for which the gateway released the hold by itself.
     pub cancellation_reason: Option<String>,
-    /// What for.
+    /// What the payment is for.
     pub description: Option<String>,
     /// The client's own notes.
     pub metadata: BTreeMap<String, String>,
-    /// Why it failed.
+    /// Why the charge failed.
     pub failure: Option<Decline>,
-    /// By the database's clock.
+    /// When it was made, by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// When its state last changed.
+    /// When it last changed.
     pub updated_at: DateTime<Utc>,
 }
 
 impl Payment {
-    /// Minor units that can still be given back.
-    pub fn refundable_minor(&self) -> i64 {
-        self.captured_minor - self.refunded_minor - self.refunding_minor
+    /// How much can still be refunded.
+    ///
+    /// # Errors
+    ///
+    /// If the payment's amounts contradict each other.
+    pub fn refundable(&self) -> Result<Amount, ArithmeticError> {
+        let unrefunded = self.captured.checked_sub(self.refunded)?;
+        unrefunded.checked_sub(self.refunding)
     }
 
-    /// Ends the capture or cancel that is under way.
+    /// Ends the capture or cancel that is under way, and returns it.
     pub(super) fn end_pending(&mut self) -> Option<Pending> {
         self.pending_attempt = None;
         self.pending.take()
     }
 
-    /// Where a payment stands of which this much was given back.
+    /// The state of a captured payment, by how much of it was refunded.
     pub(super) fn state_by_refunds(&self) -> PaymentState {
-        match self.refunded_minor {
-            0 => PaymentState::Success,
-            refunded if refunded == self.captured_minor => PaymentState::Refunded,
-            _ => PaymentState::PartiallyRefunded,
+        if self.refunded.is_zero() {
+            PaymentState::Success
+        } else if self.refunded == self.captured {
+            PaymentState::Refunded
+        } else {
+            PaymentState::PartiallyRefunded
         }
     }
 
-    /// Refuses an operation while the payment itself, a capture or a cancel of it is under way.
-    pub(super) fn is_idle(&self) -> Result<(), PaymentError> {
+    /// Refuses an operation while the payment itself, or a capture or cancel of it, is under way.
+    pub(super) fn check_idle(&self) -> Result<(), PaymentError> {
         match (self.pending, self.state) {
             (Some(Pending::Capture { .. }), _) => {
                 Err(PaymentError::Busy("a capture of the payment"))
@@ -185,7 +192,7 @@ impl Payment {
         }
     }
 
-    /// The state that clients see: while a capture or cancel is under way, its outcome is what is being processed.
+    /// The state that clients see: `PROCESSING` while a capture or cancel is under way.
     pub fn shown_state(&self) -> PaymentState {
         if self.pending.is_some() {
             PaymentState::Processing
@@ -194,7 +201,7 @@ impl Payment {
         }
     }
 
-    /// An amount in the payment's currency.
+    /// An amount in the payment's currency, from minor units that are not negative.
     pub fn in_currency(&self, minor: i64) -> Amount {
         Amount::from_minor(minor, self.amount.currency())
     }

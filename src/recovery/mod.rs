@@ -204,10 +204,7 @@ pub async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
 }
 
 async fn take_over_and_resume(payments: &Payments, scope: &ScopedKey) -> Recovered {
-    let guard = async |resource_id: String| {
-        let allowed = payments.may_take_over(scope, &resource_id).await;
-        allowed.map_err(PaymentError::into_engine)
-    };
+    let guard = async |resource_id: String| payments.may_take_over(scope, &resource_id).await;
     let permit = match payments.engine().take_over_guarded(scope, guard).await {
         Ok(Some(permit)) => permit,
         Ok(None) => return Recovered::TakenByOthers,

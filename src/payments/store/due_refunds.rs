@@ -1,14 +1,14 @@
-//! Pending refunds that are due to be looked at.
+//! Pending refunds that are due to be checked.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
-/// The pause before a pending refund is looked at for the first time; each further one is twice as long.
+/// The pause before a pending refund is checked for the first time. Each further pause is twice as long.
 pub(super) const FIRST_LOOK_AFTER: Duration = Duration::from_secs(2);
 
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn interval(duration: Duration) -> PgInterval {
@@ -19,14 +19,14 @@ pub(super) fn interval(duration: Duration) -> PgInterval {
     }
 }
 
-/// A pending refund that is to be looked at.
+/// A pending refund that is due to be checked.
 pub(in crate::payments) struct DueRefund {
     pub(in crate::payments) merchant_id: String,
     pub(in crate::payments) refund_id: String,
     looks: i32,
 }
 
-/// Pending refunds whose time to be looked at has come, the longest due first. Read without a lock.
+/// Pending refunds that are due to be checked, the longest due first. Read without a lock.
 pub(in crate::payments) async fn list_due_refunds(
     connection: &mut PgConnection,
     limit: i64,
@@ -50,9 +50,9 @@ pub(in crate::payments) async fn list_due_refunds(
     .await
 }
 
-/// Takes the next look at a pending refund, so that no other node does; the one after it comes after a longer pause. Returns
-/// `false` where another node took it, or the refund has ended.
-pub(in crate::payments) async fn take_look(
+/// Claims the next check of a pending refund, so that no other node makes it, and schedules the one after it with a longer pause.
+/// Returns `false` if another node has claimed it, or if the refund has ended.
+pub(in crate::payments) async fn claim_check(
     connection: &mut PgConnection,
     due: &DueRefund,
 ) -> sqlx::Result<bool> {

@@ -6,7 +6,7 @@ use super::payment_row::{RowFilter, select_payments};
 use crate::payments::{Payment, PaymentFilter, PaymentState};
 
 /// A merchant's payments, newest first: ids are UUIDv7, so the primary key's order is the order of creation. A filter by state or
-/// customer reads as far as it must: see [`list_newest`].
+/// customer may read all of them: see [`list_newest`].
 pub(in crate::payments) async fn list_payments(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -23,7 +23,7 @@ pub(in crate::payments) async fn list_payments(
     select_payments(connection, merchant_id, &filter, Some(limit)).await
 }
 
-/// Those of a merchant's payments that have one of these ids and are in this state, newest first.
+/// A merchant's payments that have one of these ids and are in this state, newest first.
 pub(in crate::payments) async fn list_among(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -35,26 +35,26 @@ pub(in crate::payments) async fn list_among(
         among: Some(payment_ids),
         ..RowFilter::default()
     };
-    // With a limit the planner may walk all payments in their order, to find the first of these.
+    // With a limit the planner may scan all payments in their order to find the first of these.
     select_payments(connection, merchant_id, &filter, None).await
 }
 
-/// A payment that a list may show.
-pub(in crate::payments) struct LookedAt {
+/// A payment that a list examines.
+pub(in crate::payments) struct ExaminedPayment {
     pub(in crate::payments) payment_id: String,
-    /// As it is shown: `PROCESSING` while a capture or cancel is under way.
+    /// The state that clients see: `PROCESSING` while a capture or cancel is pending.
     pub(in crate::payments) state: String,
 }
 
-/// A merchant's `most` newest payments, newest first, of those before `before`.
+/// A merchant's newest payments that are older than `before`, newest first, `limit` at most.
 pub(in crate::payments) async fn list_newest(
     connection: &mut PgConnection,
     merchant_id: &str,
     before: Option<&str>,
-    most: i64,
-) -> sqlx::Result<Vec<LookedAt>> {
+    limit: i64,
+) -> sqlx::Result<Vec<ExaminedPayment>> {
     sqlx::query_as!(
-        LookedAt,
+        ExaminedPayment,
         r#"
         select
             payment_id,
@@ -67,23 +67,23 @@ pub(in crate::payments) async fn list_newest(
         "#,
         merchant_id,
         before,
-        most,
+        limit,
     )
     .fetch_all(connection)
     .await
 }
 
-/// As [`list_newest`], of one customer. Asked in this way, by a range of pairs, only the index of customers has the order: with
-/// `customer_id = $2` the planner may walk all of the merchant's payments instead, if it thinks that many are the customer's.
+/// Same as [`list_newest`], for one customer. Only the index on customers has the order of this range of pairs. With
+/// `customer_id = $2` the planner may scan all of the merchant's payments instead, if it estimates that many are the customer's.
 pub(in crate::payments) async fn list_newest_of_customer(
     connection: &mut PgConnection,
     merchant_id: &str,
     customer_id: &str,
     before: Option<&str>,
-    most: i64,
-) -> sqlx::Result<Vec<LookedAt>> {
+    limit: i64,
+) -> sqlx::Result<Vec<ExaminedPayment>> {
     sqlx::query_as!(
-        LookedAt,
+        ExaminedPayment,
         r#"
         select
             payment_id,
@@ -101,7 +101,7 @@ pub(in crate::payments) async fn list_newest_of_customer(
         merchant_id,
         customer_id,
         before,
-        most,
+        limit,
     )
     .fetch_all(connection)
     .await

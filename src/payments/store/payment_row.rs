@@ -6,11 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{corrupt, currency, failure};
+use super::{amount, corrupt, currency, failure};
 use crate::cards::CardSummary;
-use crate::gateway::{Advice, Decline, GatewayToken};
-use crate::money::Amount;
-use crate::payments::{CaptureMethod, Customer, Payment, PaymentState, Pending};
+use crate::gateway::{Advice, CaptureMethod, Decline, GatewayToken};
+use crate::payments::{Customer, Payment, PaymentState, Pending};
 
 #[derive(Default)]
 pub(super) struct RowFilter<'a> {
@@ -22,7 +21,8 @@ pub(super) struct RowFilter<'a> {
     pub(super) among: Option<&'a [String]>,
 }
 
-/// The one place that reads payments. With custom plans an absent filter costs nothing: the planner sees its null.
+/// The only statement that reads whole payments. An absent filter costs nothing, because with custom plans the planner sees its
+/// null.
 pub(super) async fn select_payments(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -139,8 +139,11 @@ struct PaymentRow {
 
 impl PaymentRow {
     fn into_payment(self) -> sqlx::Result<Payment> {
+        let currency = currency(&self.currency)?;
         let pending = match (self.pending_operation.as_deref(), self.pending_amount_minor) {
-            (Some("capture_payment"), Some(minor)) => Some(Pending::Capture { minor }),
+            (Some("capture_payment"), Some(minor)) => Some(Pending::Capture {
+                amount: amount(minor, currency)?,
+            }),
             (Some("cancel_payment"), _) => Some(Pending::Cancel),
             (None, _) => None,
             _ => return Err(corrupt("payments.pending_operation")),
@@ -162,16 +165,15 @@ impl PaymentRow {
             }),
             _ => None,
         };
-        let currency = currency(&self.currency)?;
         Ok(Payment {
             merchant_id: self.merchant_id,
             id: self.payment_id,
             idempotency_key: self.idempotency_key,
             state: PaymentState::from_name(&self.state).ok_or_else(|| corrupt("payments.state"))?,
-            amount: Amount::from_minor(self.amount_minor, currency),
-            captured_minor: self.amount_captured_minor,
-            refunded_minor: self.amount_refunded_minor,
-            refunding_minor: self.amount_refunding_minor,
+            amount: amount(self.amount_minor, currency)?,
+            captured: amount(self.amount_captured_minor, currency)?,
+            refunded: amount(self.amount_refunded_minor, currency)?,
+            refunding: amount(self.amount_refunding_minor, currency)?,
             pending,
             pending_attempt: self.pending_attempt_id,
             capture_method: CaptureMethod::from_name(&self.capture_method)

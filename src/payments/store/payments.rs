@@ -51,7 +51,7 @@ pub(in crate::payments) async fn find_state_by_key(
     .transpose()
 }
 
-/// Locks a payment's row until the transaction ends: whoever changes its amounts holds it.
+/// Locks a payment's row until the transaction ends. Every change of its amounts holds this lock.
 pub(in crate::payments) async fn lock_payment(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -71,10 +71,21 @@ pub(in crate::payments) async fn lock_payment(
     .fetch_optional(&mut *connection)
     .await?;
     match locked {
-        // A statement of its own: it sees what the row's former holder committed.
+        // A second statement, so that it sees what the former holder of the lock committed.
         Some(payment_id) => find_payment(connection, merchant_id, &payment_id).await,
         None => Ok(None),
     }
+}
+
+/// Locks the row of a payment that a claim is about. A payment with a claim is never deleted.
+pub(in crate::payments) async fn lock_claimed(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    payment_id: &str,
+) -> sqlx::Result<Payment> {
+    lock_payment(connection, merchant_id, payment_id)
+        .await?
+        .ok_or(sqlx::Error::RowNotFound)
 }
 
 /// One payment.
@@ -92,14 +103,14 @@ pub(in crate::payments) async fn find_payment(
         .pop())
 }
 
-/// Writes back a payment whose row the transaction has locked: all that can change after its creation.
+/// Saves a payment whose row the transaction has locked: all columns that can change after its creation.
 pub(in crate::payments) async fn save_payment(
     connection: &mut PgConnection,
     payment: &Payment,
 ) -> sqlx::Result<()> {
     let (pending_operation, pending_amount_minor) = match payment.pending {
         None => (None, None),
-        Some(Pending::Capture { minor }) => (Some("capture_payment"), Some(minor)),
+        Some(Pending::Capture { amount }) => (Some("capture_payment"), Some(amount.minor())),
         Some(Pending::Cancel) => (Some("cancel_payment"), Some(0)),
     };
     sqlx::query!(
@@ -120,9 +131,9 @@ pub(in crate::payments) async fn save_payment(
         payment.merchant_id,
         payment.id,
         payment.state.as_str(),
-        payment.captured_minor,
-        payment.refunded_minor,
-        payment.refunding_minor,
+        payment.captured.minor(),
+        payment.refunded.minor(),
+        payment.refunding.minor(),
         pending_operation,
         pending_amount_minor,
         payment.updated_at,
@@ -134,7 +145,7 @@ pub(in crate::payments) async fn save_payment(
     .map(drop)
 }
 
-/// Removes a payment of which nothing happened.
+/// Removes a payment for which nothing happened.
 pub(in crate::payments) async fn remove_payment(
     connection: &mut PgConnection,
     merchant_id: &str,

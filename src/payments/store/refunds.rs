@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::due_refunds::{FIRST_LOOK_AFTER, interval};
-use super::{MadeByKey, corrupt, currency, failure};
-use crate::money::Amount;
+use super::{MadeByKey, amount, corrupt, currency, failure};
 use crate::payments::{Refund, RefundState};
 
 /// The refund that a key made.
@@ -31,7 +30,7 @@ pub(in crate::payments) async fn find_refund_of_key(
     .await
 }
 
-/// Inserts a refund in `PROCESSING`; its moment is the transaction's.
+/// Inserts a refund in `PROCESSING`. Returns its time, which is the transaction's.
 pub(in crate::payments) async fn insert_refund(
     connection: &mut PgConnection,
     refund: &Refund,
@@ -65,7 +64,7 @@ pub(in crate::payments) async fn insert_refund(
     .await
 }
 
-/// Writes a refund's outcome.
+/// Saves a refund's outcome.
 pub(in crate::payments) async fn save_refund(
     connection: &mut PgConnection,
     refund: &Refund,
@@ -98,7 +97,7 @@ pub(in crate::payments) async fn save_refund(
     .map(drop)
 }
 
-/// Removes a refund of which nothing happened.
+/// Removes a refund for which nothing happened.
 pub(in crate::payments) async fn remove_refund(
     connection: &mut PgConnection,
     merchant_id: &str,
@@ -203,7 +202,7 @@ impl RefundRow {
             payment_id: self.payment_id,
             idempotency_key: self.idempotency_key,
             state: RefundState::from_name(&self.state).ok_or_else(|| corrupt("refunds.state"))?,
-            amount: Amount::from_minor(self.amount_minor, currency(&self.currency)?),
+            amount: amount(self.amount_minor, currency(&self.currency)?)?,
             reason: self.reason,
             gateway_refund_id: self.gateway_refund_id,
             failure: failure(self.failure_code, self.failure_message),

@@ -105,7 +105,7 @@ impl<'a> Columns<'a> {
             response_bodies: column(settles, |s| s.response.body),
             payment_ids: column(&payments, |p| p.id.as_str()),
             states: column(&payments, |p| p.state.as_str()),
-            captured_amounts: column(&payments, |p| p.captured_minor),
+            captured_amounts: column(&payments, |p| p.captured.minor()),
             gateway_transaction_ids: column(&payments, |p| p.gateway_transaction_id.as_deref()),
             card_brands: column(&cards, |card| card.map(|card| card.brand.as_str())),
             card_last4s: column(&cards, |card| card.map(|card| card.last4.as_str())),

@@ -1,13 +1,15 @@
+//! Whether a charge takes the money at once.
+
 use std::fmt;
 use std::str::FromStr;
 
 /// Whether a charge takes the money at once, or holds it until a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CaptureMethod {
-    /// At once.
+    /// The charge takes it at once.
     #[default]
     Automatic,
-    /// By a capture later on.
+    /// A later capture takes it.
     Manual,
 }
 
@@ -34,7 +36,7 @@ impl fmt::Display for CaptureMethod {
     }
 }
 
-/// A text is no capture method's name.
+/// The error for a text that is not a capture method's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no capture method has this name")]
 pub struct UnknownCaptureMethod;
