@@ -12,7 +12,7 @@ mod stripe;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
-pub use self::capture_method::{CaptureMethod, UnknownCaptureMethod};
+pub use self::capture_method::CaptureMethod;
 pub use self::circuit::Circuit;
 pub use self::gateways::Gateways;
 pub use self::simulated::SimulatedGateway;

@@ -130,20 +130,19 @@ impl Amount {
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // ISO 4217's exponents end at 4, so the power is far from overflowing.
-        let units = 10_i64.pow(self.currency.exponent());
-        match self.currency.exponent() {
-            0 => write!(f, "{}", self.minor),
-            1.. => {
-                let decimals = usize::try_from(self.currency.exponent()).map_err(|_| fmt::Error)?;
-                write!(
-                    f,
-                    "{}.{:0decimals$}",
-                    self.minor / units,
-                    self.minor % units
-                )
-            }
+        let exponent = self.currency.exponent();
+        if exponent == 0 {
+            return write!(f, "{}", self.minor);
         }
+        // ISO 4217's exponents end at 4, so nothing here fails.
+        let parts = || {
+            let units = 10_i64.checked_pow(exponent)?;
+            let major = self.minor.checked_div(units)?;
+            let rest = self.minor.checked_rem(units)?;
+            Some((major, rest, usize::try_from(exponent).ok()?))
+        };
+        let (major, rest, decimals) = parts().ok_or(fmt::Error)?;
+        write!(f, "{major}.{rest:0decimals$}")
     }
 }
 

@@ -131,7 +131,7 @@ impl<'a> JsonNumber<'a> {
             .try_fold(0_i128, |mantissa, digit| {
                 mantissa
                     .checked_mul(10)?
-                    .checked_add(i128::from(digit - b'0'))
+                    .checked_add(i128::from(digit.checked_sub(b'0')?))
             })
     }
 

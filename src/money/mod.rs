@@ -3,7 +3,11 @@
 //! A client writes a [`MajorAmount`] (`99.99`); with its [`Currency`] it becomes an [`Amount`] (9999 cents), which is what
 //! the rest of the service works with.
 
-#![deny(clippy::as_conversions, clippy::float_arithmetic)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::float_arithmetic
+)]
 
 mod amount;
 mod currency;

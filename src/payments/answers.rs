@@ -1,6 +1,8 @@
 //! The response that is stored for an outcome. Pure functions, so that the first request, a retry and recovery store the same
 //! bytes for the same outcome.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::Bytes;
 use serde::Serialize;
 

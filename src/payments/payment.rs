@@ -1,10 +1,14 @@
 //! A payment: one charge of a card, with what happened to it afterwards.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde::ser::Serializer;
+use strum::VariantArray;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{Customer, PaymentError};
 use crate::cards::CardSummary;
@@ -12,69 +16,52 @@ use crate::gateway::{CaptureMethod, Decline, GatewayToken};
 use crate::money::{Amount, ArithmeticError};
 use crate::problem::Charged;
 
-macro_rules! states {
-    ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$state_doc])* $variant,)* }
-
-        impl $name {
-            /// All states.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The state as the API and the database spell it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// Finds a state by its name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|state| state.as_str() == name)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl utoipa::PartialSchema for $name {
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                utoipa::openapi::ObjectBuilder::new()
-                    .schema_type(utoipa::openapi::Type::String)
-                    .enum_values(Some(Self::ALL.iter().map(|state| state.as_str())))
-                    .examples(Self::ALL.get(1).map(|state| state.as_str()))
-                    .into()
-            }
-        }
-
-        impl utoipa::ToSchema for $name {}
-    };
-}
-pub(super) use states;
-
-states! {
-    /// A payment's state.
-    PaymentState {
-        /// The outcome of the charge is not known yet.
-        Processing = "PROCESSING",
-        /// The card was charged.
-        Success = "SUCCESS",
-        /// The money is held until a capture or a cancel.
-        Authorized = "AUTHORIZED",
-        /// The gateway declined the charge.
-        Failed = "FAILED",
-        /// The hold was released.
-        Canceled = "CANCELED",
-        /// A part was refunded.
-        PartiallyRefunded = "PARTIALLY_REFUNDED",
-        /// All of it was refunded.
-        Refunded = "REFUNDED",
-    }
+/// A payment's state.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
+pub enum PaymentState {
+    /// The outcome of the charge is not known yet.
+    Processing,
+    /// The card was charged.
+    Success,
+    /// The money is held until a capture or a cancel.
+    Authorized,
+    /// The gateway declined the charge.
+    Failed,
+    /// The hold was released.
+    Canceled,
+    /// A part was refunded.
+    PartiallyRefunded,
+    /// All of it was refunded.
+    Refunded,
 }
 
 impl PaymentState {
+    /// All states.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+
+    /// Finds a state by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        name.parse().ok()
+    }
+
     /// Whether a payment in this state took or holds money.
     pub fn charged(self) -> Charged {
         match self {
@@ -85,6 +72,25 @@ impl PaymentState {
             Self::Failed | Self::Canceled => Charged::No,
         }
     }
+}
+
+impl PartialSchema for PaymentState {
+    fn schema() -> RefOr<Schema> {
+        schema_of_names(Self::ALL.iter().map(|state| state.as_str()))
+    }
+}
+
+impl ToSchema for PaymentState {}
+
+/// The schema of an enum with these names. The second is the example.
+pub(super) fn schema_of_names(
+    mut names: impl Iterator<Item = &'static str> + Clone,
+) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(names.clone()))
+        .examples(names.nth(1))
+        .into()
 }
 
 /// A capture or a cancel whose outcome is not known yet.

@@ -1,29 +1,67 @@
 //! A refund of all or a part of a payment.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::Serializer;
+use strum::VariantArray;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Payment;
-use super::payment::states;
+use super::payment::schema_of_names;
 use crate::gateway::{Decline, GatewayRefund};
 use crate::money::Amount;
 
-states! {
-    /// A refund's state.
-    RefundState {
-        /// Its outcome is not known yet.
-        Processing = "PROCESSING",
-        /// The gateway has accepted it. It may still fail.
-        Pending = "PENDING",
-        /// The money was paid back.
-        Success = "SUCCESS",
-        /// The gateway declined it.
-        Failed = "FAILED",
+/// A refund's state.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
+pub enum RefundState {
+    /// Its outcome is not known yet.
+    Processing,
+    /// The gateway has accepted it. It may still fail.
+    Pending,
+    /// The money was paid back.
+    Success,
+    /// The gateway declined it.
+    Failed,
+}
+
+impl RefundState {
+    /// All states.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+
+    /// Finds a state by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        name.parse().ok()
     }
 }
+
+impl PartialSchema for RefundState {
+    fn schema() -> RefOr<Schema> {
+        schema_of_names(Self::ALL.iter().map(|state| state.as_str()))
+    }
+}
+
+impl ToSchema for RefundState {}
 
 /// A refund, as the database has it.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,7 +21,8 @@ use crate::refused_reuses::RefusedReuses;
 const LANES: usize = 1;
 
 /// The gateway's state, for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum GatewayStatus {
     /// It takes calls.
     Ok,
@@ -34,11 +35,7 @@ pub enum GatewayStatus {
 impl GatewayStatus {
     /// The name in `/readyz`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::CircuitOpen => "circuit-open",
-            Self::Misconfigured => "misconfigured",
-        }
+        self.into_str()
     }
 }
 

@@ -9,7 +9,8 @@ use sqlx::types::Json;
 use super::{amount, corrupt, currency, failure};
 use crate::cards::CardSummary;
 use crate::gateway::{Advice, CaptureMethod, Decline, GatewayToken};
-use crate::payments::{Customer, Payment, PaymentState, Pending};
+use crate::money::Currency;
+use crate::payments::{Customer, Operation, Payment, PaymentState, Pending};
 
 #[derive(Default)]
 pub(super) struct RowFilter<'a> {
@@ -140,49 +141,24 @@ struct PaymentRow {
 impl PaymentRow {
     fn into_payment(self) -> sqlx::Result<Payment> {
         let currency = currency(&self.currency)?;
-        let pending = match (self.pending_operation.as_deref(), self.pending_amount_minor) {
-            (Some("capture_payment"), Some(minor)) => Some(Pending::Capture {
-                amount: amount(minor, currency)?,
-            }),
-            (Some("cancel_payment"), _) => Some(Pending::Cancel),
-            (None, _) => None,
-            _ => return Err(corrupt("payments.pending_operation")),
-        };
-        let card = match (
-            self.card_brand,
-            self.card_last4,
-            self.card_expiry_month,
-            self.card_expiry_year,
-        ) {
-            (Some(brand), Some(last4), Some(month), Some(year)) => Some(CardSummary {
-                brand,
-                last4,
-                expiry_month: u8::try_from(month)
-                    .map_err(|_| corrupt("payments.card_expiry_month"))?,
-                expiry_year: u16::try_from(year)
-                    .map_err(|_| corrupt("payments.card_expiry_year"))?,
-                holder_name: self.card_holder_name,
-            }),
-            _ => None,
-        };
         Ok(Payment {
-            merchant_id: self.merchant_id,
-            id: self.payment_id,
-            idempotency_key: self.idempotency_key,
             state: PaymentState::from_name(&self.state).ok_or_else(|| corrupt("payments.state"))?,
             amount: amount(self.amount_minor, currency)?,
             captured: amount(self.amount_captured_minor, currency)?,
             refunded: amount(self.amount_refunded_minor, currency)?,
             refunding: amount(self.amount_refunding_minor, currency)?,
-            pending,
-            pending_attempt: self.pending_attempt_id,
+            pending: self.pending(currency)?,
             capture_method: CaptureMethod::from_name(&self.capture_method)
                 .ok_or_else(|| corrupt("payments.capture_method"))?,
+            card: self.card()?,
+            merchant_id: self.merchant_id,
+            id: self.payment_id,
+            idempotency_key: self.idempotency_key,
+            pending_attempt: self.pending_attempt_id,
             gateway_type: self.gateway_type,
             gateway_account: self.gateway_account,
             gateway_token: self.gateway_token.map(GatewayToken::new),
             gateway_transaction_id: self.gateway_transaction_id,
-            card,
             customer: Customer {
                 id: self.customer_id,
                 email: self.customer_email,
@@ -204,5 +180,36 @@ impl PaymentRow {
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
+    }
+
+    fn pending(&self, currency: Currency) -> sqlx::Result<Option<Pending>> {
+        let Some(operation) = self.pending_operation.as_deref() else {
+            return Ok(None);
+        };
+        match (Operation::from_name(operation), self.pending_amount_minor) {
+            (Some(Operation::CapturePayment), Some(minor)) => Ok(Some(Pending::Capture {
+                amount: amount(minor, currency)?,
+            })),
+            (Some(Operation::CancelPayment), _) => Ok(Some(Pending::Cancel)),
+            _ => Err(corrupt("payments.pending_operation")),
+        }
+    }
+
+    fn card(&self) -> sqlx::Result<Option<CardSummary>> {
+        let (Some(brand), Some(last4), Some(month), Some(year)) = (
+            &self.card_brand,
+            &self.card_last4,
+            self.card_expiry_month,
+            self.card_expiry_year,
+        ) else {
+            return Ok(None);
+        };
+        Ok(Some(CardSummary {
+            brand: brand.clone(),
+            last4: last4.clone(),
+            expiry_month: u8::try_from(month).map_err(|_| corrupt("payments.card_expiry_month"))?,
+            expiry_year: u16::try_from(year).map_err(|_| corrupt("payments.card_expiry_year"))?,
+            holder_name: self.card_holder_name.clone(),
+        }))
     }
 }

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use super::payment_row::{RowFilter, select_payments};
 use super::{MadeByKey, corrupt};
-use crate::payments::{Payment, PaymentState, Pending};
+use crate::payments::{Operation, Payment, PaymentState, Pending};
 
 /// The payment that a key made.
 pub(in crate::payments) async fn find_payment_of_key(
@@ -110,8 +110,11 @@ pub(in crate::payments) async fn save_payment(
 ) -> sqlx::Result<()> {
     let (pending_operation, pending_amount_minor) = match payment.pending {
         None => (None, None),
-        Some(Pending::Capture { amount }) => (Some("capture_payment"), Some(amount.minor())),
-        Some(Pending::Cancel) => (Some("cancel_payment"), Some(0)),
+        Some(Pending::Capture { amount }) => (
+            Some(Operation::CapturePayment.as_str()),
+            Some(amount.minor()),
+        ),
+        Some(Pending::Cancel) => (Some(Operation::CancelPayment.as_str()), Some(0)),
     };
     sqlx::query!(
         r#"
