@@ -75,7 +75,7 @@ impl Resume for ResumePayments {
 
     async fn may_take_over(&self, scope: &ScopedKey, resource_id: &str) -> Result<(), Recovered> {
         let allowed = self.payments.may_take_over(scope, resource_id).await;
-        allowed.map_err(|error| left_alone(scope, &error))
+        allowed.map_err(|error| left_alone(scope, &error.into()))
     }
 
     async fn resume(&self, permit: Permit) -> Recovered {

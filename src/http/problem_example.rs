@@ -39,7 +39,7 @@ pub(super) fn body(code: Code) -> Bytes {
 
 fn problem(code: Code) -> Problem {
     match code {
-        Code::IdempotencyKeyInUse => keyed(PaymentError::InUse {
+        Code::IdempotencyKeyInUse => keyed(PaymentError::InProgress {
             retry_after: Duration::from_secs(1),
         }),
         Code::IdempotencyKeyExpired => keyed(PaymentError::Expired {
@@ -47,7 +47,7 @@ fn problem(code: Code) -> Problem {
             created_at: samples::time(0),
             charged: Charged::Yes,
         }),
-        Code::IdempotencyKeyReused => keyed(PaymentError::Reused {
+        Code::IdempotencyKeyReused => keyed(PaymentError::Mismatch {
             mismatch: Mismatch {
                 expected_hash: "9f2c1b6d0e8a47530c5d".to_owned(),
                 actual_hash: "41d07a9be3526fc81b2e".to_owned(),

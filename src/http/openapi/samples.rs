@@ -8,12 +8,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
+use crate::gateway::CaptureMethod;
 use crate::http::problem_example;
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
 use crate::money::{Amount, Currency};
-use crate::payments::{
-    CaptureMethod, Customer, Operation, Payment, PaymentState, Refund, RefundState,
-};
+use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
 use crate::problem::Code;
 
 pub(crate) const PAYMENT_ID: &str = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11";
@@ -54,6 +53,11 @@ pub(crate) fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_772_366_400 + seconds, 123_456_000).unwrap_or_default()
 }
 
+fn usd(minor: i64) -> Amount {
+    let usd = Currency::from_code("USD").expect("USD is in ISO 4217");
+    Amount::from_minor(minor, usd)
+}
+
 /// The example payment of 99.99 USD, in a state that takes nothing and gives nothing back.
 pub(crate) fn payment_in(state: PaymentState) -> Payment {
     Payment {
@@ -61,13 +65,10 @@ pub(crate) fn payment_in(state: PaymentState) -> Payment {
         id: PAYMENT_ID.to_owned(),
         idempotency_key: KEY.to_owned(),
         state,
-        amount: Amount::from_minor(
-            9999,
-            Currency::from_code("USD").expect("USD is in ISO 4217"),
-        ),
-        captured_minor: 0,
-        refunded_minor: 0,
-        refunding_minor: 0,
+        amount: usd(9999),
+        captured: usd(0),
+        refunded: usd(0),
+        refunding: usd(0),
         pending: None,
         capture_method: CaptureMethod::Automatic,
         gateway_type: "SIMULATED".to_owned(),
@@ -105,7 +106,7 @@ fn visa(holder_name: Option<&str>) -> CardSummary {
 
 pub(super) fn charged() -> Payment {
     Payment {
-        captured_minor: 9999,
+        captured: usd(9999),
         ..payment_in(PaymentState::Success)
     }
 }
@@ -134,7 +135,7 @@ pub(super) fn held() -> Payment {
 pub(super) fn captured(minor: i64) -> Payment {
     Payment {
         state: PaymentState::Success,
-        captured_minor: minor,
+        captured: usd(minor),
         ..held()
     }
 }
@@ -153,7 +154,7 @@ pub(super) fn refund(minor: i64, reason: Option<&str>) -> Refund {
         payment_id: PAYMENT_ID.to_owned(),
         idempotency_key: "refund-1001".to_owned(),
         state: RefundState::Success,
-        amount: charged().in_currency(minor),
+        amount: usd(minor),
         reason: reason.map(str::to_owned),
         gateway_refund_id: Some(REFUND_ID.replacen("ref_", "sim_re_", 1)),
         failure: None,

@@ -93,6 +93,52 @@ fn only_those_statements_ask_every_node_that_have_a_reason() {
     assert!(unused.is_empty(), "these are no more: {unused:#?}");
 }
 
+/// The engine claims one key, and the payments' claim claims a group of them with their payments. Both replace a record by the
+/// same rule. The text is there twice, because a query macro takes string literals or one file, not a fragment of a file.
+#[test]
+fn both_claims_replace_a_record_by_one_rule() {
+    let statements = statements();
+    let claims: Vec<KeyClaim<'_>> = statements
+        .iter()
+        .filter_map(|sql| KeyClaim::find(sql))
+        .collect();
+    let [one, other] = &claims[..] else {
+        panic!("two statements claim keys, not these: {claims:#?}");
+    };
+    assert_eq!(one, other);
+    assert!(one.condition.contains("<> 'PROCESSING'"), "{one:#?}");
+}
+
+/// What a statement that claims keys writes, except `resource_id`: the payments' claim knows it, and the engine learns it later.
+#[derive(Debug, PartialEq)]
+struct KeyClaim<'a> {
+    columns: BTreeSet<&'a str>,
+    assignments: BTreeSet<&'a str>,
+    condition: &'a str,
+}
+
+impl<'a> KeyClaim<'a> {
+    fn find(sql: &'a str) -> Option<Self> {
+        let (_, insert) = sql.split_once("insert into idempotency_keys as k (")?;
+        let (columns, rest) = insert.split_once(')')?;
+        let (_, replacement) =
+            rest.split_once("on conflict (merchant_id, operation, key) do update set ")?;
+        let (assignments, rest) = replacement.split_once(" where ")?;
+        let (condition, _) = rest.split_once(" returning ")?;
+        let shared = |list: &'a str| {
+            let items = list.split(',').map(str::trim);
+            items
+                .filter(|item| !item.starts_with("resource_id"))
+                .collect()
+        };
+        Some(Self {
+            columns: shared(columns),
+            assignments: shared(assignments),
+            condition,
+        })
+    }
+}
+
 /// The rules themselves: what Citus refuses is seen.
 #[test]
 fn what_a_distributed_schema_cannot_do_is_recognised() {

@@ -17,15 +17,15 @@ pub(super) type SettleGroup = GroupCommit<SettleWriter>;
 /// One payment to claim.
 pub(super) struct ClaimItem {
     pub(super) key: NewKey,
-    /// Boxed: an item moves through the queue and is sorted.
+    /// Boxed, because an item moves through the queue and is sorted.
     pub(super) payment: Box<Payment>,
 }
 
-/// What came of a claim.
+/// The result of a claim that did not find its key in use.
 pub(super) enum Claimed {
-    /// It is ours.
+    /// The key is claimed.
     New(Inserted),
-    /// Its payment was made before; this is its answer.
+    /// The payment was made before, and this is its answer.
     Found(FoundKey),
 }
 
@@ -37,7 +37,7 @@ impl GroupWriter for ClaimWriter {
     type Written = Claimed;
 
     const LANE: &'static str = "claim";
-    // A claim that was not sent has charged nothing; one that is sent after its client has gone would.
+    // A claim that is sent after its client has gone would charge for nothing.
     const NEEDS_CALLER: bool = true;
 
     fn whose(item: &ClaimItem) -> &str {
@@ -82,7 +82,7 @@ impl GroupWriter for ClaimWriter {
                     created_at: row.created_at,
                     expires_at: row.expires_at,
                 })),
-                // The others' claims are committed. Whoever asks for this one alone is told.
+                // The other claims are committed. A request for this one alone gets the error.
                 Err(_) => None,
             }
         };

@@ -1,46 +1,49 @@
-//! Text of a gateway, made storable where its answer comes in: bounded, without control characters (PostgreSQL stores no NUL),
-//! and without anything that may be a card's number. What is decided by, as amounts and states, is never changed here.
+//! Sanitizes the text in a gateway's answer before anything else sees it: bounded, without control characters (PostgreSQL
+//! stores no NUL), and without anything that may be a card's number. Values that decide something, such as amounts and states,
+//! are never changed here.
 
 use crate::cards::{CardSummary, Pan};
 use crate::gateway::{Advice, Charged, Decline, GatewayError, GatewayToken, Refunded, Refusal};
 
-/// Longer than any gateway's codes.
+/// Maximum length of a code. No gateway has longer ones.
 const MAX_CODE_CHARS: usize = 64;
 
+/// Maximum length of a text for people.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// Stripe's own bound on an id.
+/// Maximum length of an id at the gateway: Stripe's own.
 const MAX_ID_CHARS: usize = 255;
 
-/// A card's number that begins in what is kept ends within so many more characters, its separators included.
+/// Maximum length of a card's number with separators. One that begins within the kept text ends within this many characters
+/// after it.
 const LONGEST_NUMBER_CHARS: usize = 40;
 
-/// In place of a decline's code that cannot be stored.
+/// Replaces a decline's code that cannot be stored.
 const PLAIN_CODE: &str = "generic_decline";
 
-/// In place of a decline's message that cannot be stored.
+/// Replaces a decline's message that cannot be stored.
 const PLAIN_MESSAGE: &str = "The gateway declined";
 
-/// What a gateway answers, made storable.
-pub(super) trait Storable: Sized {
-    /// The same, with what cannot be stored cut, left out or replaced.
+/// A gateway's answer that can be sanitized.
+pub(super) trait Sanitize: Sized {
+    /// The same answer; text that cannot be stored is cut, left out or replaced.
     #[must_use]
-    fn storable(self) -> Self;
+    fn sanitized(self) -> Self;
 
-    /// The same without any text that is only for people, for a database that refuses to store it all the same.
+    /// The same answer without the text that is only for people, for a database that rejects the sanitized text.
     #[must_use]
-    fn bare(self) -> Self;
+    fn without_text(self) -> Self;
 }
 
-/// What a gateway answered, or why it did not.
-pub(super) fn answer<T: Storable>(answer: Result<T, GatewayError>) -> Result<T, GatewayError> {
-    answer.map(T::storable).map_err(error)
+/// Sanitizes an answer or an error.
+pub(super) fn answer<T: Sanitize>(answer: Result<T, GatewayError>) -> Result<T, GatewayError> {
+    answer.map(T::sanitized).map_err(error)
 }
 
 fn error(error: GatewayError) -> GatewayError {
     let reason_of = |reason: String| text(&reason).unwrap_or_else(|| "not shown".to_owned());
     match error {
-        GatewayError::Declined(decline) => GatewayError::Declined(decline.storable()),
+        GatewayError::Declined(decline) => GatewayError::Declined(decline.sanitized()),
         GatewayError::Refused(refusal) => GatewayError::Refused(refused(refusal)),
         GatewayError::HoldLapsed { reason } => GatewayError::HoldLapsed {
             reason: reason.as_deref().and_then(code),
@@ -66,71 +69,72 @@ fn refused(refusal: Refusal) -> Refusal {
     }
 }
 
-impl Storable for () {
-    fn storable(self) -> Self {}
+impl Sanitize for () {
+    fn sanitized(self) -> Self {}
 
-    fn bare(self) -> Self {}
+    fn without_text(self) -> Self {}
 }
 
-/// What is charged: a part of it would be another card. One that cannot be stored fails its claim, before anything is charged.
-impl Storable for GatewayToken {
-    fn storable(self) -> Self {
+/// A token is never changed, because a part of it would name another card. One that cannot be stored fails its claim, before
+/// anything is charged.
+impl Sanitize for GatewayToken {
+    fn sanitized(self) -> Self {
         self
     }
 
-    fn bare(self) -> Self {
+    fn without_text(self) -> Self {
         self
     }
 }
 
-impl<T: Storable> Storable for Option<T> {
-    fn storable(self) -> Self {
-        self.map(T::storable)
+impl<T: Sanitize> Sanitize for Option<T> {
+    fn sanitized(self) -> Self {
+        self.map(T::sanitized)
     }
 
-    fn bare(self) -> Self {
-        self.map(T::bare)
-    }
-}
-
-impl<T: Storable> Storable for Result<T, Decline> {
-    fn storable(self) -> Self {
-        self.map(T::storable).map_err(Decline::storable)
-    }
-
-    fn bare(self) -> Self {
-        self.map(T::bare).map_err(Decline::bare)
+    fn without_text(self) -> Self {
+        self.map(T::without_text)
     }
 }
 
-impl Storable for Charged {
-    fn storable(self) -> Self {
+impl<T: Sanitize> Sanitize for Result<T, Decline> {
+    fn sanitized(self) -> Self {
+        self.map(T::sanitized).map_err(Decline::sanitized)
+    }
+
+    fn without_text(self) -> Self {
+        self.map(T::without_text).map_err(Decline::without_text)
+    }
+}
+
+impl Sanitize for Charged {
+    fn sanitized(self) -> Self {
         Self {
             transaction_id: id(self.transaction_id, "a charge"),
             card: self.card.and_then(card),
         }
     }
 
-    fn bare(self) -> Self {
+    fn without_text(self) -> Self {
         Self { card: None, ..self }
     }
 }
 
-impl Storable for Refunded {
-    fn storable(self) -> Self {
+impl Sanitize for Refunded {
+    fn sanitized(self) -> Self {
         Self {
             gateway_refund_id: id(self.gateway_refund_id, "a refund"),
             ..self
         }
     }
 
-    fn bare(self) -> Self {
+    fn without_text(self) -> Self {
         self
     }
 }
 
-impl Storable for Decline {
-    fn storable(self) -> Self {
+impl Sanitize for Decline {
+    fn sanitized(self) -> Self {
         let code_of = |text: Option<String>| text.as_deref().and_then(code);
         Self {
             code: code(&self.code).unwrap_or_else(|| PLAIN_CODE.to_owned()),
@@ -143,25 +147,23 @@ impl Storable for Decline {
         }
     }
 
-    fn bare(self) -> Self {
+    fn without_text(self) -> Self {
         Self::new(PLAIN_CODE, PLAIN_MESSAGE)
     }
 }
 
-/// A card of which no more is shown than may be; `None` where more than that is told.
+/// Sanitizes a card. Returns `None` if its fields hold more than may be shown of a card.
 pub(super) fn card(card: CardSummary) -> Option<CardSummary> {
-    let shows_no_more =
-        card.last4.len() == 4 && card.last4.bytes().all(|byte| byte.is_ascii_digit());
+    let is_last4 = card.last4.len() == 4 && card.last4.bytes().all(|byte| byte.is_ascii_digit());
     let has_expiry = (1..=12).contains(&card.expiry_month) && card.expiry_year <= 9999;
-    (shows_no_more && has_expiry).then(|| CardSummary {
+    (is_last4 && has_expiry).then(|| CardSummary {
         brand: code(&card.brand).unwrap_or_else(|| "unknown".to_owned()),
         holder_name: card.holder_name.as_deref().and_then(text),
         ..card
     })
 }
 
-/// An id at the gateway: it is stored as it is, or not at all, because a part of it would name something else. Empty where it
-/// cannot be stored.
+/// Returns the gateway's id unchanged, because a part of it would name something else, or an empty text if it cannot be stored.
 fn id(id: String, of: &'static str) -> String {
     let is_storable = id.chars().count() <= MAX_ID_CHARS && !id.chars().any(char::is_control);
     if is_storable {
@@ -175,22 +177,23 @@ fn id(id: String, of: &'static str) -> String {
     String::new()
 }
 
-/// A code, without what cannot be stored of it. `None` where nothing is left, or where it is longer than any code is.
+/// Sanitizes a code. Returns `None` if nothing is left of it, or if it is longer than any code is.
 fn code(code: &str) -> Option<String> {
     let is_short = code.chars().nth(MAX_CODE_CHARS).is_none();
     text(code).filter(|_| is_short)
 }
 
-/// Text for people, cut at 200 characters. `None` where a card's number may be in it, or where nothing is left.
+/// Sanitizes a text for people and cuts it at 200 characters. Returns `None` if a card's number may be in it, or if nothing is
+/// left.
 fn text(text: &str) -> Option<String> {
     let visible = text.chars().filter(|symbol| !symbol.is_control());
-    let looked_at: String = visible
+    let examined: String = visible
         .take(MAX_TEXT_CHARS + LONGEST_NUMBER_CHARS)
         .collect();
-    if Pan::may_be_in(&looked_at) {
+    if Pan::may_be_in(&examined) {
         return None;
     }
-    let kept: String = looked_at.chars().take(MAX_TEXT_CHARS).collect();
+    let kept: String = examined.chars().take(MAX_TEXT_CHARS).collect();
     (!kept.trim().is_empty()).then_some(kept)
 }
 
@@ -223,7 +226,7 @@ mod tests {
                 network_decline_code: Some("\u{1b}".to_owned()),
             },
         };
-        let stored = odd.storable();
+        let stored = odd.sanitized();
         assert_eq!(
             (stored.code.as_str(), stored.message.as_str()),
             (PLAIN_CODE, PLAIN_MESSAGE)
@@ -234,7 +237,7 @@ mod tests {
         };
         assert_eq!(stored.advice, expected);
         let good = Decline::new("lost_card", "The card was declined");
-        assert_eq!(good.clone().storable(), good);
+        assert_eq!(good.clone().sanitized(), good);
     }
 
     #[test]
@@ -269,7 +272,7 @@ mod tests {
                 gateway_refund_id: id.to_owned(),
                 progress: RefundProgress::Pending,
             };
-            refunded.storable().gateway_refund_id
+            refunded.sanitized().gateway_refund_id
         };
         assert_eq!(of("re_1"), "re_1");
         let longest = "é".repeat(MAX_ID_CHARS);

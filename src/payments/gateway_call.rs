@@ -5,49 +5,45 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Payments;
-use super::storable::{self, Storable};
-use crate::gateway::{Decline, Gateway, GatewayError, Refusal};
+use super::sanitize::{self, Sanitize};
+use super::{PaymentError, Payments};
+use crate::gateway::{Decline, Gateway, GatewayError};
 use crate::idempotency::{Fence, Permit};
 
-/// A gateway forgets its idempotency keys after a day: past this age a call is not made again, the gateway is asked. The age is
-/// the one right before the call, so four hours are left for a call that is under way.
+/// A gateway forgets its idempotency keys after a day. From this age on a call is not repeated; the gateway is asked what
+/// happened instead. The age is measured right before the call, so that a call under way has four hours to end.
 const ASK_INSTEAD_OF_CALLING: Duration = Duration::from_secs(20 * 60 * 60);
 
-/// From this age on, a gateway that knows nothing of a call never got it. Before, a call that was made just within
+/// From this age on, a gateway that does not know a call never received it. Before that age, a call that was made just within
 /// [`ASK_INSTEAD_OF_CALLING`] may still be under way.
 const ABSENCE_IS_CERTAIN: Duration = Duration::from_secs(21 * 60 * 60);
 
 /// What the gateway's answer, or its absence, means for the claim.
 pub(super) enum Called<T> {
-    /// It is known: settle.
+    /// The outcome is known: settle.
     Known(Result<T, Decline>),
-    /// It is certain that nothing happened: give the claim back.
-    Nothing(NothingDone),
-    /// Only the gateway knows: leave the claim to whoever asks next.
-    Unknown,
-    /// The gateway refuses this service, and an earlier attempt may have reached it: leave the claim until it is put right.
-    Barred { reason: String },
-    /// The gateway let go of what was held: final.
-    Lapsed { reason: Option<String> },
-    /// The claim is somebody else's now: nothing was called.
-    Lost,
+    /// The gateway let the hold of the payment go, which is final: settle.
+    HoldLapsed { reason: Option<String> },
+    /// Certainly nothing happened: release the claim, and return this error.
+    NothingHappened(PaymentError),
+    /// Leave the claim open.
+    Unresolved(Unresolved),
 }
 
-/// Why nothing happened.
-pub(super) enum NothingDone {
-    /// The gateway could not be reached, or had no time.
-    Unavailable,
-    /// The request's content is wrong.
-    Refused(Refusal),
-    /// The gateway refuses this service.
+/// Why a claim stays open.
+pub(super) enum Unresolved {
+    /// Only the gateway knows the outcome.
+    Unknown,
+    /// The gateway refuses this service, and an earlier attempt may have reached it.
     Misconfigured { reason: String },
+    /// Another process has taken the claim over, and nothing was called.
+    ClaimLost,
 }
 
 impl Payments {
-    /// Calls the gateway, or asks it where a call could be a second one. Right before, the claim is confirmed to be still ours,
-    /// however long this process stood still since it took it.
-    pub(super) async fn call<T: Storable>(
+    /// Calls the gateway, or asks it what happened if a call could be a second one. Right before, the claim is confirmed to be
+    /// still held, in case this process was suspended since it took the claim.
+    pub(super) async fn call<T: Sanitize>(
         &self,
         permit: &Permit,
         gateway: &dyn Gateway,
@@ -62,12 +58,12 @@ impl Payments {
             Ok(Fence::Lost) => {
                 tracing::warn!(key = %claim.scope, resource = %claim.resource_id, attempt = claim.attempt,
                     "the claim was taken over before its call; nothing is called");
-                return Called::Lost;
+                return Called::Unresolved(Unresolved::ClaimLost);
             }
             Err(error) => {
                 tracing::warn!(key = %claim.scope, resource = %claim.resource_id, attempt = claim.attempt, %error,
                     "the lease could not be renewed; nothing is called");
-                return Called::Unknown;
+                return Called::Unresolved(Unresolved::Unknown);
             }
         };
         let started = Instant::now();
@@ -90,10 +86,10 @@ impl Payments {
         phase.record("payonce.outcome", outcome_of(&answer));
         drop(phase);
         count_call(gateway.kind(), operation, &answer, started.elapsed());
-        judge(permit, is_call, storable::answer(answer))
+        judge(permit, is_call, sanitize::answer(answer))
     }
 
-    /// The gateway's answer, or that it is not known where it does not come within the gateway's time-out.
+    /// The gateway's answer, or [`GatewayError::Unknown`] if there is none within the time-out.
     pub(super) async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, GatewayError>>,
@@ -107,42 +103,46 @@ impl Payments {
     }
 }
 
-/// What an answer means, given what earlier attempts may have done. `is_call`: it answers a call, not a question.
+/// What an answer means, given what earlier attempts may have done. `is_call` is true for the answer to a call, and false for the
+/// answer to a question about one.
 fn judge<T>(permit: &Permit, is_call: bool, answer: Result<T, GatewayError>) -> Called<T> {
     let claim = permit.claim();
     let is_first = claim.attempt == 1;
     match answer {
         Ok(done) => Called::Known(Ok(done)),
         Err(GatewayError::Declined(decline)) => Called::Known(Err(decline)),
-        Err(GatewayError::HoldLapsed { reason }) => Called::Lapsed { reason },
-        // The answer to the same call under the same key is the word on earlier attempts, too: had one been carried out, the
-        // gateway would answer what it did.
+        Err(GatewayError::HoldLapsed { reason }) => Called::HoldLapsed { reason },
+        // This also tells about earlier attempts, which made the same call under the same key: had one been carried out, the
+        // gateway would have answered with its result.
         Err(GatewayError::Refused(refusal)) if is_call => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
                 "the gateway found the request wrong");
-            Called::Nothing(NothingDone::Refused(refusal))
+            Called::NothingHappened(PaymentError::GatewayRefused(refusal))
         }
         Err(GatewayError::Misconfigured { reason }) => {
             tracing::error!(key = %claim.scope, resource = %claim.resource_id, reason, "the gateway refuses this service");
             match is_first {
-                true => Called::Nothing(NothingDone::Misconfigured { reason }),
-                false => Called::Barred { reason },
+                true => Called::NothingHappened(PaymentError::GatewayMisconfigured {
+                    reason,
+                    may_have_charged: false,
+                }),
+                false => Called::Unresolved(Unresolved::Misconfigured { reason }),
             }
         }
-        // An earlier attempt may have reached the gateway: only a first one's "nothing happened" is the whole truth.
+        // An earlier attempt may have reached the gateway, so this is certain for a first attempt only.
         Err(GatewayError::NothingHappened { reason }) if is_first => {
             tracing::warn!(key = %claim.scope, resource = %claim.resource_id, reason, "nothing reached the gateway");
-            Called::Nothing(NothingDone::Unavailable)
+            Called::NothingHappened(PaymentError::GatewayUnavailable)
         }
         Err(error) => {
             tracing::warn!(key = %claim.scope, resource = %claim.resource_id, attempt = claim.attempt, %error,
                 "the gateway's answer is not known yet");
-            Called::Unknown
+            Called::Unresolved(Unresolved::Unknown)
         }
     }
 }
 
-/// The gateway was asked about an old call, and knows of none.
+/// What it means that the gateway, asked about an old call, knows of none.
 fn absent(age: Option<Duration>) -> GatewayError {
     if age.is_none_or(|age| age < ABSENCE_IS_CERTAIN) {
         return GatewayError::Unknown {
@@ -155,6 +155,7 @@ fn absent(age: Option<Duration>) -> GatewayError {
     ))
 }
 
+/// Counts an answer, and records how long it took.
 pub(super) fn count_call<T>(
     gateway: &'static str,
     operation: &'static str,
@@ -199,7 +200,7 @@ fn outcome_of<T>(answer: &Result<T, GatewayError>) -> &'static str {
     }
 }
 
-/// A counter that appears with its first event has no rise that an alert could see.
+/// Starts each counter at zero: an alert cannot see the rise of a counter that appears with its first event.
 pub(super) fn start_counting_calls(gateway: &'static str) {
     for operation in ["tokenize", "charge", "capture", "cancel", "refund"] {
         for outcome in OUTCOMES {

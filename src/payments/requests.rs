@@ -1,7 +1,7 @@
-//! What can be asked of a payment that exists: capture, cancel, refund.
+//! Requests for an existing payment: capture, cancel, refund.
 //!
-//! Whether an amount fits the payment, and its currency's decimals, is only known with the payment at hand. What can be
-//! known from the request alone is checked here.
+//! Here is checked what depends on the request alone. Whether an amount fits the payment and its currency's decimals is checked
+//! when the payment is known.
 
 use crate::idempotency::{CanonicalFields, Fingerprinted};
 use crate::input::{InputError, decimal_text, multiline_text, read_optional_object};
@@ -9,19 +9,19 @@ use crate::money::MajorAmount;
 
 const MAX_REASON_CHARACTERS: usize = 500;
 
-/// Take what a charge holds: `{"amount"?}`.
+/// Takes what a payment holds: `{"amount"?}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaptureRequest {
-    /// How much of it, in the payment's currency; all of it where absent.
+    /// The amount to take, in the payment's currency. All of it if absent.
     pub amount: Option<MajorAmount>,
 }
 
 impl CaptureRequest {
-    /// Reads a request's body; an empty one counts as `{}`.
+    /// Reads a request's body. An empty body counts as `{}`.
     ///
     /// # Errors
     ///
-    /// Every error of the body at once.
+    /// All errors of the body at once.
     pub fn parse(body: &[u8]) -> Result<Self, InputError> {
         read_optional_object(body, |fields| {
             Ok(Self {
@@ -41,21 +41,21 @@ impl Fingerprinted for CaptureRequest {
     }
 }
 
-/// Give money back: `{"amount"?,"reason"?}`.
+/// Pays money back: `{"amount"?,"reason"?}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefundRequest {
-    /// How much, in the payment's currency; all that is left where absent.
+    /// The amount, in the payment's currency. All that is left if absent.
     pub amount: Option<MajorAmount>,
-    /// Why, for people; up to 500 characters.
+    /// The reason, for people. Up to 500 characters.
     pub reason: Option<String>,
 }
 
 impl RefundRequest {
-    /// Reads a request's body; an empty one counts as `{}`.
+    /// Reads a request's body. An empty body counts as `{}`.
     ///
     /// # Errors
     ///
-    /// Every error of the body at once.
+    /// All errors of the body at once.
     pub fn parse(body: &[u8]) -> Result<Self, InputError> {
         read_optional_object(body, |fields| {
             let amount = fields.optional("amount", decimal_text(MajorAmount::parse));
@@ -79,16 +79,16 @@ impl Fingerprinted for RefundRequest {
     }
 }
 
-/// Let go of all that a charge holds: `{}`.
+/// Releases all that a payment holds: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CancelRequest {}
 
 impl CancelRequest {
-    /// Reads a request's body; an empty one counts as `{}`.
+    /// Reads a request's body. An empty body counts as `{}`.
     ///
     /// # Errors
     ///
-    /// Every error of the body at once.
+    /// All errors of the body at once.
     pub fn parse(body: &[u8]) -> Result<Self, InputError> {
         read_optional_object(body, |_| Ok(Self {}))
     }
@@ -100,12 +100,12 @@ impl Fingerprinted for CancelRequest {
     }
 }
 
-/// A request together with the payment that its path names: one key for two payments is two different requests.
+/// A request with the payment that its path names. Both are in the fingerprint, so that one key cannot be used for two payments.
 #[derive(Clone, Copy, Debug)]
 pub struct OnPayment<'a, R> {
     /// The payment's id (`pay_…`).
     pub payment_id: &'a str,
-    /// What is asked of it.
+    /// The request.
     pub request: &'a R,
 }
 

@@ -1,13 +1,17 @@
-//! What a gateway's answer makes of a payment or a refund. Pure: no database, no gateway, no clock of its own.
+//! The transitions of a payment or a refund by the gateway's answer. Pure functions: no database, no gateway; [`now`] is
+//! given to them.
 
-use chrono::{DateTime, Utc};
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+use chrono::{DateTime, SubsecRound, Utc};
 
 use super::answers;
-use super::{CaptureMethod, Payment, PaymentState, Pending, Refund, RefundState};
-use crate::gateway::{Charged, Decline, RefundProgress, Refunded};
+use super::{Payment, PaymentState, Pending, Refund, RefundState};
+use crate::gateway::{CaptureMethod, Charged, Decline, RefundProgress, Refunded};
 use crate::idempotency::Outcome;
+use crate::money::{Amount, ArithmeticError};
 
-/// The charge was made, or declined.
+/// Applies a charge that was made or declined.
 pub(super) fn charged(
     payment: &mut Payment,
     result: Result<Charged, Decline>,
@@ -19,14 +23,15 @@ pub(super) fn charged(
             transaction_id,
             card,
         }) => {
-            // Empty: it could not be stored.
+            // An id that cannot be stored is empty here.
             payment.gateway_transaction_id = Some(transaction_id).filter(|id| !id.is_empty());
             if payment.card.is_none() {
                 payment.card = card;
             }
-            (payment.state, payment.captured_minor) = match payment.capture_method {
-                CaptureMethod::Automatic => (PaymentState::Success, payment.amount.minor()),
-                CaptureMethod::Manual => (PaymentState::Authorized, 0),
+            let nothing = Amount::zero(payment.amount.currency());
+            (payment.state, payment.captured) = match payment.capture_method {
+                CaptureMethod::Automatic => (PaymentState::Success, payment.amount),
+                CaptureMethod::Manual => (PaymentState::Authorized, nothing),
             };
             answers::created(payment)
         }
@@ -39,8 +44,8 @@ pub(super) fn charged(
     }
 }
 
-/// A capture or cancel under way was done, or declined: then the payment is as it was before.
-pub(super) fn adjusted(
+/// Applies a pending capture or cancel that was done or declined. A decline leaves the payment as it was before.
+pub(super) fn pending_ended(
     payment: &mut Payment,
     result: Result<(), Decline>,
     now: DateTime<Utc>,
@@ -48,50 +53,54 @@ pub(super) fn adjusted(
     touch(payment, now);
     let pending = payment.end_pending();
     match (result, pending) {
-        (Ok(()), Some(Pending::Capture { minor })) => {
+        (Ok(()), Some(Pending::Capture { amount })) => {
             payment.state = PaymentState::Success;
-            payment.captured_minor = minor;
+            payment.captured = amount;
             answers::changed(payment)
         }
         (Ok(()), Some(Pending::Cancel)) => {
             payment.state = PaymentState::Canceled;
             answers::changed(payment)
         }
-        // Nothing was under way: the answer is the payment as it is.
+        // Nothing was pending: the answer is the payment as it is.
         (Ok(()), None) => answers::changed(payment),
         (Err(decline), _) => answers::declined(&payment.id, &decline),
     }
 }
 
-/// The gateway let go of what was held, by itself: nothing of what was asked can be done any more.
-pub(super) fn lapsed(payment: &mut Payment, reason: Option<String>, now: DateTime<Utc>) -> Outcome {
+/// Applies that the gateway let the hold go by itself.
+pub(super) fn hold_lapsed(
+    payment: &mut Payment,
+    reason: Option<String>,
+    now: DateTime<Utc>,
+) -> Outcome {
     touch(payment, now);
     let pending = payment.end_pending();
     payment.state = PaymentState::Canceled;
     payment.cancellation_reason = Some(reason.unwrap_or_else(|| "released_by_gateway".to_owned()));
     match pending {
-        // What was asked for is so.
+        // The request asked for just that.
         Some(Pending::Cancel) => answers::changed(payment),
         _ => answers::state_conflict(payment, "captured"),
     }
 }
 
-/// A refund was made, or declined. Either way its reservation ends. One that is still pending counts as given back: it is what
-/// the gateway will do unless it says otherwise.
+/// Applies a refund that was made or declined. Either way its reservation ends. A pending refund counts as refunded, because the
+/// gateway will pay it unless it says otherwise.
 pub(super) fn refunded(
     payment: &mut Payment,
     refund: &mut Refund,
     result: Result<Refunded, Decline>,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> Result<Outcome, ArithmeticError> {
     touch(payment, now);
-    payment.refunding_minor -= refund.amount.minor();
-    match result {
+    payment.refunding = payment.refunding.checked_sub(refund.amount)?;
+    Ok(match result {
         Ok(Refunded {
             gateway_refund_id,
             progress,
         }) => {
-            payment.refunded_minor += refund.amount.minor();
+            payment.refunded = payment.refunded.checked_add(refund.amount)?;
             payment.state = payment.state_by_refunds();
             refund.state = match progress {
                 RefundProgress::Succeeded => RefundState::Success,
@@ -106,29 +115,36 @@ pub(super) fn refunded(
             refund.failure = Some(decline);
             outcome
         }
-    }
+    })
 }
 
-/// A pending refund has ended. A failed one gives its amount back to what is left of the payment.
+/// Applies the end of a pending refund. The amount of a failed one can be refunded again.
 pub(super) fn refund_ended(
     payment: &mut Payment,
     refund: &mut Refund,
     result: Result<(), Decline>,
     now: DateTime<Utc>,
-) {
+) -> Result<(), ArithmeticError> {
     match result {
         Ok(()) => refund.state = RefundState::Success,
         Err(decline) => {
             touch(payment, now);
-            payment.refunded_minor -= refund.amount.minor();
+            payment.refunded = payment.refunded.checked_sub(refund.amount)?;
             payment.state = payment.state_by_refunds();
             refund.state = RefundState::Failed;
             refund.failure = Some(decline);
         }
     }
+    Ok(())
 }
 
-/// A change is never shown as older than what it changed, whatever the node's clock says.
+/// The time of a transition, in microseconds, as the database keeps it, so that a payment reads the same before and after it is
+/// stored.
+pub(super) fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}
+
+/// Sets the time of a change. It never goes back, even if the node's clock does.
 fn touch(payment: &mut Payment, now: DateTime<Utc>) {
     payment.updated_at = payment.updated_at.max(now);
 }
@@ -149,7 +165,7 @@ mod tests {
     fn captured(minor: i64) -> Payment {
         let mut payment = payment("pay_1");
         payment.state = PaymentState::Success;
-        payment.captured_minor = minor;
+        payment.captured = payment.in_currency(minor);
         payment
     }
 
@@ -188,13 +204,13 @@ mod tests {
                 card: None,
             };
             let outcome = charged(&mut payment, Ok(done), NOW);
-            assert_eq!((payment.state, payment.captured_minor), expected);
+            assert_eq!((payment.state, payment.captured.minor()), expected);
             assert!(matches!(outcome, Outcome::Completed(_)));
         }
         let mut payment = payment("pay_1");
         let outcome = charged(&mut payment, Err(decline()), NOW);
         assert_eq!(
-            (payment.state, payment.captured_minor),
+            (payment.state, payment.captured.minor()),
             (PaymentState::Failed, 0)
         );
         assert!(matches!(outcome, Outcome::Failed(_)));
@@ -208,10 +224,12 @@ mod tests {
             (Err(decline()), (PaymentState::Authorized, 0)),
             (Ok(()), (PaymentState::Success, 40)),
         ] {
-            payment.pending = Some(Pending::Capture { minor: 40 });
+            payment.pending = Some(Pending::Capture {
+                amount: payment.in_currency(40),
+            });
             payment.pending_attempt = Some("cap_1".to_owned());
-            adjusted(&mut payment, result, NOW);
-            assert_eq!((payment.state, payment.captured_minor), expected);
+            pending_ended(&mut payment, result, NOW);
+            assert_eq!((payment.state, payment.captured.minor()), expected);
             assert_eq!((payment.pending, &payment.pending_attempt), (None, &None));
         }
     }
@@ -232,12 +250,12 @@ mod tests {
             (Err(decline()), 0, PaymentState::Success),
         ] {
             let mut payment = captured(100);
-            payment.refunding_minor = 30 + 7;
+            payment.refunding = payment.in_currency(30 + 7);
             let mut refund = refund_of(&payment, 30);
-            refunded(&mut payment, &mut refund, result, NOW);
-            assert_eq!(payment.refunding_minor, 7, "another's is left");
+            refunded(&mut payment, &mut refund, result, NOW).expect("amounts");
+            assert_eq!(payment.refunding.minor(), 7, "another's is left");
             assert_eq!(
-                (payment.refunded_minor, payment.state),
+                (payment.refunded.minor(), payment.state),
                 (refunded_minor, state)
             );
         }
@@ -251,16 +269,26 @@ mod tests {
         ] {
             let mut payment = captured(100);
             let mut refund = refund_of(&payment, 100);
-            payment.refunding_minor = 100;
+            payment.refunding = payment.in_currency(100);
             let pending = Ok(made(RefundProgress::Pending));
-            refunded(&mut payment, &mut refund, pending, NOW);
+            refunded(&mut payment, &mut refund, pending, NOW).expect("amounts");
             assert_eq!(payment.state, PaymentState::Refunded);
-            refund_ended(&mut payment, &mut refund, result, NOW);
+            refund_ended(&mut payment, &mut refund, result, NOW).expect("amounts");
             assert_eq!(
-                (payment.refunded_minor, payment.state),
+                (payment.refunded.minor(), payment.state),
                 (refunded_minor, state)
             );
         }
+    }
+
+    #[test]
+    fn amounts_that_do_not_add_up_are_an_error() {
+        let mut payment = captured(100);
+        let mut refund = refund_of(&payment, 30);
+        let unreserved = refunded(&mut payment, &mut refund, Err(decline()), NOW);
+        assert_eq!(unreserved, Err(ArithmeticError::BelowZero));
+        let failed = refund_ended(&mut payment, &mut refund, Err(decline()), NOW);
+        assert_eq!(failed, Err(ArithmeticError::BelowZero));
     }
 
     #[test]
