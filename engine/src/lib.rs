@@ -24,7 +24,6 @@ macro_rules! phase {
 mod caller;
 mod claimant;
 mod cleanup;
-mod cleanup_pace;
 pub mod clock;
 mod config;
 pub mod database;
@@ -33,13 +32,12 @@ mod error;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub mod failpoints;
-mod fair_queue;
 #[cfg(test)]
 mod fenced_writes;
 mod fingerprint;
 mod flights;
 mod gate;
-mod group;
+mod grouped;
 mod inspector;
 mod key;
 mod lease;
@@ -63,7 +61,7 @@ pub use self::fingerprint::{
     CanonicalFields, FINGERPRINT_VERSION, FingerprintSecrets, Fingerprinted, Mismatch,
 };
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
-pub use self::group::{GroupCommit, GroupWriter, Grouped};
+pub use self::grouped::{GroupCommit, GroupWriter, Grouped};
 pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;

@@ -5,16 +5,18 @@
 //! unfinished work does not expire. A key past its time counts as
 //! absent whether it was deleted or not, so nothing depends on when, or whether, this runs.
 
+mod pace;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
-use super::cleanup_pace::Pace;
-use super::engine::Engine;
-use super::error::IdempotencyError;
-use super::store::{self, ExpiredKey};
+use self::pace::Pace;
+use crate::engine::Engine;
+use crate::error::IdempotencyError;
+use crate::store::{self, ExpiredKey};
 use crate::database::{self, Bounded, is_lock_timeout};
 
 /// The longest use of a connection: the clean-up's own `statement_timeout` of a minute, and 2 s for the answer to arrive.

@@ -6,6 +6,7 @@
 //! items brought, they go one by one, so that a bad one fails no neighbour. Where there is no connection, all that wait are
 //! told at once.
 
+mod fair_queue;
 mod lane;
 
 use std::cmp::Ordering;
@@ -18,10 +19,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::lane::Lane;
-use super::caller::Caller;
-use super::engine::Engine;
-use super::error::IdempotencyError;
-use super::fair_queue::FairQueue;
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::IdempotencyError;
+use self::fair_queue::FairQueue;
 
 /// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
