@@ -14,10 +14,10 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
 use self::pace::Pace;
+use crate::database::{self, Bounded, is_lock_timeout};
 use crate::engine::Engine;
 use crate::error::IdempotencyError;
 use crate::store::{self, ExpiredKey};
-use crate::database::{self, Bounded, is_lock_timeout};
 
 /// The longest use of a connection: the clean-up's own `statement_timeout` of a minute, and 2 s for the answer to arrive.
 const USE_LIMIT: Duration = Duration::from_secs(62);

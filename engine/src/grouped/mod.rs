@@ -18,11 +18,11 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::fair_queue::FairQueue;
 use self::lane::Lane;
 use crate::caller::Caller;
 use crate::engine::Engine;
 use crate::error::IdempotencyError;
-use self::fair_queue::FairQueue;
 
 /// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
