@@ -39,6 +39,7 @@ mod openapi;
 mod orders_example;
 mod pages;
 mod payments;
+mod pgbouncer;
 mod problems;
 mod programs;
 mod proxied;

@@ -12,8 +12,7 @@ use super::decline::{Declined, authentication_required};
 use super::intent::{Asked, Intent, Status};
 use super::persist::{Told, unknown};
 use super::search::Question;
-use crate::gateway::{Cancel, Charge, Charged, Decline, GatewayError};
-use crate::payments::CaptureMethod;
+use crate::gateway::{Cancel, CaptureMethod, Charge, Charged, Decline, GatewayError};
 
 /// Past this age of a claim no call to charge can be under way: callers ask past 20 hours instead of calling, and an hour is many
 /// times what a call may take at this service and at Stripe together, clocks that differ included. Before, that there is no charge
