@@ -10,22 +10,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
-<<<<<<< HEAD:src/http/openapi/samples.rs
 use crate::gateway::CaptureMethod;
-use crate::http::problem_example;
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
 use crate::money::{Amount, Currency};
 use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
-use crate::problem::Code;
-=======
-use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
-use crate::money::{Amount, Currency};
-use crate::payments::{
-    CaptureMethod, Customer, Operation, Payment, PaymentState, Refund, RefundState,
-};
 
 pub(super) use self::problems::problem;
->>>>>>> w-d:src/http/samples/mod.rs
 
 pub(crate) const PAYMENT_ID: &str = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11";
 pub(crate) const REFUND_ID: &str = "ref_01936d32-11aa-7b0c-8e55-2d1f4c6b7a90";
