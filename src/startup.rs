@@ -19,7 +19,7 @@ use crate::database::{self, DatabaseError, DatabaseSettings};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, Limits, Reads, Services};
 use crate::idempotency::{
-    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError,
+    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError, UnfitPool,
 };
 use crate::merchants::{Authenticator, RateLimit, RateLimiter};
 use crate::payments::Payments;
@@ -102,6 +102,9 @@ pub enum StartupError {
     /// The database is not to be had, or not to be trusted.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The pool or its database cannot keep the engine's guarantees.
+    #[error("the database is not fit for the idempotency engine")]
+    Unfit(#[from] UnfitPool),
     /// The address is taken, or no address.
     #[error("cannot listen on {address} (PAYONCE_LISTEN)")]
     Listen {
@@ -166,7 +169,7 @@ impl Application {
         }
         let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
         let allow_other_secret = settings.allow_other_secret;
-        let application = Self::build_with(pool, gateways, settings)?;
+        let application = Self::build_with(pool, gateways, settings).await?;
         if !allow_other_secret {
             check_secrets(application.payments.engine()).await?;
         }
@@ -174,18 +177,20 @@ impl Application {
     }
 
     /// Listens, on a database that is ready and with gateways of the caller's.
-    pub fn build_with(
+    pub async fn build_with(
         pool: PgPool,
         gateways: Gateways,
         settings: Settings,
     ) -> Result<Self, StartupError> {
         // First: what is counted before there is a recorder is lost.
         let metrics = telemetry::metrics()?;
-        let engine = Engine::new(
+        let durability = settings.database.durability();
+        let engine = Engine::start(
             pool.clone(),
-            settings.idempotency,
+            settings.idempotency.with_durability(durability),
             &settings.fingerprint_secrets,
-        );
+        )
+        .await?;
         let payments = Payments::new(engine, gateways, settings.gateway_timeout);
         let in_flight = InFlight::default();
         let console = settings

@@ -134,15 +134,12 @@ impl Payments {
         gate: Gate<W>,
     ) -> Result<Answer, PaymentError> {
         match gate {
-            Gate::Mine {
-                permit,
-                work: Some(work),
-            } => work
+            Gate::Claimed { permit, work } => work
                 .execute(self, permit)
                 .await
                 .map_err(PaymentError::after_claim),
-            Gate::Mine { permit, work: None } => self.resume_as::<W>(permit).await,
-            Gate::Done(answer) | Gate::Replay(answer) => Ok(answer),
+            Gate::TakenOver(permit) => self.resume_as::<W>(permit).await,
+            Gate::Answered(answer) => Ok(answer),
             Gate::InProgress { retry_after } => Err(PaymentError::InProgress { retry_after }),
             Gate::Mismatch(mismatch) => {
                 if let Some(refused_reuses) = self.0.refused_reuses.get() {

@@ -168,13 +168,12 @@ impl Shop {
             .connect_with(db.clone())
             .await
             .expect("a pool");
-        let config = IdempotencyConfig {
-            lock_timeout,
-            ..IdempotencyConfig::default()
-        };
+        let config = IdempotencyConfig::default().with_lock_timeout(lock_timeout);
         let secrets = FingerprintSecrets::new("secret");
         Self {
-            engine: Engine::new(pool.clone(), config, &secrets),
+            engine: Engine::start(pool.clone(), config, &secrets)
+                .await
+                .expect("a fit pool"),
             pool,
         }
     }
@@ -189,7 +188,7 @@ impl Shop {
         let (scope, request) = (key(operation), json!({}));
         let claimed = self.engine.claim(&scope, &request, Wait::Configured, plan);
         match claimed.await.expect("a gate") {
-            Gate::Mine { permit, .. } => permit,
+            Gate::Claimed { permit, .. } => permit,
             _ => panic!("the key is in use"),
         }
     }

@@ -42,10 +42,14 @@ const OVER_ALL_MERCHANTS: [&str; 20] = [
 
 /// All that the macros compiled, white space as single spaces.
 pub fn statements() -> Vec<String> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json");
-    let data: Value =
-        serde_json::from_str(&std::fs::read_to_string(file).expect("a file")).expect("JSON");
-    let queries = data.as_object().expect("queries").values();
+    // The service's and the engine's.
+    let files = ["sqlx-data.json", "engine/sqlx-data.json"];
+    let texts = files.map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    let texts = texts.map(|file| std::fs::read_to_string(file).expect("a file"));
+    let data = texts.map(|text| serde_json::from_str::<Value>(&text).expect("JSON"));
+    let queries = data
+        .iter()
+        .flat_map(|data| data.as_object().expect("queries").values());
     queries
         .map(|query| one_line(query["query"].as_str().expect("SQL")))
         .collect()
@@ -195,10 +199,12 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
 #[test]
 fn no_table_is_asked_past_the_macros() {
     let mut files = Vec::new();
-    rust_files(
-        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
-        &mut files,
-    );
+    for folder in ["src", "engine/src"] {
+        rust_files(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+            &mut files,
+        );
+    }
     assert!(files.len() > 50, "the sources were read");
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source");
