@@ -17,6 +17,7 @@
 mod durability;
 mod errors;
 mod lease;
+mod metrics;
 mod migrate;
 mod pool;
 mod server;
@@ -35,6 +36,7 @@ pub(crate) use self::errors::{is_lock_timeout, is_of_an_item, is_of_its_content}
 pub use self::errors::{is_too_slow, is_transient, is_wrong_connection, may_have_committed};
 pub(crate) use self::lease::timed_out;
 pub use self::lease::{Bounded, Lease, Transaction, USE_TIMEOUT, Within};
+pub use self::metrics::describe_metrics;
 pub use self::migrate::{migrate, schema_is_current};
 pub(crate) use self::pool::MAX_LIFETIME;
 pub use self::pool::{ACQUIRE_TIMEOUT, acquire, begin, pool_options};

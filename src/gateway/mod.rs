@@ -5,6 +5,7 @@
 
 mod circuit;
 mod gateways;
+mod metrics;
 mod simulated;
 mod stripe;
 
@@ -13,6 +14,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::circuit::Circuit;
 pub use self::gateways::Gateways;
+pub use self::metrics::describe_metrics;
 pub use self::simulated::SimulatedGateway;
 pub use self::stripe::{StripeGateway, StripeProbe, StripeSetupError};
 use crate::cards::{Card, CardSummary};

@@ -18,9 +18,9 @@ use crate::idempotency::{
 };
 use crate::input::FieldError;
 use crate::merchants::Accounts;
+use crate::mismatches::Mismatches;
 use crate::money::{Amount, MajorAmount};
 use crate::problem::Charged;
-use crate::refused_reuses::RefusedReuses;
 
 /// How many groups of one kind may commit at once. More lanes make smaller groups, and so more commits.
 const LANES: usize = 1;
@@ -112,7 +112,7 @@ struct Shared {
     settles: SettleGroup,
     turns: Turns,
     /// Empty where nobody looks at them.
-    refused_reuses: OnceLock<RefusedReuses>,
+    refused_reuses: OnceLock<Mismatches>,
 }
 
 /// What came of the gate.
@@ -193,7 +193,7 @@ impl Payments {
     }
 
     /// From now on each refused reuse is noted. A second call changes nothing.
-    pub fn note_refused_reuses(&self, refused_reuses: RefusedReuses) {
+    pub fn note_refused_reuses(&self, refused_reuses: Mismatches) {
         drop(self.0.refused_reuses.set(refused_reuses));
     }
 

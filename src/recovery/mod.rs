@@ -5,6 +5,7 @@
 //! alone for a pause that grows with each try, and does not keep the pass from what comes after it.
 
 mod backoff;
+mod metrics;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::Instrument;
 
 use self::backoff::Backoff;
+pub use self::metrics::describe_metrics;
 use crate::idempotency::{Abandoned, IdempotencyError, ScopedKey};
 use crate::payments::{Operation, PaymentError, Payments};
 use crate::telemetry;
@@ -199,7 +201,7 @@ fn count(items: usize) -> u64 {
 /// operator for one.
 pub async fn recover(payments: &Payments, scope: &ScopedKey) -> Recovered {
     let recovered = take_over_and_resume(payments, scope).await;
-    metrics::counter!("payonce_recovered_total", "outcome" => recovered.label()).increment(1);
+    metrics::count(recovered);
     recovered
 }
 
