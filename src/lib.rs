@@ -15,21 +15,9 @@
 //! [`problem`] (all refusals in one table), [`input`], [`money`], [`cards`], and what starts and stops the service: [`config`],
 //! [`settings`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
-/// A point at which a test can make the process die or pause. Without the feature it expands to nothing.
-macro_rules! failpoint {
-    ($name:expr) => {
-        #[cfg(feature = "failpoints")]
-        $crate::failpoints::reach($name);
-    };
-}
-
-/// A span of one phase of a request, for traces (`telemetry::PHASES`). It lasts until it is dropped. It is never entered, so log lines
-/// belong to their request, and the engine's tasks are children of the request.
-macro_rules! phase {
-    ($name:literal $(, $($fields:tt)*)?) => {
-        tracing::debug_span!(target: "payonce::phases", $name $(, $($fields)*)?)
-    };
-}
+/// The idempotency engine, a package of its own.
+#[macro_use(failpoint, phase)]
+pub extern crate payonce_engine as idempotency;
 
 pub mod cards;
 pub mod cli;
@@ -38,11 +26,8 @@ pub mod console;
 pub mod database;
 pub mod demo;
 pub mod doctor;
-#[cfg(feature = "failpoints")]
-mod failpoints;
 pub mod gateway;
 pub mod http;
-pub mod idempotency;
 pub mod input;
 pub mod merchants;
 pub mod mismatches;
@@ -55,8 +40,8 @@ pub mod startup;
 pub mod telemetry;
 pub mod tls;
 
-/// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs only the tables of
-/// `0002_idempotency.sql`; the others stay empty.
+/// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs
+/// [`idempotency::MIGRATOR`] only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// The Rust in these documents compiles.

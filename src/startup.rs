@@ -15,11 +15,11 @@ use crate::console::{self, Console};
 use crate::database::{self, DatabaseError};
 use crate::gateway::{self, Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, ReadLimiter, Services};
-use crate::idempotency::{self, Engine, IdempotencyError, SecretsError};
+use crate::idempotency::{self, Engine, IdempotencyError, SecretsError, UnfitPool};
 use crate::merchants::{Authenticator, RateLimiter};
 use crate::mismatches;
 use crate::payments::{self, Operation, Payments};
-use crate::recovery::{self, Recovery};
+use crate::recovery::Recovery;
 use crate::settings::{GatewayKind, GatewaySettings, Settings, StripeSettings};
 use crate::telemetry;
 use crate::tls::Certificate;
@@ -37,6 +37,9 @@ pub enum StartupError {
     /// The database cannot be reached, or may lose what it confirmed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The pool or its database cannot keep the engine's guarantees.
+    #[error("the database is not fit for the idempotency engine")]
+    Unfit(#[from] UnfitPool),
     /// The address is in use, or is not valid.
     #[error("cannot listen on {address} (PAYONCE_LISTEN)")]
     Listen {
@@ -101,7 +104,7 @@ impl Application {
         }
         let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
         let allow_other_secret = settings.allow_other_secret;
-        let application = Self::build_with(pool, gateways, settings)?;
+        let application = Self::build_with(pool, gateways, settings).await?;
         if !allow_other_secret {
             check_secrets(application.payments.engine()).await?;
         }
@@ -109,18 +112,20 @@ impl Application {
     }
 
     /// Listens, with a database that is ready and with gateways that the caller provides.
-    pub fn build_with(
+    pub async fn build_with(
         pool: PgPool,
         gateways: Gateways,
         settings: Settings,
     ) -> Result<Self, StartupError> {
         // First, because events before there is a recorder are not counted.
         let metrics = described_metrics()?;
-        let engine = Engine::new(
+        let durability = settings.database.durability();
+        let engine = Engine::start(
             pool.clone(),
-            settings.idempotency,
+            settings.idempotency.with_durability(durability),
             &settings.fingerprint_secrets,
-        );
+        )
+        .await?;
         let payments = Payments::new(engine, gateways, settings.gateway_timeout);
         let in_flight = InFlight::default();
         let console = settings
@@ -250,11 +255,9 @@ fn described_metrics() -> Result<PrometheusHandle, BuildError> {
     static DESCRIBED: Once = Once::new();
     let recorder = telemetry::metrics()?;
     DESCRIBED.call_once(|| {
-        database::describe_metrics();
         idempotency::describe_metrics(Operation::ALL.iter().map(|operation| operation.as_str()));
         gateway::describe_metrics();
         payments::describe_metrics();
-        recovery::describe_metrics();
         mismatches::describe_metrics();
         http::describe_metrics();
         console::describe_metrics();

@@ -47,7 +47,11 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
     let secrets = args.idempotency.fingerprint_secrets();
     let secrets = secrets.map_err(ConfigError::from)?;
-    let engine = Engine::new(pool, args.idempotency.config(), &secrets);
+    let config = args
+        .idempotency
+        .config()
+        .with_durability(args.database.settings(MAX_CONNECTIONS).durability());
+    let engine = Engine::start(pool, config, &secrets).await?;
     let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
     let mut progressed = Instant::now();
     loop {

@@ -93,13 +93,12 @@ impl IdempotencyArgs {
 
     /// The engine's configuration.
     pub fn config(&self) -> IdempotencyConfig {
-        IdempotencyConfig {
-            ttl: self.key_ttl,
-            lock_timeout: self.lock_timeout,
-            retry_interval: self.retry_interval,
-            max_retries: self.max_retries,
-            group_size: self.group_size,
-        }
+        IdempotencyConfig::default()
+            .with_ttl(self.key_ttl)
+            .with_lock_timeout(self.lock_timeout)
+            .with_retry_interval(self.retry_interval)
+            .with_max_retries(self.max_retries)
+            .with_group_size(self.group_size)
     }
 }
 

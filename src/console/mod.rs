@@ -71,7 +71,7 @@ impl Console {
     /// Panics outside of a tokio runtime.
     pub fn start(payments: Payments, token: &SecretString) -> Self {
         let pool = payments.engine().pool().clone();
-        payments.note_refused_reuses(Mismatches::start(pool));
+        payments.note_mismatches(Mismatches::start(pool));
         Self(Arc::new(Shared {
             payments,
             door: Door::new(token),

@@ -70,13 +70,10 @@ pub(super) async fn capture(
         body,
     } = request;
     let capture = CaptureRequest::parse(&body)?;
-    let payments = services.payments.clone();
-    let capture = async move {
-        payments
-            .capture(&merchant_id, key, &payment_id, &capture, wait)
-            .await
-    };
-    reply::keyed(services.payments.engine().run(capture).await?)
+    let capture = services
+        .payments
+        .capture(&merchant_id, key, &payment_id, capture, wait);
+    reply::keyed(capture.await)
 }
 
 /// Let go of what is held
@@ -102,13 +99,10 @@ pub(super) async fn cancel(
         body,
     } = request;
     let cancel = CancelRequest::parse(&body)?;
-    let payments = services.payments.clone();
-    let cancel = async move {
-        payments
-            .cancel(&merchant_id, key, &payment_id, &cancel, wait)
-            .await
-    };
-    reply::keyed(services.payments.engine().run(cancel).await?)
+    let cancel = services
+        .payments
+        .cancel(&merchant_id, key, &payment_id, cancel, wait);
+    reply::keyed(cancel.await)
 }
 
 /// Read a payment

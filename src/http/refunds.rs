@@ -38,13 +38,10 @@ pub(super) async fn create(
         body,
     } = request;
     let refund = RefundRequest::parse(&body)?;
-    let payments = services.payments.clone();
-    let refund = async move {
-        payments
-            .refund(&merchant_id, key, &payment_id, &refund, wait)
-            .await
-    };
-    reply::keyed(services.payments.engine().run(refund).await?)
+    let refund = services
+        .payments
+        .refund(&merchant_id, key, &payment_id, refund, wait);
+    reply::keyed(refund.await)
 }
 
 /// Read a refund

@@ -10,11 +10,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
+use crate::gateway::CaptureMethod;
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
 use crate::money::{Amount, Currency};
-use crate::payments::{
-    CaptureMethod, Customer, Operation, Payment, PaymentState, Refund, RefundState,
-};
+use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
 
 pub(super) use self::problems::problem;
 
@@ -51,6 +50,11 @@ pub(crate) fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_772_366_400 + seconds, 123_456_000).unwrap_or_default()
 }
 
+fn usd(minor: i64) -> Amount {
+    let usd = Currency::from_code("USD").expect("USD is in ISO 4217");
+    Amount::from_minor(minor, usd)
+}
+
 /// The example payment of 99.99 USD, with nothing captured or refunded.
 pub(crate) fn payment_in(state: PaymentState) -> Payment {
     Payment {
@@ -58,13 +62,10 @@ pub(crate) fn payment_in(state: PaymentState) -> Payment {
         id: PAYMENT_ID.to_owned(),
         idempotency_key: KEY.to_owned(),
         state,
-        amount: Amount::from_minor(
-            9999,
-            Currency::from_code("USD").expect("USD is in ISO 4217"),
-        ),
-        captured_minor: 0,
-        refunded_minor: 0,
-        refunding_minor: 0,
+        amount: usd(9999),
+        captured: usd(0),
+        refunded: usd(0),
+        refunding: usd(0),
         pending: None,
         capture_method: CaptureMethod::Automatic,
         gateway_type: "SIMULATED".to_owned(),
@@ -102,7 +103,7 @@ fn visa(holder_name: Option<&str>) -> CardSummary {
 
 pub(super) fn charged() -> Payment {
     Payment {
-        captured_minor: 9999,
+        captured: usd(9999),
         ..payment_in(PaymentState::Success)
     }
 }
@@ -131,7 +132,7 @@ pub(super) fn held() -> Payment {
 pub(super) fn captured(minor: i64) -> Payment {
     Payment {
         state: PaymentState::Success,
-        captured_minor: minor,
+        captured: usd(minor),
         ..held()
     }
 }
@@ -150,7 +151,7 @@ pub(super) fn refund(minor: i64, reason: Option<&str>) -> Refund {
         payment_id: PAYMENT_ID.to_owned(),
         idempotency_key: "refund-1001".to_owned(),
         state: RefundState::Success,
-        amount: charged().in_currency(minor),
+        amount: usd(minor),
         reason: reason.map(str::to_owned),
         gateway_refund_id: Some(REFUND_ID.replacen("ref_", "sim_re_", 1)),
         failure: None,

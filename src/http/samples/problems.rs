@@ -42,7 +42,7 @@ fn body(code: Code) -> Bytes {
 
 fn made(code: Code) -> Problem {
     match code {
-        Code::IdempotencyKeyInUse => keyed(PaymentError::InUse {
+        Code::IdempotencyKeyInUse => keyed(PaymentError::InProgress {
             retry_after: Duration::from_secs(1),
         }),
         Code::IdempotencyKeyExpired => keyed(PaymentError::Expired {
@@ -50,7 +50,7 @@ fn made(code: Code) -> Problem {
             created_at: super::time(0),
             charged: Charged::Yes,
         }),
-        Code::IdempotencyKeyReused => keyed(PaymentError::Reused {
+        Code::IdempotencyKeyReused => keyed(PaymentError::Mismatch {
             mismatch: Mismatch {
                 expected_hash: "9f2c1b6d0e8a47530c5d".to_owned(),
                 actual_hash: "41d07a9be3526fc81b2e".to_owned(),

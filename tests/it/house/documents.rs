@@ -130,9 +130,14 @@ impl Sources {
             path.file_stem().is_some_and(|stem| stem == name)
                 || folder.is_some_and(|folder| folder == name)
         };
+        let crate_of = |path: &Path| match name {
+            "payonce" => path.starts_with("src"),
+            "payonce_engine" => path.starts_with("engine/src"),
+            _ => false,
+        };
         let files = self.0.iter();
         files
-            .filter(|(path, source)| is_module(path) || declares(source))
+            .filter(|(path, source)| is_module(path) || crate_of(path) || declares(source))
             .collect()
     }
 }
@@ -148,7 +153,7 @@ fn has_words(source: &str, words: &str) -> bool {
 /// Returns true if a source declares it: a function, a type, a module, or a variant.
 fn declares(source: &str, name: &str) -> bool {
     let kinds = [
-        "fn", "mod", "struct", "enum", "trait", "type", "const", "use",
+        "fn", "mod", "struct", "enum", "trait", "type", "const", "use", "as", "pub",
     ];
     let declared = kinds
         .iter()

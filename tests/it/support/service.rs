@@ -138,6 +138,7 @@ impl Service {
             console_token: setup.console_token,
         };
         let application = Application::build_with(pool.clone(), gateway.into(), settings)
+            .await
             .expect("the service starts");
         let url = format!("http://{}", application.address());
         let payments = application.payments().clone();
