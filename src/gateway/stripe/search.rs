@@ -205,7 +205,7 @@ mod tests {
             account: None,
             amount: crate::money::Amount::from_minor(100, usd),
             token: crate::gateway::GatewayToken::new("pm_1"),
-            capture_method: crate::payments::CaptureMethod::Automatic,
+            capture_method: crate::gateway::CaptureMethod::Automatic,
             gateway_customer_id: None,
             off_session: false,
             description: None,
