@@ -10,7 +10,7 @@ use super::output::{or_dash, print_json, print_table, time};
 use crate::config::DatabaseArgs;
 use crate::idempotency::{IdempotencyKey, Inspector, InvalidKey, KeyRecord, KeyState, ScopedKey};
 
-/// How many digits of a fingerprint are shown, here as everywhere.
+/// Number of digits of a fingerprint that are shown, as in the API.
 const FINGERPRINT_DIGITS: usize = 16;
 
 #[derive(Debug, Subcommand)]
@@ -137,8 +137,7 @@ fn print_records(records: &[KeyRecord], json: bool) -> anyhow::Result<()> {
     print_table(titles, rows)
 }
 
-/// The record as the HTTP interface shows it, and what only an operator sees: whose it is, and
-/// its lease.
+/// The record as the API shows it, with two fields for operators: its merchant and its lease.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown<'a> {

@@ -1,4 +1,4 @@
-//! The overview: how much there is to do, and what needs somebody's attention.
+//! The overview: how much traffic there is, and what needs attention.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::links;
 use super::operator::Operator;
 use super::traffic::{self, Counts, Hour, MINUTES};
 use super::{Console, keys};
-use crate::refused_reuses::{RefusedReuse, RefusedReuses};
+use crate::mismatches::{Mismatches, NotedMismatch};
 
-/// Maximum number of refused reuses that are shown.
+/// Maximum number of mismatches that are shown.
 const REFUSED_SHOWN: u16 = 5;
 
-/// A share of declines from here on needs attention: several times what card payments are declined at, most days.
+/// Share of declines that needs attention: several times the usual share for card payments.
 const MANY_DECLINES: f64 = 0.2;
 
-/// Of fewer payments a share says nothing.
+/// Minimum number of payments for which a share is meaningful.
 const FEW_PAYMENTS: u64 = 20;
 
-/// A key that is in `PROCESSING` for longer has outlived its gateway's time-out and its lease.
+/// A key that has been in `PROCESSING` for longer has outlived its gateway's time-out and its lease.
 const LONG: Duration = Duration::from_secs(60);
 
 struct Seen {
@@ -33,7 +33,7 @@ struct Seen {
     processing: u64,
     oldest: Duration,
     left_behind: u64,
-    refused: Vec<RefusedReuse>,
+    refused: Vec<NotedMismatch>,
 }
 
 async fn look(console: Console) -> sqlx::Result<Seen> {
@@ -45,7 +45,7 @@ async fn look(console: Console) -> sqlx::Result<Seen> {
         processing: counts.processing,
         oldest: counts.oldest,
         left_behind: counts.left_behind,
-        refused: RefusedReuses::latest(pool, REFUSED_SHOWN).await?,
+        refused: Mismatches::latest(pool, REFUSED_SHOWN).await?,
     })
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn hour_page(
     ))
 }
 
-/// Something to look at: in letters first, in colour besides. `href`: where it is seen more closely.
+/// An indicator. Its verdict is a word, and in addition a colour. `href` leads to the details.
 fn card(title: &str, is_well: bool, figure: &str, href: &str, explained: &Markup) -> Markup {
     html! {
         li .card {
@@ -201,7 +201,7 @@ fn hour(hour: &Hour, all: &Counts) -> Markup {
     }
 }
 
-/// The minutes in which something was answered, latest first.
+/// The minutes with at least one answer, latest first.
 fn figures(hour: &Hour) -> Markup {
     let rows = hour
         .iter()
@@ -230,8 +230,8 @@ fn figures(hour: &Hour) -> Markup {
     html::table(&format!("The last {MINUTES} minutes"), &titles, rows)
 }
 
-/// Refused reuses as a table.
-fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
+/// Mismatches as a table.
+fn refused_table(caption: &str, refused: &[NotedMismatch]) -> Markup {
     let rows = refused.iter().map(|reuse| {
         let scope = &reuse.scope;
         let (merchant, operation) = (&scope.merchant_id, &scope.operation);
@@ -258,7 +258,7 @@ fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
     )
 }
 
-/// Returns `None` if there is no whole.
+/// Returns `None` if the whole is zero.
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

@@ -1,4 +1,4 @@
-//! Whether the fingerprints of the database are signed by the secret that this service has.
+//! Whether our secret signed the fingerprints in the database.
 
 use sqlx::PgConnection;
 

@@ -25,6 +25,7 @@ mod gateway_trouble;
 mod gateway_truth;
 mod guarantees;
 mod hot_path;
+mod house;
 mod library;
 mod limits;
 mod lists;

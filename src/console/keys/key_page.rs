@@ -16,10 +16,10 @@ use super::super::operator::Operator;
 use super::super::{Console, audit};
 use super::resolve::{outcome_notice, resolve_button};
 use super::{KeyView, Named, store};
-use crate::refused_reuses::{KEPT_PER_KEY, RefusedReuse, RefusedReuses};
+use crate::mismatches::{KEPT_PER_KEY, Mismatches, NotedMismatch};
 
 #[derive(Deserialize)]
-pub(in super::super) struct Asked {
+pub(in super::super) struct KeyQuery {
     #[serde(flatten)]
     named: Named,
     /// The operator's action that led here.
@@ -29,21 +29,21 @@ pub(in super::super) struct Asked {
 pub(in super::super) async fn key_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<KeyQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let scope = asked.named.scope().ok_or(ConsoleError::NotFound)?;
+    let scope = query.named.scope().ok_or(ConsoleError::NotFound)?;
     let of_key = scope.clone();
     let (key, refused, actions) = console
         .ask(|console| async move {
             let pool = console.pool();
             let key = store::find_key(pool, &of_key).await?;
-            let refused = RefusedReuses::of_key(pool, &of_key).await?;
+            let refused = Mismatches::of_key(pool, &of_key).await?;
             Ok((key, refused, audit::of_key(pool, &of_key).await?))
         })
         .await?;
     let just_done = actions
         .iter()
-        .find(|action| Some(action.id) == asked.action);
+        .find(|action| Some(action.id) == query.action);
     let body = html! {
         @if let Some(done) = just_done { (outcome_notice(done.outcome.as_deref())) }
         @match &key {
@@ -101,7 +101,7 @@ fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
     }
 }
 
-fn refused_table(refused: &[RefusedReuse]) -> Markup {
+fn refused_table(refused: &[NotedMismatch]) -> Markup {
     let rows = refused.iter().map(|reuse| {
         vec![
             Cell::text(time(reuse.first_seen_at)),

@@ -1,4 +1,4 @@
-//! Work that is stuck: what is in `PROCESSING`, oldest first.
+//! Stuck work: keys in `PROCESSING`, oldest first.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
