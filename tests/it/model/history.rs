@@ -90,6 +90,17 @@ const TURNS: [Turn; 12] = [
     Turn::Unknown,
 ];
 
+/// What a gate is opened with.
+const LATE_TURNS: [Turn; 7] = [
+    Turn::Answer,
+    Turn::Answer,
+    Turn::Decline,
+    Turn::Refuse,
+    Turn::Misconfigured,
+    Turn::Nothing,
+    Turn::Unknown,
+];
+
 fn one_of<T: Clone>(rng: &mut StdRng, all: &[T]) -> T {
     all[rng.random_range(0..all.len())].clone()
 }
@@ -119,7 +130,10 @@ pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
         3..5 => Step::CleanUp { node },
         5 => Step::Restart { node },
         6..12 => Step::Race { request, turn },
-        12..24 => Step::Hold { request, node },
+        12..28 => Step::Hold {
+            request: new_request(rng, model),
+            node,
+        },
         _ => Step::Send {
             request,
             node,
@@ -138,6 +152,10 @@ fn about_held(
 ) -> Step {
     let other = 1 - holder;
     let stands = model.held_stands(holder).expect("it is held");
+    let open = Step::Open {
+        node: holder,
+        turn: one_of(rng, &LATE_TURNS),
+    };
     if rng.random_bool(0.5) {
         let node = other;
         return match stands {
@@ -166,7 +184,7 @@ fn about_held(
                     turn,
                 }
             }
-            HeldStands::TakenOver | HeldStands::Replaced => Step::Open { node: holder, turn },
+            HeldStands::TakenOver | HeldStands::Replaced => open,
         };
     }
     match rng.random_range(0..10) {
@@ -193,7 +211,7 @@ fn about_held(
         },
         7 => Step::Race { request, turn },
         8 => Step::ExpireAll,
-        _ => Step::Open { node: holder, turn },
+        _ => open,
     }
 }
 
@@ -252,6 +270,6 @@ fn new_request(rng: &mut StdRng, model: &Model) -> Request {
             _ => ("r", Op::Refund { of, amount }),
         }
     };
-    let key = format!("{prefix}{}", rng.random_range(0..4));
+    let key = format!("{prefix}{}", rng.random_range(0..9));
     Request { key, op }
 }
