@@ -7,18 +7,20 @@ WORKDIR /payonce
 # an empty build script, because the real one would ask for sqlx-data.json.
 # The benchmark is part of the workspace, but not of the image: its stand-in stays.
 COPY Cargo.toml Cargo.lock ./
+COPY engine/Cargo.toml engine/
 COPY bench/Cargo.toml bench/
-RUN mkdir -p src/bin bench/src \
-    && touch src/lib.rs \
-    && echo 'fn main() {}' | tee build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs bench/src/main.rs >/dev/null \
+RUN mkdir -p src/bin engine/src bench/src \
+    && touch src/lib.rs engine/src/lib.rs engine/README.md \
+    && echo 'fn main() {}' | tee engine/build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs bench/src/main.rs >/dev/null \
     && cargo build --release --locked --bins \
-    && rm -r src build.rs
+    && rm -r src engine/src engine/build.rs
 
-COPY build.rs sqlx-data.json ./
+COPY sqlx-data.json ./
+COPY engine engine
 COPY migrations migrations
 COPY src src
 # Cargo goes by modification times, and those that COPY keeps may be older than the stand-ins'.
-RUN find src build.rs -type f -exec touch {} + && cargo build --release --locked --bins
+RUN find src engine -type f -exec touch {} + && cargo build --release --locked --bins
 
 FROM debian:bookworm-slim
 # For the TLS of a gateway or database outside.

@@ -131,7 +131,7 @@ async fn main() -> anyhow::Result<()> {
     let secret =
         env::var("ORDERS_FINGERPRINT_SECRET").unwrap_or_else(|_| "for development only".to_owned());
     let secrets = FingerprintSecrets::new(secret);
-    let engine = Engine::new(pool, IdempotencyConfig::default(), &secrets);
+    let engine = Engine::start(pool, IdempotencyConfig::default(), &secrets).await?;
 
     let port = env::var("PORT").unwrap_or_else(|_| "8081".to_owned());
     let port: u16 = port.parse().context("PORT is not a port")?;

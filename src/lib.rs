@@ -15,21 +15,9 @@
 //! with another request), [`problem`] (every refusal, in one table), [`input`], [`money`], [`cards`], and what starts and
 //! stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
-/// A step at which a test makes the process die or stand still. Without the feature it is nothing.
-macro_rules! failpoint {
-    ($name:expr) => {
-        #[cfg(feature = "failpoints")]
-        $crate::failpoints::reach($name);
-    };
-}
-
-/// A span of what a request does, for a collector of traces (`telemetry::PHASES`). It lasts until it is dropped. Nobody enters
-/// it: log lines still belong to their request, and the engine's tasks are its children.
-macro_rules! phase {
-    ($name:literal $(, $($fields:tt)*)?) => {
-        tracing::debug_span!(target: "payonce::phases", $name $(, $($fields)*)?)
-    };
-}
+/// The idempotency engine, a package of its own.
+#[macro_use(failpoint, phase)]
+pub extern crate payonce_engine as idempotency;
 
 pub mod cards;
 pub mod cli;
@@ -38,11 +26,8 @@ pub mod console;
 pub mod database;
 pub mod demo;
 pub mod doctor;
-#[cfg(feature = "failpoints")]
-mod failpoints;
 pub mod gateway;
 pub mod http;
-pub mod idempotency;
 pub mod input;
 pub mod merchants;
 pub mod money;
@@ -50,10 +35,11 @@ pub mod payments;
 pub mod problem;
 pub mod recovery;
 pub mod refused_reuses;
+pub mod settings;
 pub mod startup;
 pub mod telemetry;
 pub mod tls;
 
-/// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs the tables of
-/// `0002_idempotency.sql`; the others stand beside them, empty.
+/// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs
+/// [`idempotency::MIGRATOR`] only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

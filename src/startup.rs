@@ -7,23 +7,19 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
-use clap::ValueEnum;
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
-use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::CardIntake;
 use crate::console::{self, Console};
-use crate::database::{self, DatabaseError, DatabaseSettings};
+use crate::database::{self, DatabaseError};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
-use crate::http::{self, InFlight, Limits, Reads, Services};
-use crate::idempotency::{
-    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError,
-};
-use crate::merchants::{Authenticator, RateLimit, RateLimiter};
+use crate::http::{self, InFlight, ReadLimiter, Services};
+use crate::idempotency::{Engine, IdempotencyError, SecretsError, UnfitPool};
+use crate::merchants::{Authenticator, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::settings::{GatewayKind, GatewaySettings, Settings, StripeSettings};
 use crate::telemetry;
 use crate::tls::Certificate;
 
@@ -34,74 +30,15 @@ const LAST_WRITES: Duration = Duration::from_millis(100);
 /// stops at once.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What the service is made of.
-#[derive(Debug)]
-pub struct Settings {
-    /// Address and port; port 0 picks one.
-    pub listen: String,
-    /// What HTTPS is spoken with; without it, plain HTTP.
-    pub certificate: Option<Arc<Certificate>>,
-    /// The database.
-    pub database: DatabaseSettings,
-    /// Apply pending migrations first; otherwise an older schema is refused.
-    pub migrate: bool,
-    /// Start although other fingerprint secrets sign this database's keys, and note nothing of ours.
-    pub allow_other_secret: bool,
-    /// The engine's settings.
-    pub idempotency: IdempotencyConfig,
-    /// What signs fingerprints.
-    pub fingerprint_secrets: FingerprintSecrets,
-    /// Who moves the money.
-    pub gateway: GatewaySettings,
-    /// The longest a request waits for the gateway.
-    pub gateway_timeout: Duration,
-    /// How often a node looks for work left behind.
-    pub recovery_interval: Duration,
-    /// How often a merchant may call; `None`: as often as it likes.
-    pub rate_limit: Option<RateLimit>,
-    /// What a connection may ask for.
-    pub limits: Limits,
-    /// Whether clients may send cards themselves.
-    pub card_intake: CardIntake,
-    /// What operators sign in to the console with; without it there is no console.
-    pub console_token: Option<SecretString>,
-}
-
-/// The gateways that are set up. Payments go on with the one that they began with.
-#[derive(Debug)]
-pub struct GatewaySettings {
-    /// The gateway for new payments.
-    pub kind: GatewayKind,
-    /// How long the simulated gateway takes to answer. It is always there.
-    pub simulated_latency: Duration,
-    /// Stripe, or what speaks like it; `None` where it is not set up.
-    pub stripe: Option<StripeSettings>,
-}
-
-/// The gateways there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GatewayKind {
-    /// In the process; for development, tests and demonstrations.
-    Simulated,
-    /// Stripe.
-    Stripe,
-}
-
-/// How Stripe is reached.
-#[derive(Debug)]
-pub struct StripeSettings {
-    /// Where its API is.
-    pub api_base: String,
-    /// Its secret key.
-    pub secret_key: SecretString,
-}
-
 /// Why the service did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
     /// The database is not to be had, or not to be trusted.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The pool or its database cannot keep the engine's guarantees.
+    #[error("the database is not fit for the idempotency engine")]
+    Unfit(#[from] UnfitPool),
     /// The address is taken, or no address.
     #[error("cannot listen on {address} (PAYONCE_LISTEN)")]
     Listen {
@@ -166,7 +103,7 @@ impl Application {
         }
         let gateways = gateways(&settings.gateway, settings.gateway_timeout)?;
         let allow_other_secret = settings.allow_other_secret;
-        let application = Self::build_with(pool, gateways, settings)?;
+        let application = Self::build_with(pool, gateways, settings).await?;
         if !allow_other_secret {
             check_secrets(application.payments.engine()).await?;
         }
@@ -174,18 +111,20 @@ impl Application {
     }
 
     /// Listens, on a database that is ready and with gateways of the caller's.
-    pub fn build_with(
+    pub async fn build_with(
         pool: PgPool,
         gateways: Gateways,
         settings: Settings,
     ) -> Result<Self, StartupError> {
         // First: what is counted before there is a recorder is lost.
         let metrics = telemetry::metrics()?;
-        let engine = Engine::new(
+        let durability = settings.database.durability();
+        let engine = Engine::start(
             pool.clone(),
-            settings.idempotency,
+            settings.idempotency.with_durability(durability),
             &settings.fingerprint_secrets,
-        );
+        )
+        .await?;
         let payments = Payments::new(engine, gateways, settings.gateway_timeout);
         let in_flight = InFlight::default();
         let console = settings
@@ -196,7 +135,7 @@ impl Application {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
             rate_limiter: settings.rate_limit.map(RateLimiter::new),
-            reads: Reads::of(pool.options().get_max_connections()),
+            read_limiter: ReadLimiter::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             card_intake: settings.card_intake,
             pool,

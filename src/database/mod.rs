@@ -1,27 +1,14 @@
 //! The database, as every program of this crate opens it: each wait bounded, no connection lent
 //! inside a transaction, and refused where it would lose what it confirmed.
 //!
-//! # What the engine needs of a pool
-//!
-//! A pool made by [`pool_options`], whose connections are made by [`connect_options`] or have at least a
-//! `statement_timeout`: each use of a connection ends after [`USE_TIMEOUT`], whatever the statement. The isolation level is
-//! READ COMMITTED, and the server is a primary.
+//! How connections are lent and used is the engine's: [`payonce_engine::database`]. Here is what the service adds:
 //!
 //! * `url`: what a URL says, and what is added to it.
-//! * `session`: the settings of a session, and whether it can be used.
-//! * `pool`, `shortage`: connections, lent; what happens while there are too few.
-//! * `lease`: a connection that is lent, its transaction, and the deadline of each use.
-//! * `errors`: what an error of a query means.
-//! * `server`, `durability`, `migrate`: what is checked before a program works.
+//! * `server`: whether a program can work on a server.
+//! * `migrate`: the schema, and whether it is current.
 
-mod durability;
-mod errors;
-mod lease;
 mod migrate;
-mod pool;
 mod server;
-mod session;
-pub(crate) mod shortage;
 mod url;
 
 use secrecy::SecretString;
@@ -30,16 +17,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
-pub use self::durability::check_durability;
-pub(crate) use self::errors::{is_lock_timeout, is_of_an_item, is_of_its_content};
-pub use self::errors::{is_too_slow, is_transient, is_wrong_connection, may_have_committed};
-pub(crate) use self::lease::timed_out;
-pub use self::lease::{Bounded, Lease, Transaction, USE_TIMEOUT, Within};
+pub use payonce_engine::database::*;
+
 pub use self::migrate::{migrate, schema_is_current};
-pub(crate) use self::pool::MAX_LIFETIME;
-pub use self::pool::{ACQUIRE_TIMEOUT, acquire, begin, pool_options};
 pub(crate) use self::server::{Limit, Limits, limits};
-pub(crate) use self::session::SESSION_SETTINGS;
 pub use self::url::connect_options;
 
 /// The oldest major version that this crate is tested with.
@@ -54,6 +35,17 @@ pub struct DatabaseSettings {
     pub max_connections: u32,
     /// Work on a database that may lose what it confirmed.
     pub allow_unsafe: bool,
+}
+
+impl DatabaseSettings {
+    /// What the engine is to do on a database that may lose what it confirmed.
+    pub fn durability(&self) -> Durability {
+        if self.allow_unsafe {
+            Durability::Waived
+        } else {
+            Durability::Required
+        }
+    }
 }
 
 /// Why a database cannot be worked with.
@@ -80,6 +72,15 @@ pub enum DatabaseError {
         address: String,
         /// Why.
         source: sqlx::Error,
+    },
+    /// A pooler gives statements of one connection to several sessions, which loses their settings and locks.
+    #[error(
+        "the pooler at {address} shares sessions between connections (transaction or statement mode); payonce needs sessions \
+         of its own: set pool_mode = session"
+    )]
+    SharedSessions {
+        /// `host:port/database as user`, without the password.
+        address: String,
     },
     /// Names and descriptions in other languages could not be stored. Final.
     #[error("the database's encoding is {0}; payonce needs UTF8")]
@@ -121,7 +122,7 @@ pub enum DatabaseError {
 pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseError> {
     let options = connect_options(&settings.url)?;
     let mut connection = reach(&options).await?;
-    let checked = server::check(&mut connection, &options).await;
+    let checked = check_server(&mut connection, &options).await;
     let limits = limits(&mut connection).bounded().await;
     // Dropped where it does not end in order.
     drop(connection.close().bounded().await);
@@ -131,6 +132,36 @@ pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseErro
     Ok(pool_options()
         .max_connections(granted(settings.max_connections, limit.as_ref()))
         .connect_lazy_with(options))
+}
+
+async fn check_server(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), DatabaseError> {
+    server::check(connection, options).await?;
+    if shares_sessions(options, connection).await? {
+        return Err(DatabaseError::SharedSessions {
+            address: describe(options),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a database that would lose what it confirmed, or warns of it where that is allowed.
+///
+/// `synchronous_commit` is asked of a session of this pool, so that one turned off by the URL or the role is seen, too.
+pub async fn check_durability(pool: &PgPool, allow_unsafe: bool) -> Result<(), DatabaseError> {
+    let mut connection = acquire(pool).await?;
+    for setting in settings_that_lose_commits(&mut connection).await? {
+        if !allow_unsafe {
+            return Err(DatabaseError::Unsafe { setting });
+        }
+        tracing::warn!(
+            setting,
+            "is off: the database may lose what it confirmed, as allowed"
+        );
+    }
+    Ok(())
 }
 
 /// How many connections there can be.
@@ -162,7 +193,7 @@ async fn reach(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError
 }
 
 fn unreachable(options: &PgConnectOptions) -> impl Fn(sqlx::Error) -> DatabaseError + use<> {
-    let address = url::describe(options);
+    let address = describe(options);
     move |source| DatabaseError::Unreachable {
         address: address.clone(),
         source,
@@ -171,12 +202,32 @@ fn unreachable(options: &PgConnectOptions) -> impl Fn(sqlx::Error) -> DatabaseEr
 
 /// Where a URL leads, without its password; nothing, where it is none.
 pub(crate) fn address(url: &SecretString) -> String {
-    connect_options(url).map_or_else(|_| String::new(), |options| url::describe(&options))
+    connect_options(url).map_or_else(|_| String::new(), |options| describe(&options))
 }
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::PgPoolOptions;
+
     use super::*;
+
+    #[sqlx::test(migrations = false)]
+    async fn a_session_that_turned_durability_off_is_refused_unless_allowed(
+        _: PgPoolOptions,
+        it: PgConnectOptions,
+    ) {
+        let unsafe_session = it.options([("synchronous_commit", "off")]);
+        let pool = pool_options()
+            .connect_with(unsafe_session)
+            .await
+            .expect("connected");
+        check_durability(&pool, true).await.expect("allowed");
+        let refused = check_durability(&pool, false)
+            .await
+            .expect_err("refused")
+            .to_string();
+        assert!(refused.contains("--allow-unsafe-database"), "{refused}");
+    }
 
     #[tokio::test]
     async fn an_unreachable_database_is_named_without_its_password() {

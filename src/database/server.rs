@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 
-use super::{Bounded, DatabaseError, OLDEST_VERSION, session, url};
+use super::{Bounded, DatabaseError, OLDEST_VERSION, describe, takes_no_writes, takes_writes};
 
 /// Refuses a server that is too old, takes no writes, or stores text in another encoding.
 pub(super) async fn check(
@@ -18,7 +18,7 @@ pub(super) async fn check(
         return Err(DatabaseError::TooOld(version));
     }
     let failed = |source| DatabaseError::Unreachable {
-        address: url::describe(options),
+        address: describe(options),
         source,
     };
     // A simple query, as in the pool: it is asked before anything is known of the server.
@@ -31,12 +31,12 @@ pub(super) async fn check(
     if !encoding.eq_ignore_ascii_case("UTF8") {
         return Err(DatabaseError::Encoding(encoding));
     }
-    if session::takes_writes(connection).await.map_err(failed)? {
+    if takes_writes(connection).await.map_err(failed)? {
         Ok(())
     } else {
         Err(DatabaseError::TakesNoWrites {
-            address: url::describe(options),
-            source: session::takes_no_writes(),
+            address: describe(options),
+            source: takes_no_writes(),
         })
     }
 }

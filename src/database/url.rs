@@ -10,8 +10,7 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
-use super::DatabaseError;
-use super::session::{KEEPALIVE_SETTINGS, SESSION_SETTINGS};
+use super::{DatabaseError, session_options};
 
 /// Reads a URL and adds what every connection is set to: its time-outs and, unless the URL
 /// has one, the application's name.
@@ -20,25 +19,11 @@ use super::session::{KEEPALIVE_SETTINGS, SESSION_SETTINGS};
 /// more than 1 s, always without their parameters.
 pub fn connect_options(url: &SecretString) -> Result<PgConnectOptions, DatabaseError> {
     let options = read(url.expose_secret()).map_err(DatabaseError::Configuration)?;
-    let options = options
-        .options(SESSION_SETTINGS)
-        .options(KEEPALIVE_SETTINGS);
+    let options = session_options(options);
     Ok(match options.get_application_name() {
         Some(_) => options,
         None => options.application_name("payonce"),
     })
-}
-
-/// `host:port/database as user`.
-pub(super) fn describe(options: &PgConnectOptions) -> String {
-    let host = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None if options.get_host().contains(':') => format!("[{}]", options.get_host()),
-        None => options.get_host().to_owned(),
-    };
-    let user = options.get_username();
-    let database = options.get_database().unwrap_or(user);
-    format!("{host}:{}/{database} as {user}", options.get_port())
 }
 
 /// The parameters that sqlx takes, by the names that PostgreSQL gives them and by sqlx's own.
@@ -228,6 +213,7 @@ fn decoded(name: &str, text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::describe;
 
     fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
         connect_options(&url.into())

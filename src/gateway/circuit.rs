@@ -1,9 +1,10 @@
-//! A circuit stops hammering a gateway that is down.
+//! A circuit breaker, which stops calls to a gateway that is down.
 //!
-//! After several calls in a row of which nothing reached the gateway, it opens: calls are answered "nothing happened" at
-//! once. After a pause one call is let through to probe; its success closes the circuit, its failure makes the pause longer.
+//! It opens after several calls in a row that did not reach the gateway: calls then fail at once with
+//! [`GatewayError::NothingHappened`]. After a pause it lets one call through as a probe. Success closes the circuit, failure makes
+//! the pause longer.
 //!
-//! A gateway that refuses this service answers, so that does not open the circuit; the circuit remembers why.
+//! The answers of a gateway that refuses this service do not open the circuit. The circuit remembers the reason.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,16 +17,16 @@ use super::{
 };
 use crate::cards::{Card, CardSummary};
 
-/// So many failures in a row open it: one refused connection may be a restart.
+/// Number of failures in a row that open the circuit. A few refused connections may be a restart.
 const FAILURES_TO_OPEN: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A gateway behind a circuit.
+/// A gateway behind a circuit breaker.
 pub struct Circuit {
     gateway: Arc<dyn Gateway>,
     state: Mutex<State>,
-    /// Why the gateway refused this service, until it takes a call again.
+    /// Why the gateway refused this service. Cleared when it accepts a call again.
     trouble: Mutex<Option<String>>,
 }
 
@@ -33,7 +34,7 @@ pub struct Circuit {
 struct State {
     failures: u32,
     pause: Duration,
-    /// When the next call may probe; `None` while the circuit is closed.
+    /// When the next call may probe. `None` while the circuit is closed.
     probe_at: Option<Instant>,
 }
 
@@ -44,7 +45,7 @@ impl State {
         probe_at: None,
     };
 
-    /// False: the circuit is open. A probe pushes the next one back, so that there is one at a time.
+    /// Whether a call may be made now. A probe postpones the next one, so that there is one at a time.
     fn admits(&mut self, now: Instant) -> bool {
         match self.probe_at {
             Some(probe_at) if now < probe_at => false,
@@ -72,7 +73,7 @@ impl State {
 }
 
 impl Circuit {
-    /// Puts a closed circuit before a gateway.
+    /// Puts a closed circuit in front of a gateway.
     pub fn new(gateway: Arc<dyn Gateway>) -> Self {
         Self {
             gateway,
@@ -90,7 +91,7 @@ impl Circuit {
                 | GatewayError::HoldLapsed { .. },
             ) => None,
             Err(GatewayError::Misconfigured { reason }) => Some(reason.clone()),
-            // They say nothing of it.
+            // These do not tell whether the gateway refuses this service.
             Err(GatewayError::NothingHappened { .. } | GatewayError::Unknown { .. }) => return,
         };
         let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);

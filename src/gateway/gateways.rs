@@ -1,12 +1,12 @@
-//! All gateways that this process is set up with.
+//! The gateways that this process is set up with.
 
 use std::sync::Arc;
 
 use super::Gateway;
 
-/// The gateways of this process: one for new payments, and those that older payments began with.
+/// The gateways of this process: one for new payments, and those of older payments.
 ///
-/// A payment goes on at the gateway that it began with, whatever the one for new payments is now.
+/// A payment stays at the gateway that charged it, even if another one is used for new payments now.
 #[derive(Clone)]
 pub struct Gateways {
     default: Arc<dyn Gateway>,
@@ -14,7 +14,7 @@ pub struct Gateways {
 }
 
 impl Gateways {
-    /// New payments are made at `default`.
+    /// `default` is the gateway for new payments.
     pub fn new(default: Arc<dyn Gateway>) -> Self {
         Self {
             default,
@@ -22,7 +22,7 @@ impl Gateways {
         }
     }
 
-    /// Adds a gateway for payments that began with it. One of a kind that is there already changes nothing.
+    /// Adds the gateway of older payments. Has no effect if there is already one of its kind.
     #[must_use]
     pub fn with(mut self, other: Arc<dyn Gateway>) -> Self {
         if self.of(other.kind()).is_none() {
@@ -36,17 +36,17 @@ impl Gateways {
         &self.default
     }
 
-    /// The gateway of a kind, as [`Gateway::kind`] has it; `None` where it is not set up here.
+    /// The gateway of a kind, as in [`Gateway::kind`]. Returns `None` if it is not set up in this process.
     pub fn of(&self, kind: &str) -> Option<&Arc<dyn Gateway>> {
         self.all().find(|gateway| gateway.kind() == kind)
     }
 
-    /// All of them, the one for new payments first.
+    /// All gateways, the one for new payments first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Gateway>> {
         std::iter::once(&self.default).chain(&self.others)
     }
 
-    /// Their kinds.
+    /// The kinds of all gateways.
     pub fn kinds(&self) -> Vec<&'static str> {
         self.all().map(|gateway| gateway.kind()).collect()
     }

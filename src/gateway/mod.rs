@@ -1,8 +1,9 @@
-//! A gateway moves the money; payonce only asks it to, with a key of its own for each thing it asks.
+//! Gateways, which move the money.
 //!
-//! Every call is named by the payment's or refund's id, and a gateway makes what it is asked for once for each name. That
-//! is what makes it safe to ask again when an answer was lost, by the first request, by a retry or by recovery.
+//! Every call carries an idempotency key of the gateway: the id of the payment or refund, or of the attempt. A gateway carries out
+//! one call for each key. That makes it safe to repeat a call whose answer was lost, by the first request, a retry or recovery.
 
+mod capture_method;
 mod circuit;
 mod gateways;
 mod simulated;
@@ -11,15 +12,15 @@ mod stripe;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
+pub use self::capture_method::CaptureMethod;
 pub use self::circuit::Circuit;
 pub use self::gateways::Gateways;
 pub use self::simulated::SimulatedGateway;
 pub use self::stripe::{StripeGateway, StripeProbe, StripeSetupError};
 use crate::cards::{Card, CardSummary};
 use crate::money::Amount;
-use crate::payments::CaptureMethod;
 
-/// The gateway's own name of a card, safe to store and to charge later.
+/// The gateway's own name of a card, which is safe to store and can be charged later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayToken(String);
 
@@ -35,28 +36,28 @@ impl GatewayToken {
     }
 }
 
-/// What is asked of [`Gateway::charge`].
+/// The request of [`Gateway::charge`].
 #[derive(Clone, Debug)]
 pub struct Charge {
-    /// The payment's id (`pay_…`): the gateway's idempotency key for this charge.
+    /// The payment's id (`pay_…`), which is the gateway's idempotency key.
     pub payment_id: String,
-    /// Whose payment it is, so that a merchant recognises it at the gateway.
+    /// The payment's merchant, so that they recognise it at the gateway.
     pub merchant_id: String,
-    /// The merchant's own account at the gateway; `None` for the account of the API key.
+    /// The merchant's own account at the gateway. `None` for the account of the API key.
     pub account: Option<String>,
-    /// How much.
+    /// The amount to charge or hold.
     pub amount: Amount,
     /// The card.
     pub token: GatewayToken,
-    /// Take the money now, or hold it for a later capture.
+    /// Whether to take the money now or hold it for a later capture.
     pub capture_method: CaptureMethod,
     /// The gateway's own customer that the card is saved for.
     pub gateway_customer_id: Option<String>,
-    /// True where the payer is not there to authenticate.
+    /// True if the payer is not present to authenticate.
     pub off_session: bool,
     /// What the payment is for, in the merchant's words.
     pub description: Option<String>,
-    /// When the payment was claimed, by the database's clock: no call for it can be older.
+    /// When the payment was claimed, by the database's clock. No call for it can be older.
     pub claimed_at: DateTime<Utc>,
 }
 
@@ -65,52 +66,52 @@ pub struct Charge {
 pub struct Charged {
     /// The gateway's id of the charge.
     pub transaction_id: String,
-    /// What the gateway says of the card, where it says anything.
+    /// The card, if the gateway describes it.
     pub card: Option<CardSummary>,
 }
 
-/// What is asked of [`Gateway::capture`]: take `amount` of what an earlier charge held.
+/// The request of [`Gateway::capture`]: take `amount` of what an earlier charge held.
 #[derive(Clone, Debug)]
 pub struct Capture {
-    /// The gateway's idempotency key: it names this one attempt, so that another amount after a refusal is another call.
+    /// The gateway's idempotency key. It names this one attempt, so that another amount after a decline is another call.
     pub key: String,
     /// The payment's id.
     pub payment_id: String,
-    /// The account that the payment began with.
+    /// The account that was charged.
     pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
-    /// How much of it; the rest is let go.
+    /// The amount to take. The rest is released.
     pub amount: Amount,
 }
 
-/// What is asked of [`Gateway::cancel`]: let go of all that a charge held.
+/// The request of [`Gateway::cancel`]: release all that a charge held.
 #[derive(Clone, Debug)]
 pub struct Cancel {
-    /// The gateway's idempotency key: it names this one attempt.
+    /// The gateway's idempotency key. It names this one attempt.
     pub key: String,
     /// The payment's id.
     pub payment_id: String,
-    /// The account that the payment began with.
+    /// The account that was charged.
     pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
 }
 
-/// What is asked of [`Gateway::refund`]: give `amount` back.
+/// The request of [`Gateway::refund`]: pay `amount` back.
 #[derive(Clone, Debug)]
 pub struct GatewayRefund {
-    /// The refund's id (`ref_…`): the gateway's idempotency key.
+    /// The refund's id (`ref_…`), which is the gateway's idempotency key.
     pub refund_id: String,
-    /// The payment that is given back.
+    /// The payment that is refunded.
     pub payment_id: String,
-    /// Whose payment it is.
+    /// The payment's merchant.
     pub merchant_id: String,
-    /// The account that the payment began with.
+    /// The account that was charged.
     pub account: Option<String>,
     /// [`Charged::transaction_id`] of the charge.
     pub transaction_id: String,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
 }
 
@@ -126,16 +127,16 @@ pub struct Refunded {
 /// How far a refund that the gateway accepted has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefundProgress {
-    /// The money was given back.
+    /// The money was paid back.
     Succeeded,
-    /// The gateway has accepted it; it may still fail.
+    /// The gateway has accepted it. It may still fail.
     Pending,
 }
 
-/// The gateway's final no.
+/// A decline, which is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decline {
-    /// Machine-readable, in Stripe's words: `insufficient_funds`, `lost_card`, …
+    /// Machine-readable, with Stripe's names: `insufficient_funds`, `lost_card`, …
     pub code: String,
     /// For people: `Insufficient funds`.
     pub message: String,
@@ -154,7 +155,7 @@ impl Decline {
     }
 }
 
-/// What a decline says besides its code. See <https://docs.stripe.com/declines/codes>.
+/// What a decline says in addition to its code. See <https://docs.stripe.com/declines/codes>.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// `try_again_later`, `confirm_card_data`, `do_not_try_again`.
@@ -165,47 +166,47 @@ pub struct Advice {
     pub network_decline_code: Option<String>,
 }
 
-/// Why the gateway found the request itself wrong: an amount below its minimum, a token that it does not know.
+/// A refusal of the request itself: an amount below the gateway's minimum, or a token that it does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The gateway's code: `amount_too_small`, `resource_missing`, …
     pub code: String,
-    /// For people, without anything that was sent.
+    /// For people, without anything that the client sent.
     pub message: String,
-    /// The parameter of the API that is wrong, in the client's words (`amount`, `paymentMethod.token`), where it is known.
+    /// The field that is wrong, as this service's API names it (`amount`, `paymentMethod.token`), if it is known.
     pub param: Option<String>,
 }
 
-/// Why a call brought no success. The variant is the first thing to know of it.
+/// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// A final no. Asking again brings the same.
+    /// Declined, which is final. Repeating the call brings the same.
     #[error("declined: {}", .0.code)]
     Declined(Decline),
-    /// The gateway found the request's content wrong, and did nothing. Asking again brings the same; a corrected request may
+    /// The gateway found the request's content wrong, and did nothing. Repeating the call brings the same. A corrected request may
     /// succeed.
     #[error("refused: {}", .0.code)]
     Refused(Refusal),
     /// The gateway refused this service, not the payer: its API key, account, API version or capabilities. Nothing was done;
-    /// the same request succeeds once an operator has put it right.
+    /// the same request succeeds once an operator has fixed that.
     #[error("the gateway refuses this service: {reason}")]
     Misconfigured {
         /// For the log and the operator.
         reason: String,
     },
-    /// It is certain that this call did nothing: it was not sent, or turned away before it began.
+    /// The call certainly did nothing: it was not sent, or it was rejected before it began.
     #[error("the gateway could not be reached: {reason}")]
     NothingHappened {
         /// For the log.
         reason: String,
     },
-    /// What a charge held is not held any more: the gateway let it go by itself, or somebody did it there. Final.
+    /// What a charge held is not held any more: the gateway released it by itself, or a person did so there. Final.
     #[error("the gateway let the hold go")]
     HoldLapsed {
-        /// The gateway's reason, where it gives one.
+        /// The gateway's reason, if it gives one.
         reason: Option<String>,
     },
-    /// The call may have been carried out. Only the gateway knows, and it will say when asked again.
+    /// The call may have been carried out. Only the gateway knows, and it can be asked.
     #[error("the gateway's answer is not known: {reason}")]
     Unknown {
         /// For the log.
@@ -215,8 +216,8 @@ pub enum GatewayError {
 
 /// A payment gateway.
 ///
-/// Implementations bound each call in time on their own, retry inside that time what can be retried, and never repeat a
-/// card's number in an error.
+/// Implementations limit the time of each call, retry within that time what can be retried, and never repeat a card's number in an
+/// error.
 pub trait Gateway: Send + Sync + 'static {
     /// The name that payments carry as `gatewayType`.
     fn kind(&self) -> &'static str;
@@ -226,34 +227,34 @@ pub trait Gateway: Send + Sync + 'static {
         true
     }
 
-    /// Why the gateway refuses this service, for the operator; `None` where it does not, as far as its latest answers tell.
+    /// Why the gateway refuses this service, for the operator. Returns `None` if it does not, as far as its latest answers tell.
     fn trouble(&self) -> Option<String> {
         None
     }
 
-    /// True when [`Gateway::tokenize`] calls another system, so that it is worth knowing first whether the key is new.
+    /// True if [`Gateway::tokenize`] calls another system. Then it is worth checking first whether the idempotency key is new.
     fn tokenizes_remotely(&self) -> bool;
 
-    /// True where a merchant may have an account of its own at the gateway.
+    /// True if a merchant may have an account of their own at the gateway.
     fn has_accounts(&self) -> bool {
         false
     }
 
-    /// Turns a card into a token of the account, or of the API key's own. Nothing is charged by this, so an outcome that is not
-    /// known is "nothing happened".
+    /// Turns a card into a token of the account, or of the API key's own account. This charges nothing, so a call without an answer
+    /// counts as [`GatewayError::NothingHappened`].
     fn tokenize<'a>(
         &'a self,
         card: &'a Card,
         account: Option<&'a str>,
     ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>>;
 
-    /// What is known of a token without a call, for the payment's `paymentMethod`.
+    /// The card of a token, as far as it is known without a call, for the payment's `paymentMethod`.
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary>;
 
     /// Charges a card once for each `payment_id`.
     fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>>;
 
-    /// Captures once for each `key`. Declined as `canceled` where the hold lapsed or was let go of at the gateway.
+    /// Captures once for each `key`. Declined as `canceled` if the hold lapsed or was released at the gateway.
     fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>>;
 
     /// Cancels once for each `key`.
@@ -265,26 +266,26 @@ pub trait Gateway: Send + Sync + 'static {
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Refunded, GatewayError>>;
 
-    /// Asks what became of a charge that was, or was not, made. Returns `Ok(None)` only where a consistent read shows that there
-    /// is none and that no call for it can still be under way. It never charges.
+    /// Asks for the result of a charge that may have been made. Returns `Ok(None)` only if a consistent read shows that there is
+    /// none and no call for it can still be under way. Never charges.
     fn find_charge<'a>(
         &'a self,
         charge: &'a Charge,
     ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>>;
 
-    /// Asks whether a capture happened. It never captures.
+    /// Asks whether a capture happened. Never captures.
     fn find_capture<'a>(
         &'a self,
         capture: &'a Capture,
     ) -> BoxFuture<'a, Result<Option<()>, GatewayError>>;
 
-    /// Asks whether a cancel happened. It never cancels.
+    /// Asks whether a cancel happened. Never cancels.
     fn find_cancel<'a>(
         &'a self,
         cancel: &'a Cancel,
     ) -> BoxFuture<'a, Result<Option<()>, GatewayError>>;
 
-    /// Asks what became of a refund. It never refunds.
+    /// Asks for the result of a refund that may have been made. Never refunds.
     fn find_refund<'a>(
         &'a self,
         refund: &'a GatewayRefund,

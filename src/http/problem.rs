@@ -81,14 +81,14 @@ impl From<PaymentError> for Problem {
         match error {
             PaymentError::Invalid(errors) => invalid(&errors),
             PaymentError::NotFound(_) => Self::new(Code::NotFound, detail),
-            PaymentError::InUse { retry_after } => {
+            PaymentError::InProgress { retry_after } => {
                 let problem = Self::new(Code::IdempotencyKeyInUse, detail);
                 Self {
                     retry_after_seconds: Some(retry_after.as_secs().max(1)),
                     ..problem
                 }
             }
-            PaymentError::Reused { mismatch, .. } => reused(&mismatch, detail),
+            PaymentError::Mismatch { mismatch, .. } => reused(&mismatch, detail),
             PaymentError::Expired {
                 resource_id,
                 created_at,
@@ -152,7 +152,7 @@ impl From<IdempotencyError> for Problem {
                 Code::IdempotencyKeyReused.title().to_owned(),
             ),
             IdempotencyError::InProgress { retry_after } => {
-                PaymentError::InUse { retry_after }.into()
+                PaymentError::InProgress { retry_after }.into()
             }
             IdempotencyError::Expired {
                 resource_id,

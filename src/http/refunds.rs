@@ -5,10 +5,11 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
-use super::openapi::requests::RefundPayment;
+use super::reply;
 use super::reply::PageView;
 use super::request::{Caller, Keyed, PathId};
-use super::{Services, reply};
+use super::request_shapes::RefundPayment;
+use super::services::Services;
 use crate::payments::{Refund, RefundRequest};
 use crate::problem::Problem;
 
@@ -37,13 +38,10 @@ pub(super) async fn create(
         body,
     } = request;
     let refund = RefundRequest::parse(&body)?;
-    let payments = services.payments.clone();
-    let refund = async move {
-        payments
-            .refund(&merchant_id, key, &payment_id, &refund, wait)
-            .await
-    };
-    reply::keyed(services.payments.engine().run(refund).await?)
+    let refund = services
+        .payments
+        .refund(&merchant_id, key, &payment_id, refund, wait);
+    reply::keyed(refund.await)
 }
 
 /// Read a refund

@@ -6,12 +6,13 @@ use utoipa::ToSchema;
 
 use super::problem;
 use super::stored::{mark, stored_response};
-use crate::payments::{PaymentError, Reply};
+use crate::idempotency::Answer;
+use crate::payments::PaymentError;
 use crate::problem::Problem;
 
 /// The reply of a request that went through the gate.
-pub(super) fn keyed(result: Result<Reply, PaymentError>) -> Result<HttpResponse, Problem> {
-    let Reply {
+pub(super) fn keyed(result: Result<Answer, PaymentError>) -> Result<HttpResponse, Problem> {
+    let Answer {
         response,
         replayed,
         expires_at,

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::Currency;
@@ -18,40 +19,130 @@ pub struct Amount {
     currency: Currency,
 }
 
+/// Why an amount cannot be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArithmeticError {
+    /// The two amounts have different currencies.
+    #[error("an amount in {0} and one in {1} cannot be combined")]
+    CurrenciesDiffer(&'static str, &'static str),
+    /// The sum does not fit.
+    #[error("the amount is too large")]
+    TooLarge,
+    /// The result is below zero.
+    #[error("the amount is below zero")]
+    BelowZero,
+}
+
 impl Amount {
-    /// Takes a number of minor units (cents), not negative.
+    /// Takes a number of minor units (cents), which must not be negative. [`Amount::try_from_minor`] checks it.
     pub fn from_minor(minor: i64, currency: Currency) -> Self {
         debug_assert!(minor >= 0, "an amount is not negative");
         Self { minor, currency }
     }
 
-    /// How many minor units (cents).
+    /// Takes a number of minor units (cents) from outside of the program.
+    ///
+    /// # Errors
+    ///
+    /// [`ArithmeticError::BelowZero`].
+    pub fn try_from_minor(minor: i64, currency: Currency) -> Result<Self, ArithmeticError> {
+        match minor {
+            0.. => Ok(Self { minor, currency }),
+            _ => Err(ArithmeticError::BelowZero),
+        }
+    }
+
+    /// No money, in a currency.
+    pub fn zero(currency: Currency) -> Self {
+        Self { minor: 0, currency }
+    }
+
+    /// Number of minor units (cents).
     pub fn minor(&self) -> i64 {
         self.minor
     }
 
-    /// Of which currency.
+    /// The currency.
     pub fn currency(&self) -> Currency {
         self.currency
+    }
+
+    /// Whether there is no money in it.
+    pub fn is_zero(&self) -> bool {
+        self.minor == 0
+    }
+
+    /// The sum of two amounts.
+    ///
+    /// # Errors
+    ///
+    /// [`ArithmeticError::CurrenciesDiffer`] or [`ArithmeticError::TooLarge`].
+    pub fn checked_add(self, other: Self) -> Result<Self, ArithmeticError> {
+        self.in_one_currency(other)?;
+        let minor = self.minor.checked_add(other.minor);
+        let minor = minor.ok_or(ArithmeticError::TooLarge)?;
+        Ok(Self { minor, ..self })
+    }
+
+    /// What is left of this amount without the other.
+    ///
+    /// # Errors
+    ///
+    /// [`ArithmeticError::CurrenciesDiffer`] or [`ArithmeticError::BelowZero`].
+    pub fn checked_sub(self, other: Self) -> Result<Self, ArithmeticError> {
+        self.in_one_currency(other)?;
+        let minor = self.minor.checked_sub(other.minor);
+        let minor = minor.filter(|minor| *minor >= 0);
+        let minor = minor.ok_or(ArithmeticError::BelowZero)?;
+        Ok(Self { minor, ..self })
+    }
+
+    /// Compares two amounts of one currency.
+    ///
+    /// # Errors
+    ///
+    /// [`ArithmeticError::CurrenciesDiffer`].
+    pub fn checked_cmp(self, other: Self) -> Result<Ordering, ArithmeticError> {
+        self.in_one_currency(other)?;
+        Ok(self.minor.cmp(&other.minor))
+    }
+
+    /// Whether this amount is larger than another of its currency.
+    ///
+    /// # Errors
+    ///
+    /// [`ArithmeticError::CurrenciesDiffer`].
+    pub fn exceeds(self, other: Self) -> Result<bool, ArithmeticError> {
+        self.checked_cmp(other).map(Ordering::is_gt)
+    }
+
+    fn in_one_currency(self, other: Self) -> Result<(), ArithmeticError> {
+        let (one, another) = (self.currency, other.currency);
+        if one == another {
+            return Ok(());
+        }
+        Err(ArithmeticError::CurrenciesDiffer(
+            one.code(),
+            another.code(),
+        ))
     }
 }
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // ISO 4217's exponents end at 4, so the power is far from overflowing.
-        let units = 10_i64.pow(self.currency.exponent());
-        match self.currency.exponent() {
-            0 => write!(f, "{}", self.minor),
-            1.. => {
-                let decimals = usize::try_from(self.currency.exponent()).map_err(|_| fmt::Error)?;
-                write!(
-                    f,
-                    "{}.{:0decimals$}",
-                    self.minor / units,
-                    self.minor % units
-                )
-            }
+        let exponent = self.currency.exponent();
+        if exponent == 0 {
+            return write!(f, "{}", self.minor);
         }
+        // ISO 4217's exponents end at 4, so nothing here fails.
+        let parts = || {
+            let units = 10_i64.checked_pow(exponent)?;
+            let major = self.minor.checked_div(units)?;
+            let rest = self.minor.checked_rem(units)?;
+            Some((major, rest, usize::try_from(exponent).ok()?))
+        };
+        let (major, rest, decimals) = parts().ok_or(fmt::Error)?;
+        write!(f, "{major}.{rest:0decimals$}")
     }
 }
 
@@ -85,6 +176,45 @@ mod tests {
         for (minor, code, text) in rows {
             assert_eq!(amount(minor, code).to_string(), text);
         }
+    }
+
+    #[test]
+    fn sums_and_differences_are_exact_or_an_error() {
+        let usd = |minor| amount(minor, "USD");
+        assert_eq!(usd(1).checked_add(usd(2)), Ok(usd(3)));
+        assert_eq!(usd(i64::MAX - 1).checked_add(usd(1)), Ok(usd(i64::MAX)));
+        assert_eq!(
+            usd(i64::MAX).checked_add(usd(1)),
+            Err(ArithmeticError::TooLarge)
+        );
+        assert_eq!(usd(3).checked_sub(usd(3)), Ok(usd(0)));
+        assert_eq!(usd(2).checked_sub(usd(3)), Err(ArithmeticError::BelowZero));
+    }
+
+    #[test]
+    fn amounts_are_compared_by_their_size() {
+        let usd = |minor| amount(minor, "USD");
+        assert_eq!(usd(2).exceeds(usd(1)), Ok(true));
+        assert_eq!(usd(1).exceeds(usd(1)), Ok(false));
+        assert_eq!(usd(1).exceeds(usd(2)), Ok(false));
+        assert!(usd(0).is_zero() && !usd(1).is_zero());
+    }
+
+    #[test]
+    fn two_currencies_are_never_combined() {
+        let (usd, eur) = (amount(2, "USD"), amount(1, "EUR"));
+        let differ = ArithmeticError::CurrenciesDiffer("USD", "EUR");
+        assert_eq!(usd.checked_add(eur), Err(differ));
+        assert_eq!(usd.checked_sub(eur), Err(differ));
+        assert_eq!(usd.exceeds(eur), Err(differ));
+    }
+
+    #[test]
+    fn a_number_below_zero_is_no_amount() {
+        let usd = Currency::from_code("USD").expect("USD");
+        let try_from = |minor| Amount::try_from_minor(minor, usd);
+        assert_eq!(try_from(0), Ok(Amount::zero(usd)));
+        assert_eq!(try_from(-1), Err(ArithmeticError::BelowZero));
     }
 
     #[test]

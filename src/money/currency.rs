@@ -2,7 +2,7 @@ use std::fmt;
 
 /// A currency of ISO 4217 in which amounts can be written: one that has an exponent.
 ///
-/// Gold, special drawing rights, the code for tests and their like (`XAU`, `XDR`, `XTS`, …) have none and are left out.
+/// Gold, special drawing rights, the code for tests and others (`XAU`, `XDR`, `XTS`, …) have none and are left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Currency {
     iso: iso_currency::Currency,
@@ -22,7 +22,7 @@ impl Currency {
         self.iso.code()
     }
 
-    /// How many decimals the minor unit is below the major one: USD 2, JPY 0, KWD 3. ISO 4217 has none above 4.
+    /// Number of decimals: USD 2, JPY 0, KWD 3. ISO 4217 has none above 4.
     pub fn exponent(&self) -> u32 {
         self.exponent
     }

@@ -5,11 +5,12 @@ use super::{Amount, Currency};
 
 /// A positive amount in a currency's major unit, exactly as a client wrote it: `99.99`.
 ///
-/// How many decimals were written is kept, because it is the currency that says how many there may be.
+/// The number of written decimals is kept, because it depends on the currency how many are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MajorAmount(Decimal);
 
-/// Why a text, or an amount in a currency, is not one. The text is the message for the field; it never repeats the input.
+/// Why a text is not an amount, or not one in a currency. The error's text is the message for the field. It never repeats the
+/// input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Not in the syntax of a JSON number (RFC 8259, 6).
@@ -21,12 +22,12 @@ pub enum AmountError {
     /// More digits than can be held exactly, far outside every currency's amounts.
     #[error("has too many digits")]
     TooManyDigits,
-    /// A fraction of the currency's minor unit, or zeros where the currency has no decimals.
+    /// A fraction of the currency's minor unit, or zeros in a currency without decimals.
     #[error("must have {} in {}", decimals(*.exponent), .code)]
     TooManyDecimals {
         /// The currency's code.
         code: &'static str,
-        /// How many decimals it has.
+        /// Number of decimals of the currency.
         exponent: u32,
     },
     /// Above [`MAX_MINOR`].
@@ -46,7 +47,7 @@ impl MajorAmount {
     ///
     /// # Errors
     ///
-    /// [`AmountError::NotANumber`], [`AmountError::NotPositive`], or [`AmountError::TooManyDigits`] where it takes more
+    /// [`AmountError::NotANumber`], [`AmountError::NotPositive`], or [`AmountError::TooManyDigits`] if it has more
     /// than the 28 digits that a decimal holds exactly.
     pub fn parse(text: &str) -> Result<Self, AmountError> {
         let number = JsonNumber::split(text).ok_or(AmountError::NotANumber)?;
@@ -69,7 +70,7 @@ impl MajorAmount {
     ///
     /// # Errors
     ///
-    /// [`AmountError::TooManyDecimals`] where more decimals were written than the currency has, even if they are zeros:
+    /// [`AmountError::TooManyDecimals`] if more decimals were written than the currency has, even if they are zeros:
     /// `100.00` yen is more likely a mistake about the currency than a hundred yen. [`AmountError::TooLarge`] above
     /// [`MAX_MINOR`].
     pub fn to_amount(&self, currency: Currency) -> Result<Amount, AmountError> {
@@ -87,7 +88,7 @@ impl MajorAmount {
     }
 }
 
-/// `mantissa` × 10^-`scale`, where a decimal holds that exactly.
+/// `mantissa` × 10^-`scale`. Returns `None` if a decimal cannot hold that exactly.
 fn shifted(mantissa: i128, scale: i64) -> Option<Decimal> {
     let decimals = u32::try_from(scale.max(0)).ok()?;
     let zeros = u32::try_from(scale.min(0).unsigned_abs()).ok()?;
@@ -95,7 +96,7 @@ fn shifted(mantissa: i128, scale: i64) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(mantissa, decimals).ok()
 }
 
-/// The parts of a number as RFC 8259, 6 writes it; each is digits only.
+/// The parts of a number in the syntax of RFC 8259, 6. Each consists of digits only.
 struct JsonNumber<'a> {
     negative: bool,
     integer: &'a str,
@@ -122,7 +123,7 @@ impl<'a> JsonNumber<'a> {
         })
     }
 
-    /// All digits as one whole number; `None` where that is too large.
+    /// All digits as one whole number. Returns `None` if that is too large.
     fn mantissa(&self) -> Option<i128> {
         self.integer
             .bytes()
@@ -130,18 +131,18 @@ impl<'a> JsonNumber<'a> {
             .try_fold(0_i128, |mantissa, digit| {
                 mantissa
                     .checked_mul(10)?
-                    .checked_add(i128::from(digit - b'0'))
+                    .checked_add(i128::from(digit.checked_sub(b'0')?))
             })
     }
 
-    /// How many of the mantissa's digits are decimals; below zero, how many zeros follow it.
+    /// Number of the mantissa's digits that are decimals. If negative, the number of zeros that follow the mantissa.
     fn scale(&self) -> Option<i64> {
         let fraction = i64::try_from(self.fraction.len()).ok()?;
         fraction.checked_sub(self.exponent.parse().ok()?)
     }
 }
 
-/// What stands before the separator and, where there is one, what stands after it.
+/// The text before the separator and, if there is one, the text after it.
 fn split_part<'a>(text: &'a str, separator: &[char]) -> (&'a str, Option<&'a str>) {
     match text.split_once(separator) {
         Some((before, after)) => (before, Some(after)),

@@ -1,5 +1,7 @@
-//! From an outcome to the bytes that are stored: pure functions, so that the first request, a retry and recovery store the
-//! same for the same.
+//! The response that is stored for an outcome. Pure functions, so that the first request, a retry and recovery store the same
+//! bytes for the same outcome.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -25,7 +27,7 @@ pub(super) fn refunded(refund: &Refund) -> Outcome {
     Outcome::Completed(json(201, refund).with_header("location", refund_location(&refund.id)))
 }
 
-/// 402: the gateway said no for good.
+/// 402: the gateway declined, which is final.
 pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     let problem = Problem::new(Code::PaymentDeclined, &decline.message)
         .charged(Charged::No)
@@ -35,7 +37,7 @@ pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     Outcome::Failed(problem.to_stored())
 }
 
-/// 409: the payment's state does not allow it.
+/// 409: the payment's state does not allow the operation.
 pub(crate) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
     let state = payment.shown_state().as_str();
     let detail = format!("a payment in {state} cannot be {asked}");
@@ -46,7 +48,7 @@ pub(crate) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
     Outcome::Failed(problem.to_stored())
 }
 
-/// 422: more than is left.
+/// 422: the amount is more than is left.
 pub(crate) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amount) -> Outcome {
     let currency = remaining.currency().code();
     let detail =
@@ -58,7 +60,7 @@ pub(crate) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amou
     Outcome::Failed(problem.to_stored())
 }
 
-/// 202: the gateway's answer isn't known yet. Never stored.
+/// 202: the gateway's answer is not known yet. Never stored.
 pub(super) fn processing(resource: &impl Serialize, location: String) -> StoredResponse {
     json(202, resource)
         .with_header("location", location)
@@ -75,7 +77,7 @@ pub(super) fn refund_location(id: &str) -> String {
 
 fn json(status: u16, body: &impl Serialize) -> StoredResponse {
     StoredResponse::json(status, body).unwrap_or_else(|error| {
-        // Payments and refunds are texts and numbers under fixed names: they have a JSON form.
+        // Payments and refunds consist of texts and numbers under fixed names, so they always have a JSON form.
         tracing::error!(%error, "an answer has no JSON form");
         StoredResponse {
             status,

@@ -1,20 +1,20 @@
-//! Why a request has no stored answer. Nothing of such a request is left behind, unless the variant says so.
+//! Why a request has no answer. Nothing of such a request is stored, unless the variant says so.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::call::NothingDone;
 use crate::database::is_lock_timeout;
 use crate::gateway::Refusal;
 use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
 use crate::input::FieldError;
+use crate::money::ArithmeticError;
 use crate::problem::Charged;
 
 /// Why a request was refused, or could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum PaymentError {
-    /// Fields are wrong, as far as can only be said with the payment at hand.
+    /// Fields are wrong for this payment. What is wrong in any case is refused when the request is parsed.
     #[error("the request is not valid")]
     Invalid(Vec<FieldError>),
     /// The merchant has no such payment or refund.
@@ -22,32 +22,32 @@ pub enum PaymentError {
     NotFound(&'static str),
     /// The first request is still at work.
     #[error("the first request with this key is still at work")]
-    InUse {
-        /// When to come back.
+    InProgress {
+        /// When to ask again.
         retry_after: Duration,
     },
-    /// Another request was made under this key.
+    /// The key was used with another request.
     #[error("the key was used with another request")]
-    Reused {
+    Mismatch {
         /// What differs.
         mismatch: Mismatch,
-        /// What the first request's payment came to.
+        /// Whether the first request's payment took or holds money.
         charged: Charged,
     },
-    /// The key's record is past its time, but what it made is known.
+    /// The key has expired, but what it made is known.
     #[error("the key has expired; it made {resource_id}")]
     Expired {
         /// What the key made.
         resource_id: String,
         /// When.
         created_at: DateTime<Utc>,
-        /// What it came to.
+        /// Whether that took or holds money.
         charged: Charged,
     },
     /// Another capture, cancel or refund of the payment is under way. Nothing was stored.
     #[error("{0} is under way")]
     Busy(&'static str),
-    /// Nothing reached the gateway. The claim was removed.
+    /// The request did not reach the gateway. The claim was removed.
     #[error("the gateway cannot be reached")]
     GatewayUnavailable,
     /// The gateway found the request's content wrong. The claim was removed, so that a corrected request may use the key.
@@ -58,7 +58,7 @@ pub enum PaymentError {
     GatewayMisconfigured {
         /// For the log and the operator.
         reason: String,
-        /// False where the claim was removed, so that certainly nothing was charged under the key.
+        /// False if the claim was removed, so that certainly nothing was charged under the key.
         may_have_charged: bool,
     },
     /// The engine or the database failed.
@@ -67,7 +67,7 @@ pub enum PaymentError {
 }
 
 impl PaymentError {
-    /// Why a payment's row could not be locked: where somebody holds it, the payment is busy.
+    /// The error for a payment's row that could not be locked. If another transaction holds it, the payment is busy.
     pub(super) fn of_a_lock(error: sqlx::Error) -> Self {
         if is_lock_timeout(&error) {
             Self::Busy("another request for the payment")
@@ -76,11 +76,11 @@ impl PaymentError {
         }
     }
 
-    /// What is known of the key of a request that got this error; `None` where its key was not looked at.
+    /// Whether a request that got this error took or holds money. Returns `None` if its key was not looked up.
     pub fn charged(&self) -> Option<Charged> {
         match self {
-            Self::Reused { charged, .. } | Self::Expired { charged, .. } => Some(*charged),
-            Self::InUse { .. } => Some(Charged::Unknown),
+            Self::Mismatch { charged, .. } | Self::Expired { charged, .. } => Some(*charged),
+            Self::InProgress { .. } => Some(Charged::Unknown),
             Self::Invalid(_)
             | Self::NotFound(_)
             | Self::Busy(_)
@@ -98,15 +98,15 @@ impl PaymentError {
         }
     }
 
-    /// The error as a plan's or a guard's own refusal, which comes back as itself.
-    pub(crate) fn into_engine(self) -> IdempotencyError {
+    /// The error as one of a plan or a guard. The engine returns it unchanged.
+    pub(super) fn into_engine(self) -> IdempotencyError {
         match self {
             Self::Engine(error) => error,
             error => IdempotencyError::Work(Box::new(error)),
         }
     }
 
-    /// The same for a request that holds a claim: a database that cannot be asked then says nothing of the outcome.
+    /// The same error for a request that holds a claim. If the database cannot be asked, the outcome is unknown.
     pub(super) fn after_claim(self) -> Self {
         match self {
             Self::Engine(error)
@@ -120,29 +120,22 @@ impl PaymentError {
     }
 }
 
-impl From<NothingDone> for PaymentError {
-    fn from(why: NothingDone) -> Self {
-        match why {
-            NothingDone::Unavailable => Self::GatewayUnavailable,
-            NothingDone::Refused(refusal) => Self::GatewayRefused(refusal),
-            NothingDone::Misconfigured { reason } => Self::GatewayMisconfigured {
-                reason,
-                may_have_charged: false,
-            },
-        }
-    }
-}
-
 impl From<sqlx::Error> for PaymentError {
     fn from(error: sqlx::Error) -> Self {
         Self::Engine(error.into())
     }
 }
 
+impl From<ArithmeticError> for PaymentError {
+    fn from(error: ArithmeticError) -> Self {
+        sqlx::Error::from(error).into()
+    }
+}
+
 impl From<IdempotencyError> for PaymentError {
     fn from(error: IdempotencyError) -> Self {
         match error {
-            // A plan's own refusal comes back as itself.
+            // The error of a plan or a guard.
             IdempotencyError::Work(cause) => match cause.downcast::<Self>() {
                 Ok(error) => *error,
                 Err(cause) => Self::Engine(IdempotencyError::Work(cause)),

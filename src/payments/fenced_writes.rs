@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
-use super::{CaptureMethod, Customer, Operation, Payment, PaymentState};
-use crate::gateway::GatewayToken;
+use super::{Customer, Operation, Payment, PaymentState};
+use crate::gateway::{CaptureMethod, GatewayToken};
 use crate::idempotency::{IdempotencyKey, KeyColumns, ResponseColumns, ScopedKey};
 use crate::money::{Amount, Currency};
 
@@ -22,9 +22,9 @@ pub(super) fn payment(id: &str) -> Payment {
         idempotency_key: "k".to_owned(),
         state: PaymentState::Processing,
         amount: Amount::from_minor(100, usd),
-        captured_minor: 0,
-        refunded_minor: 0,
-        refunding_minor: 0,
+        captured: Amount::zero(usd),
+        refunded: Amount::zero(usd),
+        refunding: Amount::zero(usd),
         pending: None,
         pending_attempt: None,
         capture_method: CaptureMethod::Automatic,
@@ -115,7 +115,7 @@ impl Database {
     async fn settle(&self, owner: Uuid, attempt: i32) -> bool {
         let mut settled = payment("pay_1");
         settled.state = PaymentState::Success;
-        settled.captured_minor = 100;
+        settled.captured = settled.amount;
         settled.gateway_transaction_id = Some("ch_1".to_owned());
         let settle = PaymentSettle {
             attempt,

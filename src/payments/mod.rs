@@ -1,38 +1,41 @@
-//! Payments: what a merchant asks for once, and what may be done to it afterwards.
+//! Payments: charging a card once, and what may be done to the payment afterwards.
 //!
 //! [`Payments`] is the service: it takes a request through the idempotency engine's two phases with the gateway's call in
 //! between. It uses nothing of the engine that another service could not use.
+//!
+//! A request goes through an operation's file (`operations/`), the service that the operations share (`service`, `turns`,
+//! `gateway_call`, `settle`) and the SQL (`store/`). What a gateway's answer makes of a payment is in `transitions`, and the
+//! response that is stored for it in `answers`.
 
-mod adjust;
-mod adjustment;
 pub(crate) mod answers;
-mod call;
-mod capture_method;
-mod create;
 mod error;
 #[cfg(test)]
 mod fenced_writes;
-mod give_back;
-mod groups;
+mod gateway_call;
+mod group_commit;
 mod new_payment;
 mod operation;
+mod operations;
 mod payment;
 mod payment_view;
 mod pending_refunds;
+mod queries;
 mod refund;
-mod refused_settle;
+mod requests;
+mod sanitize;
 mod service;
-mod settlement;
-mod storable;
+mod settle;
 mod store;
+mod transitions;
 mod turns;
+mod turnstile;
 
-pub use self::adjustment::{CancelRequest, CaptureRequest, OnPayment, RefundRequest};
-pub use self::capture_method::{CaptureMethod, UnknownCaptureMethod};
 pub use self::error::PaymentError;
 pub use self::new_payment::{Customer, Instrument, NewPayment};
 pub use self::operation::Operation;
 pub use self::payment::{Payment, PaymentState, Pending};
+pub use self::queries::{Page, PaymentFilter};
 pub use self::refund::{Refund, RefundState};
-pub use self::service::{GatewayStatus, Page, PaymentFilter, Payments, Reply};
-pub(crate) use self::turns::{Turn, Turnstile};
+pub use self::requests::{CancelRequest, CaptureRequest, OnPayment, RefundRequest};
+pub use self::service::{GatewayStatus, Payments};
+pub(crate) use self::turnstile::{Turn, Turnstile};

@@ -1,7 +1,12 @@
-//! What a key can be used for.
+//! The operations that take an idempotency key.
 
-/// What a key can be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use strum::VariantArray;
+
+/// An operation that takes an idempotency key.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Operation {
     /// `POST /v1/payments`
     CreatePayment,
@@ -14,29 +19,38 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[
-        Self::CreatePayment,
-        Self::CapturePayment,
-        Self::CancelPayment,
-        Self::RefundPayment,
-    ];
+    /// All operations.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// The name in the key's scope.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CreatePayment => "create_payment",
-            Self::CapturePayment => "capture_payment",
-            Self::CancelPayment => "cancel_payment",
-            Self::RefundPayment => "refund_payment",
-        }
+        self.into_str()
     }
 
     /// Finds an operation by its name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|operation| operation.as_str() == name)
+        name.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_in_the_database() {
+        let names: Vec<&str> = Operation::ALL.iter().map(|one| one.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "create_payment",
+                "capture_payment",
+                "cancel_payment",
+                "refund_payment"
+            ]
+        );
+        for operation in Operation::ALL {
+            assert_eq!(Operation::from_name(operation.as_str()), Some(*operation));
+        }
     }
 }

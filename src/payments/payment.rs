@@ -1,80 +1,67 @@
-//! A payment: money that a merchant asked for once.
+//! A payment: one charge of a card, with what happened to it afterwards.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde::ser::Serializer;
+use strum::VariantArray;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::{CaptureMethod, Customer, PaymentError};
+use super::{Customer, PaymentError};
 use crate::cards::CardSummary;
-use crate::gateway::{Decline, GatewayToken};
-use crate::money::Amount;
+use crate::gateway::{CaptureMethod, Decline, GatewayToken};
+use crate::money::{Amount, ArithmeticError};
 use crate::problem::Charged;
 
-macro_rules! states {
-    ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$state_doc])* $variant,)* }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The state as the API and the database spell it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// Finds a state by its name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|state| state.as_str() == name)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl utoipa::PartialSchema for $name {
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                utoipa::openapi::ObjectBuilder::new()
-                    .schema_type(utoipa::openapi::Type::String)
-                    .enum_values(Some(Self::ALL.iter().map(|state| state.as_str())))
-                    .examples(Self::ALL.get(1).map(|state| state.as_str()))
-                    .into()
-            }
-        }
-
-        impl utoipa::ToSchema for $name {}
-    };
-}
-pub(super) use states;
-
-states! {
-    /// Where a payment stands.
-    PaymentState {
-        /// Its outcome is not known yet.
-        Processing = "PROCESSING",
-        /// The money was taken.
-        Success = "SUCCESS",
-        /// The money is held, for a capture or a cancel.
-        Authorized = "AUTHORIZED",
-        /// The gateway declined.
-        Failed = "FAILED",
-        /// What was held was let go.
-        Canceled = "CANCELED",
-        /// Some of it was given back.
-        PartiallyRefunded = "PARTIALLY_REFUNDED",
-        /// All of it was given back.
-        Refunded = "REFUNDED",
-    }
+/// A payment's state.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
+pub enum PaymentState {
+    /// The outcome of the charge is not known yet.
+    Processing,
+    /// The card was charged.
+    Success,
+    /// The money is held until a capture or a cancel.
+    Authorized,
+    /// The gateway declined the charge.
+    Failed,
+    /// The hold was released.
+    Canceled,
+    /// A part was refunded.
+    PartiallyRefunded,
+    /// All of it was refunded.
+    Refunded,
 }
 
 impl PaymentState {
+    /// All states.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+
+    /// Finds a state by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        name.parse().ok()
+    }
+
     /// Whether a payment in this state took or holds money.
     pub fn charged(self) -> Charged {
         match self {
@@ -87,94 +74,120 @@ impl PaymentState {
     }
 }
 
+impl PartialSchema for PaymentState {
+    fn schema() -> RefOr<Schema> {
+        schema_of_names(Self::ALL.iter().map(|state| state.as_str()))
+    }
+}
+
+impl ToSchema for PaymentState {}
+
+/// The schema of an enum with these names. The second is the example.
+pub(super) fn schema_of_names(
+    mut names: impl Iterator<Item = &'static str> + Clone,
+) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(names.clone()))
+        .examples(names.nth(1))
+        .into()
+}
+
 /// A capture or a cancel whose outcome is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
-    /// Of this much, in the currency's minor unit.
+    /// A capture of a part or all of the hold.
     Capture {
-        /// Minor units.
-        minor: i64,
+        /// The part.
+        amount: Amount,
     },
-    /// Of all that is held.
+    /// A cancel of the whole hold.
     Cancel,
 }
 
-/// A payment as it is in the database.
+/// A payment, as the database has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Payment {
-    /// Whose it is.
+    /// The merchant that it belongs to.
     pub merchant_id: String,
     /// `pay_` and a UUIDv7.
     pub id: String,
-    /// The key that made it.
+    /// The idempotency key that made it.
     pub idempotency_key: String,
-    /// Where it stands.
+    /// Its state.
     pub state: PaymentState,
-    /// What was asked for.
+    /// The amount of the charge or the hold.
     pub amount: Amount,
-    /// Minor units that were taken.
-    pub captured_minor: i64,
-    /// Minor units that were given back.
-    pub refunded_minor: i64,
-    /// Minor units that refunds under way have reserved.
-    pub refunding_minor: i64,
+    /// How much of it was captured.
+    pub captured: Amount,
+    /// How much was refunded.
+    pub refunded: Amount,
+    /// How much is reserved for refunds under way.
+    pub refunding: Amount,
     /// A capture or cancel under way.
     pub pending: Option<Pending>,
-    /// The gateway's idempotency key of that one attempt. `None` also where an older version of this service began it.
+    /// The gateway's idempotency key of that one attempt. `None` also if an older version of this service began it.
     pub pending_attempt: Option<String>,
-    /// When the money is taken.
+    /// Whether the charge took the money or held it.
     pub capture_method: CaptureMethod,
-    /// [`crate::gateway::Gateway::kind`] of the gateway that it began with.
+    /// [`crate::gateway::Gateway::kind`] of the gateway that charged it.
     pub gateway_type: String,
-    /// The merchant's own account there when it began.
+    /// The merchant's own account at the gateway, when the payment was made.
     pub gateway_account: Option<String>,
-    /// What is charged; `None` where the gateway refused the card before there was a token.
+    /// The token that is charged. `None` if the gateway declined the card before it had a token.
     pub gateway_token: Option<GatewayToken>,
     /// The gateway's id of the charge.
     pub gateway_transaction_id: Option<String>,
-    /// What may be kept of the card.
+    /// The parts of the card that may be kept.
     pub card: Option<CardSummary>,
-    /// Who pays.
+    /// The payer.
     pub customer: Customer,
-    /// True where the payer was not there to authenticate.
+    /// True if the payer was not present to authenticate.
     pub off_session: bool,
-    /// Why what was held was let go, where the gateway did it.
+    /// The reason for which the gateway released the hold by itself.
     pub cancellation_reason: Option<String>,
-    /// What for.
+    /// What the payment is for.
     pub description: Option<String>,
     /// The client's own notes.
     pub metadata: BTreeMap<String, String>,
-    /// Why it failed.
+    /// Why the charge failed.
     pub failure: Option<Decline>,
-    /// By the database's clock.
+    /// When it was made, by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// When its state last changed.
+    /// When it last changed.
     pub updated_at: DateTime<Utc>,
 }
 
 impl Payment {
-    /// Minor units that can still be given back.
-    pub fn refundable_minor(&self) -> i64 {
-        self.captured_minor - self.refunded_minor - self.refunding_minor
+    /// How much can still be refunded.
+    ///
+    /// # Errors
+    ///
+    /// If the payment's amounts contradict each other.
+    pub fn refundable(&self) -> Result<Amount, ArithmeticError> {
+        let unrefunded = self.captured.checked_sub(self.refunded)?;
+        unrefunded.checked_sub(self.refunding)
     }
 
-    /// Ends the capture or cancel that is under way.
+    /// Ends the capture or cancel that is under way, and returns it.
     pub(super) fn end_pending(&mut self) -> Option<Pending> {
         self.pending_attempt = None;
         self.pending.take()
     }
 
-    /// Where a payment stands of which this much was given back.
+    /// The state of a captured payment, by how much of it was refunded.
     pub(super) fn state_by_refunds(&self) -> PaymentState {
-        match self.refunded_minor {
-            0 => PaymentState::Success,
-            refunded if refunded == self.captured_minor => PaymentState::Refunded,
-            _ => PaymentState::PartiallyRefunded,
+        if self.refunded.is_zero() {
+            PaymentState::Success
+        } else if self.refunded == self.captured {
+            PaymentState::Refunded
+        } else {
+            PaymentState::PartiallyRefunded
         }
     }
 
-    /// Refuses an operation while the payment itself, a capture or a cancel of it is under way.
-    pub(super) fn is_idle(&self) -> Result<(), PaymentError> {
+    /// Refuses an operation while the payment itself, or a capture or cancel of it, is under way.
+    pub(super) fn check_idle(&self) -> Result<(), PaymentError> {
         match (self.pending, self.state) {
             (Some(Pending::Capture { .. }), _) => {
                 Err(PaymentError::Busy("a capture of the payment"))
@@ -185,7 +198,7 @@ impl Payment {
         }
     }
 
-    /// The state that clients see: while a capture or cancel is under way, its outcome is what is being processed.
+    /// The state that clients see: `PROCESSING` while a capture or cancel is under way.
     pub fn shown_state(&self) -> PaymentState {
         if self.pending.is_some() {
             PaymentState::Processing
@@ -194,7 +207,7 @@ impl Payment {
         }
     }
 
-    /// An amount in the payment's currency.
+    /// An amount in the payment's currency, from minor units that are not negative.
     pub fn in_currency(&self, minor: i64) -> Amount {
         Amount::from_minor(minor, self.amount.currency())
     }

@@ -1,4 +1,4 @@
-//! A payment as clients see it: what is serialised, and its schema.
+//! A payment as clients see it: its JSON form and its schema.
 
 use std::collections::BTreeMap;
 
@@ -187,8 +187,8 @@ impl Serialize for Payment {
             amount: self.amount.to_string(),
             currency: self.amount.currency().code(),
             capture_method: self.capture_method.as_str(),
-            amount_captured: self.in_currency(self.captured_minor).to_string(),
-            amount_refunded: self.in_currency(self.refunded_minor).to_string(),
+            amount_captured: self.captured.to_string(),
+            amount_refunded: self.refunded.to_string(),
             payment_method: PaymentMethodView {
                 r#type: "CARD",
                 details: CardView {

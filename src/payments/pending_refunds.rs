@@ -1,40 +1,37 @@
-//! Refunds that the gateway has accepted and not finished are looked at, with growing pauses, until they end.
+//! Refunds that the gateway has accepted but not finished are checked, with growing pauses, until they end.
 
 use chrono::Utc;
 use futures_util::{StreamExt, stream};
 
-use super::call::count_call;
-use super::service::{locked, now};
-use super::storable::{self, Storable};
+use super::gateway_call::count_call;
+use super::sanitize::{self, Sanitize};
+use super::settle::{is_content_rejected, log_rejected_content};
 use super::store::DueRefund;
-use super::{
-    Payment, PaymentError, Payments, Refund, RefundState, refused_settle, settlement, store,
-};
+use super::transitions::{self, now};
+use super::{Payment, PaymentError, Payments, Refund, RefundState, store};
 use crate::database::{self, Bounded};
-use crate::gateway::{Decline, GatewayError, GatewayRefund, RefundProgress};
+use crate::gateway::{Decline, GatewayError, RefundProgress};
 use crate::idempotency::IdempotencyError;
 
-/// Maximum number of refunds that one pass looks at.
-const MAX_LOOKS: i64 = 200;
+/// Maximum number of refunds that one pass checks.
+const MAX_CHECKS: i64 = 200;
 
-/// Maximum number of refunds that are looked at at the same time.
+/// Maximum number of refunds that are checked at the same time.
 const CONCURRENCY: usize = 4;
 
 impl Payments {
-    /// Looks at the pending refunds whose time has come. Returns how many of them have ended.
+    /// Checks the pending refunds that are due. Returns how many of them have ended.
     pub async fn follow_refunds(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(self.pool()).await?;
-        let due = store::list_due_refunds(&mut connection, MAX_LOOKS)
+        let due = store::list_due_refunds(&mut connection, MAX_CHECKS)
             .bounded()
             .await?;
         drop(connection);
         let ended = stream::iter(due)
             .map(|due| async move {
                 let payments = self.clone();
-                let looked = self
-                    .engine()
-                    .run(async move { payments.look_at(&due).await });
-                match looked.await {
+                let checked = self.engine().run(async move { payments.check(&due).await });
+                match checked.await {
                     Ok(Ok(ended)) => ended,
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "a pending refund could not be looked at");
@@ -53,11 +50,8 @@ impl Payments {
         Ok(u64::try_from(ended).unwrap_or(u64::MAX))
     }
 
-    async fn look_at(&self, due: &DueRefund) -> Result<bool, PaymentError> {
+    async fn check(&self, due: &DueRefund) -> Result<bool, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
-        if !store::take_look(&mut connection, due).bounded().await? {
-            return Ok(false);
-        }
         let refund = store::find_refund(&mut connection, &due.merchant_id, &due.refund_id)
             .bounded()
             .await?
@@ -66,11 +60,19 @@ impl Payments {
             .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))?;
+        // The check is for a process that can ask: claiming it here would put that one off.
+        if let Err(error) = self.gateway_of(&payment.gateway_type) {
+            tracing::debug!(refund = refund.id, %error, "a pending refund is left to other processes");
+            return Ok(false);
+        }
+        if !store::claim_check(&mut connection, due).bounded().await? {
+            return Ok(false);
+        }
         drop(connection);
         match self.ask_for(&payment, &refund).await? {
             Ok(Some(RefundProgress::Succeeded)) => self.end_refund(&refund, Ok(())).await,
             Ok(Some(RefundProgress::Pending)) => Ok(false),
-            // It was accepted, so it is there: a gateway that does not show it is asked again.
+            // The gateway has accepted it, so it must exist there. The next check asks again.
             Ok(None) => {
                 tracing::warn!(
                     refund = refund.id,
@@ -79,9 +81,9 @@ impl Payments {
                 Ok(false)
             }
             Err(decline) => match self.end_refund(&refund, Err(decline.clone())).await {
-                Err(PaymentError::Engine(error)) if refused_settle::is_refused(&error) => {
-                    refused_settle::tell(&payment.id, &error);
-                    self.end_refund(&refund, Err(decline.bare())).await
+                Err(PaymentError::Engine(error)) if is_content_rejected(&error) => {
+                    log_rejected_content(&payment.id, &error);
+                    self.end_refund(&refund, Err(decline.without_text())).await
                 }
                 ended => ended,
             },
@@ -94,11 +96,11 @@ impl Payments {
         refund: &Refund,
     ) -> Result<Result<Option<RefundProgress>, Decline>, PaymentError> {
         let gateway = self.gateway_of(&payment.gateway_type)?;
-        let asked = GatewayRefund::of(payment, refund);
+        let asked = refund.to_gateway(payment);
         let started = tokio::time::Instant::now();
         let found = self.in_time(gateway.find_refund(&asked)).await;
         count_call(gateway.kind(), "refund", &found, started.elapsed());
-        match storable::answer(found) {
+        match sanitize::answer(found) {
             Ok(found) => Ok(Ok(found.map(|refunded| refunded.progress))),
             Err(GatewayError::Declined(decline)) => Ok(Err(decline)),
             Err(error) => {
@@ -108,15 +110,16 @@ impl Payments {
         }
     }
 
-    /// Writes a pending refund's end. Returns `false` where another node wrote it.
+    /// Saves the end of a pending refund. Returns `false` if another node has saved it.
     async fn end_refund(
         &self,
         refund: &Refund,
         result: Result<(), Decline>,
     ) -> Result<bool, PaymentError> {
         let mut tx = database::begin(self.pool()).await?;
-        // The payment's lock comes first, as everywhere; with it the refund cannot change.
-        let mut payment = locked(&mut tx, &refund.merchant_id, &refund.payment_id).await?;
+        // The payment's lock comes first, as everywhere. While it is held, the refund cannot change.
+        let mut payment =
+            store::lock_claimed(&mut tx, &refund.merchant_id, &refund.payment_id).await?;
         let mut refund = store::find_refund(&mut tx, &refund.merchant_id, &refund.id)
             .bounded()
             .await?
@@ -126,7 +129,7 @@ impl Payments {
             return Ok(false);
         }
         let failed = result.as_ref().err().map(|decline| decline.code.clone());
-        settlement::refund_ended(&mut payment, &mut refund, result, now());
+        transitions::refund_ended(&mut payment, &mut refund, result, now())?;
         store::save_payment(&mut tx, &payment).bounded().await?;
         store::save_refund(&mut tx, &refund).bounded().await?;
         tx.commit().await?;

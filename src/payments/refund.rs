@@ -1,52 +1,105 @@
-//! A refund: some of a payment's money, given back once.
+//! A refund of all or a part of a payment.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::Serializer;
+use strum::VariantArray;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::payment::states;
-use crate::gateway::Decline;
+use super::Payment;
+use super::payment::schema_of_names;
+use crate::gateway::{Decline, GatewayRefund};
 use crate::money::Amount;
 
-states! {
-    /// Where a refund stands.
-    RefundState {
-        /// Its outcome is not known yet.
-        Processing = "PROCESSING",
-        /// The gateway has accepted it, and it may still fail.
-        Pending = "PENDING",
-        /// The money was given back.
-        Success = "SUCCESS",
-        /// The gateway refused.
-        Failed = "FAILED",
+/// A refund's state.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
+pub enum RefundState {
+    /// Its outcome is not known yet.
+    Processing,
+    /// The gateway has accepted it. It may still fail.
+    Pending,
+    /// The money was paid back.
+    Success,
+    /// The gateway declined it.
+    Failed,
+}
+
+impl RefundState {
+    /// All states.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+
+    /// Finds a state by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        name.parse().ok()
     }
 }
 
-/// A refund as it is in the database.
+impl PartialSchema for RefundState {
+    fn schema() -> RefOr<Schema> {
+        schema_of_names(Self::ALL.iter().map(|state| state.as_str()))
+    }
+}
+
+impl ToSchema for RefundState {}
+
+/// A refund, as the database has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refund {
-    /// Whose it is.
+    /// The merchant that it belongs to.
     pub merchant_id: String,
     /// `ref_` and a UUIDv7.
     pub id: String,
-    /// The payment that is given back.
+    /// The payment that is refunded.
     pub payment_id: String,
-    /// The key that made it.
+    /// The idempotency key that made it.
     pub idempotency_key: String,
-    /// Where it stands.
+    /// Its state.
     pub state: RefundState,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Why, for people.
+    /// The merchant's reason, for people.
     pub reason: Option<String>,
     /// The gateway's id of the refund.
     pub gateway_refund_id: Option<String>,
     /// Why it failed.
     pub failure: Option<Decline>,
-    /// By the database's clock.
+    /// When it was made, by the database's clock.
     pub created_at: DateTime<Utc>,
+}
+
+impl Refund {
+    /// The request to the gateway for this refund.
+    pub(super) fn to_gateway(&self, payment: &Payment) -> GatewayRefund {
+        GatewayRefund {
+            refund_id: self.id.clone(),
+            payment_id: payment.id.clone(),
+            merchant_id: payment.merchant_id.clone(),
+            account: payment.gateway_account.clone(),
+            transaction_id: payment.gateway_transaction_id.clone().unwrap_or_default(),
+            amount: self.amount,
+        }
+    }
 }
 
 /// A refund as clients see it.

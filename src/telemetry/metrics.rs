@@ -7,9 +7,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::idempotency::GATE_RESULTS;
+use crate::idempotency::{GATE_RESULTS, Recovered};
 use crate::payments::{Operation, PaymentState};
-use crate::recovery;
 
 /// From half a millisecond, a lone replay, to ten seconds, the longest wait for a gateway.
 const SECONDS_BUCKETS: &[f64] = &[
@@ -161,8 +160,8 @@ fn start_at_zero() {
     ] {
         counter!("payonce_payments_total", "state" => state.as_str()).absolute(0);
     }
-    for outcome in recovery::OUTCOMES {
-        counter!("payonce_recovered_total", "outcome" => outcome).absolute(0);
+    for outcome in Recovered::ALL {
+        counter!("payonce_recovered_total", "outcome" => outcome.label()).absolute(0);
     }
     for outcome in ["succeeded", "failed"] {
         counter!("payonce_pending_refunds_ended_total", "outcome" => outcome).absolute(0);

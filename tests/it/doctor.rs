@@ -202,7 +202,10 @@ fn a_server_that_is_set_up_badly_is_told_setting_by_setting() {
 
 /// A service with these secrets has started on the database.
 async fn note_secrets(pool: &PgPool, secrets: FingerprintSecrets) {
-    let engine = Engine::new(pool.clone(), IdempotencyConfig::default(), &secrets);
+    let database = (*pool.connect_options()).clone();
+    let engine = Engine::connect(database, 1, IdempotencyConfig::default(), &secrets)
+        .await
+        .expect("a fit pool");
     engine.register_secrets().await.expect("noted");
     engine.finish().await;
 }

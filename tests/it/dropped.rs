@@ -33,7 +33,12 @@ async fn engine(db: &PgConnectOptions) -> (Engine, PgPool) {
         .expect("a table");
     let secrets = FingerprintSecrets::new("secret");
     let config = IdempotencyConfig::default();
-    (Engine::new(pool.clone(), config, &secrets), pool)
+    (
+        Engine::start(pool.clone(), config, &secrets)
+            .await
+            .expect("a fit pool"),
+        pool,
+    )
 }
 
 fn scope(round: usize) -> ScopedKey {
@@ -58,7 +63,7 @@ async fn claim(engine: &Engine, scope: &ScopedKey) -> Option<Permit> {
     };
     let wait = Wait::AtMost(Duration::ZERO);
     match engine.claim(scope, &1, wait, plan).await.expect("a gate") {
-        Gate::Mine { permit, .. } => Some(permit),
+        Gate::Claimed { permit, .. } => Some(permit),
         _ => None,
     }
 }

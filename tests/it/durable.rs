@@ -159,8 +159,13 @@ async fn engine(database: &PgConnectOptions) -> Engine {
         .connect_with(database.clone())
         .await
         .expect("a pool");
+    payonce::idempotency::migrate(&pool)
+        .await
+        .expect("the engine's tables");
     let config = IdempotencyConfig::default();
-    Engine::new(pool, config, &FingerprintSecrets::new("secret"))
+    Engine::start(pool, config, &FingerprintSecrets::new("secret"))
+        .await
+        .expect("a fit pool")
 }
 
 async fn order(engine: Engine, name: &'static str) -> bool {
@@ -184,9 +189,6 @@ async fn no_answer_is_replayed_before_it_is_durable() {
     let pair = Pair::start().await;
     let database = pair.primary().options();
     let (one, two) = (engine(&database).await, engine(&database).await);
-    payonce::database::migrate(one.pool())
-        .await
-        .expect("a schema");
     sqlx::query("create table orders (sku text)")
         .execute(one.pool())
         .await

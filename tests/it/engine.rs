@@ -32,7 +32,9 @@ async fn engine(db: &PgConnectOptions, connections: u32) -> (Engine, PgPool) {
         .expect("a table");
     let secrets = FingerprintSecrets::new("secret");
     (
-        Engine::new(pool.clone(), IdempotencyConfig::default(), &secrets),
+        Engine::start(pool.clone(), IdempotencyConfig::default(), &secrets)
+            .await
+            .expect("a fit pool"),
         pool,
     )
 }
@@ -199,11 +201,7 @@ async fn claim(engine: &Engine, name: &str) -> Gate<()> {
 async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
     let (owner, pool) = engine(&db, 5).await;
     let (other, other_pool) = engine(&db, 5).await;
-    let Gate::Mine {
-        permit: late,
-        work: Some(()),
-    } = claim(&owner, "k").await
-    else {
+    let Gate::Claimed { permit: late, .. } = claim(&owner, "k").await else {
         panic!("not ours")
     };
     assert!(matches!(claim(&other, "k").await, Gate::InProgress { .. }));
@@ -248,7 +246,7 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
     );
     let stored = other.settle(permit, settle(200)).await.expect("an answer");
     assert!(matches!(stored, Settled::Stored(answer) if answer.response.status == 200));
-    let Gate::Replay(answer) = claim(&owner, "k").await else {
+    let Gate::Answered(answer) = claim(&owner, "k").await else {
         panic!("no replay")
     };
     assert_eq!(answer.response.status, 200);
@@ -260,7 +258,7 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_released_claim_leaves_nothing(_: PgPoolOptions, db: PgConnectOptions) {
     let (engine, pool) = engine(&db, 5).await;
-    let Gate::Mine { permit, .. } = claim(&engine, "k").await else {
+    let Gate::Claimed { permit, .. } = claim(&engine, "k").await else {
         panic!("not ours")
     };
     let undo = |mut tx: Transaction| async move {
@@ -276,10 +274,7 @@ async fn a_released_claim_leaves_nothing(_: PgPoolOptions, db: PgConnectOptions)
     for table in ["orders", "idempotency_keys", "unsettled_keys"] {
         assert_eq!(count(&pool, table).await, 0, "{table}");
     }
-    assert!(matches!(
-        claim(&engine, "k").await,
-        Gate::Mine { work: Some(()), .. }
-    ));
+    assert!(matches!(claim(&engine, "k").await, Gate::Claimed { .. }));
     pool.close().await;
 }
 
@@ -290,16 +285,15 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
         .connect_with(db.clone())
         .await
         .expect("a pool");
-    let config = IdempotencyConfig {
-        lock_timeout: Duration::from_secs(6),
-        ..Default::default()
-    };
-    let engine = Engine::new(pool.clone(), config, &FingerprintSecrets::new("s"));
+    let config = IdempotencyConfig::default().with_lock_timeout(Duration::from_secs(6));
+    let engine = Engine::start(pool.clone(), config, &FingerprintSecrets::new("s"))
+        .await
+        .expect("a fit pool");
     sqlx::query("create table orders (sku text primary key)")
         .execute(&pool)
         .await
         .expect("a table");
-    let Gate::Mine { permit, .. } = claim(&engine, "k").await else {
+    let Gate::Claimed { permit, .. } = claim(&engine, "k").await else {
         panic!("not ours")
     };
     let renewed = || async {

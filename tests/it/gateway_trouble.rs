@@ -361,7 +361,7 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
             match &made {
                 Ok(_) => {}
                 // On a slow machine the table is held for longer than a lane waits for a lock.
-                Err(PaymentError::InUse { .. }) => {}
+                Err(PaymentError::InProgress { .. }) => {}
                 Err(PaymentError::Engine(IdempotencyError::Overloaded)) => {
                     refused.fetch_add(1, Ordering::SeqCst);
                 }

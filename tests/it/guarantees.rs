@@ -241,10 +241,7 @@ async fn a_key_past_its_time_never_pays_again(_: PgPoolOptions, db: PgConnectOpt
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn an_answer_in_memory_ends_with_its_key(_: PgPoolOptions, db: PgConnectOptions) {
-    let short = IdempotencyConfig {
-        ttl: Duration::from_millis(300),
-        ..Default::default()
-    };
+    let short = IdempotencyConfig::default().with_ttl(Duration::from_millis(300));
     let service = Service::start_with(
         &db,
         Setup {

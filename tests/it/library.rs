@@ -43,7 +43,9 @@ impl Shop {
             .expect("a table");
         let secrets = FingerprintSecrets::new("secret");
         Self {
-            engine: Engine::new(pool.clone(), config, &secrets),
+            engine: Engine::start(pool.clone(), config, &secrets)
+                .await
+                .expect("a fit pool"),
             pool,
             placed: Arc::default(),
         }
@@ -86,10 +88,7 @@ impl Shop {
 
     async fn claimed(&self, scope: &ScopedKey) -> Permit {
         match self.claim(scope).await {
-            Gate::Mine {
-                permit,
-                work: Some(()),
-            } => permit,
+            Gate::Claimed { permit, .. } => permit,
             _ => panic!("not ours"),
         }
     }
@@ -272,7 +271,7 @@ async fn a_double_click_on_two_nodes_makes_one_call(_: PgPoolOptions, db: PgConn
     );
     assert!(matches!(winner, Settled::Stored(answer) if !answer.replayed));
     for clicked in [here, there] {
-        let Gate::Replay(answer) = clicked else {
+        let Gate::Answered(answer) = clicked else {
             panic!("it waits and replays")
         };
         assert!(answer.replayed && answer.response.status == 202);
@@ -287,10 +286,7 @@ async fn five_keys_past_their_time_are_cleaned_up_in_batches(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let short = IdempotencyConfig {
-        ttl: Duration::from_millis(100),
-        ..Default::default()
-    };
+    let short = IdempotencyConfig::default().with_ttl(Duration::from_millis(100));
     let shop = Shop::open_with(&db, short).await;
     for i in 0..5 {
         shop.order(&scope("acme", "order", &format!("k{i}")), 1)
@@ -401,7 +397,7 @@ async fn a_late_owner_can_neither_settle_nor_release(_: PgPoolOptions, db: PgCon
         let key = scope("acme", "send", name);
         let late = one.claimed(&key).await;
         end_leases(&one.pool).await;
-        let Gate::Mine { permit, work: None } = two.claim(&key).await else {
+        let Gate::TakenOver(permit) = two.claim(&key).await else {
             panic!("a duplicate takes an abandoned claim over");
         };
         assert_eq!(
@@ -452,7 +448,7 @@ async fn ten_that_find_an_abandoned_claim_are_one_new_owner(
     let gates = join_all(shops.iter().map(|shop| shop.claim(&key))).await;
     let owners = gates
         .iter()
-        .filter(|gate| matches!(gate, Gate::Mine { work: None, .. }));
+        .filter(|gate| matches!(gate, Gate::TakenOver(_)));
     assert_eq!(owners.count(), 1);
     let busy = gates
         .iter()
@@ -540,11 +536,9 @@ async fn work_that_keeps_the_transaction_is_not_committed(_: PgPoolOptions, db: 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_duplicate_waits_as_long_as_configured_or_asked(_: PgPoolOptions, db: PgConnectOptions) {
     let key = scope("acme", "send", "k");
-    let config = IdempotencyConfig {
-        retry_interval: Duration::from_millis(50),
-        max_retries: 100,
-        ..Default::default()
-    };
+    let config = IdempotencyConfig::default()
+        .with_retry_interval(Duration::from_millis(50))
+        .with_max_retries(100);
     let owner = Shop::open(&db).await;
     let other = Shop::open_with(&db, config).await;
     let permit = owner.claimed(&key).await;
@@ -574,11 +568,9 @@ async fn thirty_that_wait_for_thirty_keys_hold_no_connection(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let config = IdempotencyConfig {
+    let config = IdempotencyConfig::default()
         // Longer than anybody waits for a connection.
-        retry_interval: Duration::from_millis(3500),
-        ..Default::default()
-    };
+        .with_retry_interval(Duration::from_millis(3500));
     let owner = Shop::open(&db).await;
     let other = Shop::open_with(&db, config).await;
     let keys: Vec<ScopedKey> = (0..30)
@@ -606,7 +598,11 @@ async fn thirty_that_wait_for_thirty_keys_hold_no_connection(
         }
     };
     let (gates, ()) = tokio::join!(waiting, settling);
-    assert!(gates.iter().all(|gate| matches!(gate, Gate::Replay(_))));
+    assert!(
+        gates
+            .iter()
+            .all(|gate| matches!(gate, Gate::Answered(answer) if answer.replayed))
+    );
     owner.close().await;
     other.close().await;
 }
@@ -616,19 +612,21 @@ async fn an_engine_that_rotates_its_secret_accepts_both(_: PgPoolOptions, db: Pg
     let key = scope("acme", "order", "k");
     let shop = Shop::open(&db).await;
     let first = shop.order(&key, 2).await.expect("an answer");
-    let rotated = |secrets| Shop {
-        engine: Engine::new(shop.pool.clone(), IdempotencyConfig::default(), &secrets),
+    let rotated = async |secrets| Shop {
+        engine: Engine::start(shop.pool.clone(), IdempotencyConfig::default(), &secrets)
+            .await
+            .expect("a fit pool"),
         pool: shop.pool.clone(),
         placed: Arc::default(),
     };
-    let new = rotated(FingerprintSecrets::new("new").accepting("secret"));
+    let new = rotated(FingerprintSecrets::new("new").accepting("secret")).await;
     assert_eq!(
         new.order(&key, 2).await.expect("a replay").response,
         first.response
     );
     let fresh = scope("acme", "order", "fresh");
     new.order(&fresh, 2).await.expect("an answer");
-    let newest = rotated(FingerprintSecrets::new("new"));
+    let newest = rotated(FingerprintSecrets::new("new")).await;
     assert!(
         newest
             .order(&fresh, 2)

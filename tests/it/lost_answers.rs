@@ -165,7 +165,9 @@ async fn a_transactions_lost_commit_is_read_back(_: PgPoolOptions, db: PgConnect
         .await
         .expect("a table");
     let secrets = FingerprintSecrets::new("secret");
-    let engine = Engine::new(pool.clone(), IdempotencyConfig::default(), &secrets);
+    let engine = Engine::start(pool.clone(), IdempotencyConfig::default(), &secrets)
+        .await
+        .expect("a fit pool");
     let runs = Arc::new(AtomicUsize::new(0));
     let work = {
         let runs = Arc::clone(&runs);

@@ -88,10 +88,7 @@ async fn node(db: &PgConnectOptions, gateway: &TestGateway) -> Service {
     let key = SecretString::from(SECRET_KEY);
     let stripe = StripeGateway::new(&gateway.url(), key, time).expect("a client");
     let setup = Setup {
-        idempotency: IdempotencyConfig {
-            lock_timeout: Duration::from_millis(500),
-            ..IdempotencyConfig::default()
-        },
+        idempotency: IdempotencyConfig::default().with_lock_timeout(Duration::from_millis(500)),
         recovery_interval: Duration::from_millis(100),
         ..Setup::default()
     };

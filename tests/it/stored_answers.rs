@@ -19,7 +19,9 @@ async fn open(db: &PgConnectOptions) -> (Engine, PgPool) {
     let pool = pool_options().max_connections(5);
     let pool = pool.connect_with(db.clone()).await.expect("a pool");
     let secrets = FingerprintSecrets::new("secret");
-    let engine = Engine::new(pool.clone(), IdempotencyConfig::default(), &secrets);
+    let engine = Engine::start(pool.clone(), IdempotencyConfig::default(), &secrets)
+        .await
+        .expect("a fit pool");
     (engine, pool)
 }
 
@@ -246,7 +248,7 @@ async fn an_answer_that_could_not_be_sent_is_not_stored(_: PgPoolOptions, db: Pg
     };
     let settled = scope("settled");
     let gate = engine.claim(&settled, &1, Wait::Configured, plan);
-    let Ok(Gate::Mine { permit, .. }) = gate.await else {
+    let Ok(Gate::Claimed { permit, .. }) = gate.await else {
         panic!("not ours");
     };
     let settle = move |_: Transaction| {

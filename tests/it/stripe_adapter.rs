@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 
 use payonce::cards::{Card, CardSummary, Cvv, Pan};
 use payonce::gateway::{
-    Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken,
-    StripeGateway,
+    Cancel, Capture, CaptureMethod, Charge, Charged, Gateway, GatewayError, GatewayRefund,
+    GatewayToken, StripeGateway,
 };
 use payonce::money::{Amount, Currency};
-use payonce::payments::CaptureMethod;
 use secrecy::SecretString;
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};

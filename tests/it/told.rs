@@ -24,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn behind(proxy: &Proxy, gateway: &Arc<ScriptedGateway>, recovery: Duration) -> Service {
     let setup = Setup {
         recovery_interval: recovery,
-        idempotency: IdempotencyConfig {
-            lock_timeout: Duration::from_millis(500),
-            ..IdempotencyConfig::default()
-        },
+        idempotency: IdempotencyConfig::default().with_lock_timeout(Duration::from_millis(500)),
         ..Setup::default()
     };
     let gateway: Arc<dyn Gateway> = gateway.clone();
@@ -133,7 +130,9 @@ async fn engine(db: &PgConnectOptions) -> Engine {
         .await
         .expect("a pool");
     let secrets = FingerprintSecrets::new("secret");
-    Engine::new(pool, IdempotencyConfig::default(), &secrets)
+    Engine::start(pool, IdempotencyConfig::default(), &secrets)
+        .await
+        .expect("a fit pool")
 }
 
 /// A request that has no claim yet may end and leave nothing: a corrected one is not refused because of it.
@@ -176,7 +175,7 @@ async fn a_request_is_no_mismatch_with_one_that_leaves_nothing(
     open.send(()).expect("the first");
     assert!(wrong.await.expect("no panic"));
     let gate = corrected.await.expect("a gate");
-    let Gate::Mine { permit, .. } = gate else {
+    let Gate::Claimed { permit, .. } = gate else {
         panic!("the key is free");
     };
     // The first has a claim now: whoever differs is told at once.
@@ -201,7 +200,7 @@ async fn a_mismatch_with_another_nodes_claim_is_told_beside_a_duplicate_that_wai
     };
     let (scope, request) = (key(), json!({"amount": 1}));
     let first = one.claim(&scope, &request, Wait::Configured, plan);
-    let Gate::Mine { permit, .. } = first.await.expect("a gate") else {
+    let Gate::Claimed { permit, .. } = first.await.expect("a gate") else {
         panic!("the key is free");
     };
     let mut duplicate = Box::pin(two.claim(&scope, &request, Wait::Configured, plan));
@@ -252,7 +251,9 @@ async fn a_database_is_tied_to_its_secrets(_: PgPoolOptions, db: PgConnectOption
             .connect_with(db.clone())
             .await
             .expect("a pool");
-        let engine = Engine::new(pool, IdempotencyConfig::default(), &secrets);
+        let engine = Engine::start(pool, IdempotencyConfig::default(), &secrets)
+            .await
+            .expect("a fit pool");
         let registered = engine.register_secrets().await;
         engine.pool().close().await;
         registered

@@ -16,7 +16,7 @@ use super::super::operator::Operator;
 use super::super::{Console, audit, csrf};
 use super::Named;
 use crate::idempotency::ScopedKey;
-use crate::recovery::{self, Recovered};
+use crate::recovery::{Recovered, Recovery};
 
 #[derive(Deserialize)]
 pub(in super::super) struct Sent {
@@ -54,7 +54,8 @@ async fn note_and_resolve(
     scope: &ScopedKey,
 ) -> sqlx::Result<Uuid> {
     let action = audit::note_resolve(console.pool(), operator.actor(), scope).await?;
-    let outcome = recovery::recover(console.payments(), scope).await.label();
+    let recovery = Recovery::new(console.payments().clone());
+    let outcome = recovery.recover(scope).await.label();
     tracing::info!(key = %scope, outcome, operator = operator.session.operator, "resolved by an operator");
     // It is done, whether this can be written or not: then the audit shows an action without its outcome.
     if let Err(error) = audit::add_outcome(console.pool(), scope, action, outcome).await {

@@ -95,11 +95,11 @@ fn record(payment: &Payment) -> Markup {
         ),
         ("State", html::state(payment.shown_state().as_str())),
         ("Amount", html! { (money(payment.amount.minor())) }),
-        ("Captured", html! { (money(payment.captured_minor)) }),
-        ("Refunded", html! { (money(payment.refunded_minor)) }),
+        ("Captured", html! { (money(payment.captured.minor())) }),
+        ("Refunded", html! { (money(payment.refunded.minor())) }),
         (
             "Refunds under way",
-            html! { (money(payment.refunding_minor)) },
+            html! { (money(payment.refunding.minor())) },
         ),
         ("Card", html! { (or_dash(card)) }),
         (

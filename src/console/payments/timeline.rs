@@ -8,8 +8,8 @@ use maud::{Markup, html};
 
 use super::super::{html, links};
 use super::store::{AtWork, Making, RefundOfPayment};
-use crate::gateway::Decline;
-use crate::payments::{CaptureMethod, Operation, Payment, PaymentState};
+use crate::gateway::{CaptureMethod, Decline};
+use crate::payments::{Operation, Payment, PaymentState};
 
 /// What is known of one payment.
 pub(super) struct Life {
@@ -106,7 +106,7 @@ impl Life {
         let what = match payment.state {
             PaymentState::Canceled => html! { strong { "Canceled" } ": what was held was let go." },
             PaymentState::Success => {
-                html! { strong { "Captured" } " " (self.in_words(payment.captured_minor)) "." }
+                html! { strong { "Captured" } " " (self.in_words(payment.captured.minor())) "." }
             }
             _ => return None,
         };

@@ -1,9 +1,9 @@
-//! What went through this process's simulated gateway, so that it refuses what contradicts it.
+//! The books of this process's simulated gateway, so that it can refuse what contradicts them.
 //!
-//! A charge is named by its payment's id alone, and may have been made before this process started or by another node, whose books
-//! are others. So what the books do not know is taken as it is asked for, and only a contradiction is refused: an id that is no
-//! charge of the payment, a capture beyond what was held, another amount than was captured, a cancel of what was captured, a refund
-//! beyond what there is.
+//! A charge is named by its payment's id alone, and may have been made before this process started, or by another node, which has
+//! books of its own. So a request about an unknown charge is accepted, and only a contradiction is refused: an id that is not the
+//! payment's charge, a capture of more than was held or of another amount than was captured, a cancel of what was captured, a
+//! refund of more than there is.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,13 +11,13 @@ use super::strip;
 use crate::gateway::{Capture, Decline, GatewayError, GatewayRefund, Refusal};
 use crate::money::Amount;
 
-/// Maximum number of charges in the books; the oldest are forgotten first.
+/// Maximum number of charges in the books. The oldest are forgotten first.
 const MAX_CHARGES: usize = 20_000;
 
-/// Maximum number of refunds of a charge that are known by their id; of further ones only the sum is.
+/// Maximum number of a charge's refunds that are known by their id. Of further refunds only the sum is known.
 const MAX_REFUNDS: usize = 1_000;
 
-/// What is known of a charge. `None`: nothing yet.
+/// What is known about a charge. A field is `None` while nothing is known.
 #[derive(Default)]
 struct Entry {
     held: Option<i64>,
@@ -35,7 +35,7 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// A charge succeeds; asked for again, it is the same one.
+    /// Makes a charge. The same payment's charge is made once.
     pub(super) fn charge(&mut self, id: &str, minor: i64, is_captured: bool, refunds_fail: bool) {
         let entry = self.entry(id);
         entry.held.get_or_insert(minor);
@@ -64,7 +64,7 @@ impl Books {
         Ok(())
     }
 
-    /// Whether a capture was made. One that the books cannot know of is taken as made.
+    /// Whether a capture was made. One that the books cannot know counts as made.
     pub(super) fn find_capture(&mut self, capture: &Capture) -> Result<Option<()>, GatewayError> {
         let entry = self.of(&capture.transaction_id, &capture.payment_id)?;
         match (entry.is_canceled, entry.captured) {
@@ -86,7 +86,7 @@ impl Books {
         Ok(())
     }
 
-    /// Whether a cancel was made. One that the books cannot know of is taken as made.
+    /// Whether a cancel was made. One that the books cannot know counts as made.
     pub(super) fn find_cancel(
         &mut self,
         id: &str,
@@ -99,21 +99,21 @@ impl Books {
         Ok((entry.is_canceled || entry.held.is_none()).then_some(()))
     }
 
-    /// Books a refund. Returns true where it is on its way for a while, and then fails.
+    /// Books a refund. Returns true if it is pending for a while and then fails.
     pub(super) fn refund(&mut self, refund: &GatewayRefund) -> Result<bool, GatewayError> {
         let entry = self.of(&refund.transaction_id, &refund.payment_id)?;
         if entry.is_canceled {
             return Err(canceled());
         }
         if entry.refunds_fail {
-            // It will be given back, so it takes nothing from what is left.
+            // It will fail, so it takes nothing from what is left.
             return Ok(true);
         }
         if entry.refunds.contains_key(&refund.refund_id) {
             return Ok(false);
         }
         let asked = refund.amount.minor();
-        // Another node may have captured what this one only saw held.
+        // Another node may have captured what is only held in these books.
         if let Some(taken) = entry.captured.or(entry.held) {
             let left = taken - entry.refunded;
             if left == 0 {
@@ -134,12 +134,12 @@ impl Books {
         Ok(false)
     }
 
-    /// True where the refunds of a charge fail after a while.
+    /// Whether the refunds of a charge fail after a while.
     pub(super) fn refunds_fail(&self, id: &str) -> bool {
         self.charges.get(id).is_some_and(|entry| entry.refunds_fail)
     }
 
-    /// The entry of a charge, where the id is one of the payment's: every other was never held here.
+    /// The entry of a charge, if the id is the payment's. No other id was ever held here.
     fn of(&mut self, id: &str, payment_id: &str) -> Result<&mut Entry, GatewayError> {
         match id == transaction_id(payment_id) {
             true => Ok(self.entry(id)),
@@ -176,7 +176,7 @@ fn captured_already(asked: Amount, captured: i64) -> GatewayError {
     ))
 }
 
-/// It lapsed, or somebody let go of it.
+/// The error for a hold that lapsed or was released.
 fn canceled() -> GatewayError {
     let message = "The charge was canceled at the gateway";
     GatewayError::Declined(Decline::new("canceled", message))

@@ -1,9 +1,9 @@
 //! A gateway inside the process, for development, tests and demonstrations.
 //!
-//! Its answers depend on the card alone, which its tokens carry as the outcome; its transaction ids depend on the
-//! payment's id alone. So it makes one charge for one payment however often it is asked, in whichever process, and asking
-//! what became of a charge answers as if it had been made. It keeps small books for the life of the process, and refuses what
-//! contradicts them: see [`books`].
+//! Its answers depend only on the card, whose outcome its tokens carry, and its transaction ids depend only on the payment's id. So
+//! it makes one charge for one payment, however often and from which process it is called, and a question about a charge is
+//! answered as if it had been made. It keeps small books for the life of the process, and refuses what contradicts them: see
+//! [`books`].
 
 mod books;
 mod outcome;
@@ -21,18 +21,17 @@ use futures_util::future::BoxFuture;
 use self::books::{Books, transaction_id};
 use self::outcome::Outcome;
 use self::scripted::{A_WHILE, Behaviour, Counts, is_recent};
-use self::test_token::TestToken;
+use self::test_token::{TestToken, outcome_of};
 use super::{
-    Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund, GatewayToken,
-    RefundProgress, Refunded,
+    Cancel, Capture, CaptureMethod, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund,
+    GatewayToken, RefundProgress, Refunded,
 };
 use crate::cards::{Card, CardSummary};
-use crate::payments::CaptureMethod;
 
-/// The last time zone in which a day ends.
+/// The time zone in which a day ends last.
 const LAST_TIME_ZONE: TimeDelta = TimeDelta::hours(12);
 
-/// The gateway. See the module. Clones share their books.
+/// The simulated gateway, as the module describes it. Clones share their books.
 #[derive(Clone)]
 pub struct SimulatedGateway {
     latency: Duration,
@@ -46,7 +45,7 @@ struct State {
 }
 
 impl SimulatedGateway {
-    /// A gateway that takes `latency` for everything but tokens.
+    /// A gateway that takes `latency` for everything except tokens.
     pub fn new(latency: Duration) -> Self {
         Self {
             latency,
@@ -54,14 +53,14 @@ impl SimulatedGateway {
         }
     }
 
-    /// Answers after the latency, by the books as they are then.
+    /// Answers after the latency, from the books as they are then.
     fn after<'a, T: Send + 'a>(
         &'a self,
         latency: Duration,
         answer: impl FnOnce(&mut State) -> Result<T, GatewayError> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, GatewayError>> {
         async move {
-            // The timer's finest step is a millisecond, which is more than none.
+            // Without a latency there is no sleep: the timer's finest step is a millisecond.
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
@@ -191,16 +190,16 @@ impl Gateway for SimulatedGateway {
     }
 }
 
-/// The date where it changes last: a card is good until its month is over everywhere on earth.
+/// The date in the time zone where it changes last: a card is valid until its month is over everywhere on earth.
 fn last_date(now: DateTime<Utc>) -> NaiveDate {
     (now - LAST_TIME_ZONE).date_naive()
 }
 
 impl State {
     fn answer_to(&mut self, charge: &Charge) -> Result<Charged, GatewayError> {
-        let outcome = Outcome::of_token(&charge.token);
-        if let Some(no) = outcome.no() {
-            return Err(no);
+        let outcome = outcome_of(&charge.token);
+        if let Some(error) = outcome.error() {
+            return Err(error);
         }
         let id = transaction_id(&charge.payment_id);
         self.books.charge(
@@ -220,7 +219,7 @@ fn strip<'a>(id: &'a str, prefix: &str) -> &'a str {
     id.strip_prefix(prefix).unwrap_or(id)
 }
 
-/// What a refund has come to: one that fails is on its way for a while first.
+/// The result of a refund. One that fails is pending for a while first.
 fn refunded(refund: &GatewayRefund, fails: bool) -> Result<Refunded, GatewayError> {
     let progress = match fails {
         false => RefundProgress::Succeeded,

@@ -1,17 +1,16 @@
 use chrono::NaiveDate;
 
-use super::test_token::TestToken;
 use crate::cards::Card;
 use crate::gateway::{Decline, GatewayError, GatewayToken, Refusal};
 
-/// Begins the tokens that this gateway gives out; an [`Outcome`]'s code ends them.
+/// The prefix of the tokens that this gateway gives out. An [`Outcome`]'s code follows it.
 const TOKEN_PREFIX: &str = "pm_simulated_";
 
-/// What becomes of every charge of a card.
+/// The outcome of every charge of a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Success,
-    /// Success, and its refunds are on their way for a while and then fail.
+    /// Success. Its refunds are pending for a while and then fail.
     RefundsFail,
     GenericDecline,
     InsufficientFunds,
@@ -36,7 +35,7 @@ impl Outcome {
         Self::ProcessingError,
     ];
 
-    /// By Stripe's test card numbers.
+    /// The outcome of a card, by Stripe's test card numbers.
     pub(super) fn of_card(card: &Card, today: NaiveDate) -> Self {
         match card.number.expose() {
             "4000000000000002" => Self::GenericDecline,
@@ -52,13 +51,12 @@ impl Outcome {
         }
     }
 
-    pub(super) fn of_token(token: &GatewayToken) -> Self {
-        let own = token
+    /// The outcome that one of this gateway's own tokens carries. Returns `None` for other tokens.
+    pub(super) fn of_own_token(token: &GatewayToken) -> Option<Self> {
+        token
             .as_str()
             .strip_prefix(TOKEN_PREFIX)
-            .and_then(Self::from_code);
-        own.or_else(|| TestToken::find(token).map(|token| token.outcome))
-            .unwrap_or(Self::NoSuchToken)
+            .and_then(Self::from_code)
     }
 
     pub(super) fn token(self) -> GatewayToken {
@@ -86,9 +84,9 @@ impl Outcome {
         }
     }
 
-    /// Why there is no charge, in Stripe's words. Like Stripe, it tells people no more of a lost or stolen card than that it was
-    /// declined, and finds a token that it does not know to be the request's fault.
-    pub(super) fn no(self) -> Option<GatewayError> {
+    /// The error of a charge that fails, with Stripe's codes. Like Stripe, it only tells people that a lost or stolen card was
+    /// declined, and it refuses the request if it does not know the token.
+    pub(super) fn error(self) -> Option<GatewayError> {
         let message = match self {
             Self::Success | Self::RefundsFail => return None,
             Self::GenericDecline | Self::LostCard | Self::StolenCard => "The card was declined",
@@ -135,7 +133,7 @@ mod tests {
     #[test]
     fn a_token_carries_its_outcome() {
         for outcome in Outcome::OF_TOKENS {
-            assert_eq!(Outcome::of_token(&outcome.token()), outcome);
+            assert_eq!(Outcome::of_own_token(&outcome.token()), Some(outcome));
         }
     }
 }

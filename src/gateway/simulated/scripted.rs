@@ -1,4 +1,4 @@
-//! Tokens that make the gateway behave as gateways sometimes do: `pm_sim_…`.
+//! Tokens that make the gateway misbehave as real ones sometimes do: `pm_sim_…`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use uuid::Uuid;
 
 use crate::gateway::{Charge, Decline, GatewayError, Refusal};
 
-/// How long an unknown outcome stays unknown, a slow answer takes, and a refund is on its way.
+/// How long an unknown outcome stays unknown, a slow answer takes, and a refund is pending.
 pub(super) const A_WHILE: Duration = Duration::from_secs(3);
 
-/// How often `pm_sim_unavailable` is not reached before it is.
+/// Number of calls with `pm_sim_unavailable` that do not reach the gateway before one does.
 const TIMES_UNAVAILABLE: u32 = 2;
 
-/// Maximum number of counts of `pm_sim_unavailable`; beyond it, all begin anew.
+/// Maximum number of counts of `pm_sim_unavailable`. Beyond it, all counts start again.
 const MAX_COUNTS: usize = 10_000;
 
-/// What a token makes of a charge.
+/// What a token does to a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
-    /// No answer, and success when asked again after a while.
+    /// No answer at first, and success when asked again after a while.
     Unknown,
-    /// No answer, and a decline when asked again after a while.
+    /// No answer at first, and a decline when asked again after a while.
     UnknownDeclined,
-    /// Not reached twice, then success.
+    /// Two calls that do not reach the gateway, then success.
     Unavailable,
     /// Success after a while.
     Slow,
-    /// The service is refused.
+    /// The gateway refuses this service.
     Misconfigured,
-    /// The request is refused.
+    /// The gateway refuses the request.
     Refused,
 }
 
@@ -47,7 +47,7 @@ impl Behaviour {
         })
     }
 
-    /// What stands in the way of the charge at this moment.
+    /// The error of a charge at this moment, if any.
     pub(super) fn obstacle(self, charge: &Charge, counts: &mut Counts) -> Option<GatewayError> {
         match self {
             Self::Slow => None,
@@ -64,7 +64,7 @@ impl Behaviour {
         }
     }
 
-    /// What stands in the way of knowing the charge's outcome.
+    /// The error of a question about the charge at this moment, if any.
     pub(super) fn unknown_outcome(self, charge: &Charge) -> Option<GatewayError> {
         match self {
             Self::Unknown | Self::UnknownDeclined if is_recent(&charge.payment_id, Utc::now()) => {
@@ -80,14 +80,14 @@ impl Behaviour {
         }
     }
 
-    /// True where no charge is ever made.
+    /// True if no charge is ever made.
     pub(super) fn never_charges(self) -> bool {
         matches!(self, Self::Misconfigured | Self::Refused)
     }
 }
 
-/// How often `pm_sim_unavailable` was tried. A claim that reached nothing is given back, so its repetition has another payment's
-/// id: it is known by its merchant and amount.
+/// How often `pm_sim_unavailable` was tried. A claim whose call did not reach the gateway is released, so its repetition has
+/// another payment's id. It is recognised by its merchant and amount.
 #[derive(Default)]
 pub(super) struct Counts(HashMap<(String, i64, &'static str), u32>);
 
@@ -118,7 +118,7 @@ fn nothing_happened() -> GatewayError {
     }
 }
 
-/// True while an id (`pay_` or `ref_` and a UUIDv7) is younger than a while. An id of another form is old.
+/// True while an id (`pay_` or `ref_` and a UUIDv7) is younger than [`A_WHILE`]. An id of another form counts as old.
 pub(super) fn is_recent(id: &str, now: DateTime<Utc>) -> bool {
     let made_at = id
         .split_once('_')

@@ -100,6 +100,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The idempotency key; empty where there is none.
+    pub(super) fn key(&self) -> &str {
+        self.key.unwrap_or_default()
+    }
+
     /// For the log.
     pub(super) fn name(&self) -> String {
         format!("{} /v1/{}", self.method(), self.path.join("/"))

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::time::Instant;
+
+use crate::idempotency::clock::Moment;
 
 /// An answer comes this long before the time is over, so that it is the answer that counts and not the caller's own
 /// time-out: a "nothing happened" would be lost by that.
@@ -19,9 +20,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The time that one call of the trait may take, with all that it does.
+///
+/// It runs on while the machine is suspended: after a day of that the gateway has forgotten the call's key, and a further attempt
+/// would be a second call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    deadline: Instant,
+    began: Moment,
+    /// Since it began.
+    ends_after: Duration,
     patience: Duration,
 }
 
@@ -30,13 +36,14 @@ impl Budget {
     pub(super) fn new(request_time: Duration) -> Self {
         let margin = MARGIN.min(request_time / 10);
         Self {
-            deadline: Instant::now() + (request_time - margin),
+            began: Moment::now(),
+            ends_after: request_time - margin,
             patience: SHORTEST_PATIENCE.max(request_time / 2),
         }
     }
 
     fn left(self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.ends_after.saturating_sub(self.began.elapsed())
     }
 
     /// How long an attempt may take that begins now; `None` where it is too late for one.
@@ -48,7 +55,7 @@ impl Budget {
     /// The same, but over after `time` at the latest: for what must not cost an answer that is known already.
     pub(super) fn at_most(self, time: Duration) -> Self {
         Self {
-            deadline: self.deadline.min(Instant::now() + time),
+            ends_after: self.ends_after.min(self.began.elapsed() + time),
             ..self
         }
     }
@@ -85,7 +92,7 @@ mod tests {
     /// A budget of which so much is left.
     fn left(millis: u64) -> Budget {
         Budget {
-            deadline: Instant::now() + Duration::from_millis(millis),
+            ends_after: Duration::from_millis(millis),
             ..Budget::new(Duration::from_secs(10))
         }
     }

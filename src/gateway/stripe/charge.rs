@@ -11,13 +11,13 @@ use super::budget::{Budget, pauses};
 use super::decline::{Declined, authentication_required};
 use super::intent::{Asked, Intent, Status};
 use super::persist::{Told, unknown};
-use crate::gateway::{Cancel, Charge, Charged, Decline, GatewayError};
-use crate::payments::CaptureMethod;
+use super::search::Question;
+use crate::gateway::{Cancel, CaptureMethod, Charge, Charged, Decline, GatewayError};
 
-/// Past this age of a claim no call to charge can be under way: callers ask past 20 hours instead of calling, and ten minutes are
-/// many times what a call may take at this service and at Stripe together, clocks that differ included. Before, that there is no
-/// charge yet says nothing.
-const NO_CALL_IS_OLDER: TimeDelta = TimeDelta::minutes(20 * 60 + 10);
+/// Past this age of a claim no call to charge can be under way: callers ask past 20 hours instead of calling, and an hour is many
+/// times what a call may take at this service and at Stripe together, clocks that differ included. Before, that there is no charge
+/// yet says nothing.
+const NO_CALL_IS_OLDER: TimeDelta = TimeDelta::hours(21);
 
 /// The longest that an intent without money may take to be canceled after a decline that is known already.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl StripeGateway {
         let params = params_of(charge, &amount, &asked.currency);
         let call = Call::post(&["payment_intents"], &charge.payment_id, &params)
             .on(charge.account.as_deref());
-        let ask = || self.look_for(budget, charge);
+        let ask = |question| self.look_for(budget, charge, question);
         match self.make(budget, &call, &charge.payment_id, ask).await? {
             Told::Answered(intent) => self.decide(budget, charge, intent).await,
             Told::Found(charged) => Ok(charged),
@@ -51,8 +51,14 @@ impl StripeGateway {
         budget: Budget,
         charge: &Charge,
     ) -> Result<Option<Charged>, GatewayError> {
-        let found = self.look_for(budget, charge).await?;
-        if found.is_none() && Utc::now() < charge.claimed_at + NO_CALL_IS_OLDER {
+        // Before the search: what it reads afterwards is all that there will ever be.
+        let question = match Utc::now() < charge.claimed_at + NO_CALL_IS_OLDER {
+            true => Question::Claim,
+            false => Question::OldClaim,
+        };
+        let is_final = question.is_final();
+        let found = self.look_for(budget, charge, question).await?;
+        if found.is_none() && !is_final {
             return Err(GatewayError::Unknown {
                 reason: "there is no charge yet, and a call for it may still be under way"
                     .to_owned(),
@@ -66,8 +72,9 @@ impl StripeGateway {
         &self,
         budget: Budget,
         charge: &Charge,
+        question: Question,
     ) -> Result<Option<Charged>, GatewayError> {
-        let mut intents = self.intents_of(budget, charge).await?;
+        let mut intents = self.intents_of(budget, charge, question).await?;
         if intents.len() > 1 {
             let (payment, intents) = (&charge.payment_id, intents.len());
             tracing::error!(

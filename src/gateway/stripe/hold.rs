@@ -25,7 +25,7 @@ impl StripeGateway {
         let params = [("amount_to_capture", amount.as_str())];
         let call = Call::post(&path, &capture.key, &params).on(capture.account.as_deref());
         let ask = || self.find_capture_within(budget, capture);
-        match self.make(budget, &call, &capture.key, ask).await? {
+        match self.make(budget, &call, &capture.key, |_| ask()).await? {
             Told::Answered(intent) => self.is_captured_as_asked(&intent, capture, asked),
             Told::Found(()) => Ok(()),
             Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),
@@ -95,7 +95,7 @@ impl StripeGateway {
             .collect();
         let call = Call::post(&path, &cancel.key, &params).on(cancel.account.as_deref());
         let ask = || self.find_cancel_within(budget, cancel);
-        match self.make(budget, &call, &cancel.key, ask).await? {
+        match self.make(budget, &call, &cancel.key, |_| ask()).await? {
             Told::Answered(intent) => is_canceled(&intent)?.ok_or_else(|| undone(&intent)),
             Told::Found(()) => Ok(()),
             Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),

@@ -7,7 +7,7 @@
 //!
 //! A 5xx may be all that a key will ever answer, because Stripe stores it as it stores any other outcome. So behind each call
 //! stands the question for what became of it, answered by a consistent read: the intent by its id, or the list of the intents of
-//! that time, in [`list`]. What Stripe publishes of the calls that are made here is in `contract/contract.json`; the tests'
+//! that time, in [`list`], whose [`search`] goes on from one attempt to the next. What Stripe publishes of the calls that are made here is in `contract/contract.json`; the tests'
 //! gateway refuses everything else.
 
 mod amount;
@@ -21,6 +21,7 @@ mod list;
 mod persist;
 mod probe;
 mod refund;
+mod search;
 mod text;
 mod tokenize;
 mod verdict;
@@ -36,6 +37,7 @@ use self::api::Api;
 pub use self::api::StripeSetupError;
 use self::budget::Budget;
 pub use self::probe::StripeProbe;
+use self::search::Searches;
 use super::{
     Cancel, Capture, Charge, Charged, Gateway, GatewayError, GatewayRefund, GatewayToken, Refunded,
 };
@@ -47,6 +49,7 @@ pub struct StripeGateway {
     request_time: Duration,
     /// Whether real money moves, by what the key says of itself; `None` where it says nothing.
     livemode: Option<bool>,
+    searches: Searches,
 }
 
 impl StripeGateway {
@@ -64,6 +67,7 @@ impl StripeGateway {
             api: Api::new(api_base, &secret_key, request_time)?,
             request_time,
             livemode: livemode_of(secret_key.expose_secret()),
+            searches: Searches::new(),
         })
     }
 

@@ -10,6 +10,7 @@ use super::StripeGateway;
 use super::api::Call;
 use super::budget::{Budget, pauses};
 use super::decline::Declined;
+use super::search::Question;
 use super::verdict::{Again, Cause, Verdict, classify};
 use crate::gateway::{GatewayError, Refusal};
 
@@ -76,6 +77,12 @@ impl Trail {
         self.reason = again.reason;
     }
 
+    /// It was asked what the last attempt did, and that is not known either.
+    fn note_unanswered(&mut self, error: &GatewayError) {
+        let failure = &self.reason;
+        self.reason = format!("{failure}, and what it did could not be read: {error}");
+    }
+
     /// The first word on a call that stays without an answer.
     fn end(self) -> GatewayError {
         let reason = self.reason.clone();
@@ -110,7 +117,7 @@ impl StripeGateway {
         budget: Budget,
         call: &Call<'_>,
         first_key: &str,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Question) -> F,
     ) -> Result<Told<O, T>, GatewayError>
     where
         O: DeserializeOwned,
@@ -147,7 +154,7 @@ impl StripeGateway {
         &self,
         budget: Budget,
         call: &Call<'_>,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Question) -> F,
     ) -> Result<OfKey<O, T>, GatewayError>
     where
         O: DeserializeOwned,
@@ -177,7 +184,7 @@ impl StripeGateway {
             );
             trail.note(again);
             if is_time_to_ask(cause, trail.failures) {
-                match ask().await {
+                match ask(question(call, cause)).await {
                     Ok(Some(found)) => return Ok(OfKey::Told(Told::Found(found))),
                     Ok(None) if cause == Cause::FailedForGood => {
                         let was_fresh = trail.attempts > 1;
@@ -187,7 +194,8 @@ impl StripeGateway {
                         return Err(GatewayError::Declined(decline));
                     }
                     // A question without an answer leaves the call as it was.
-                    Ok(None) | Err(_) => {}
+                    Ok(None) => {}
+                    Err(error) => trail.note_unanswered(&error),
                 }
             }
             let pause = pause.max(asked_pause.min(LONGEST_ASKED_PAUSE));
@@ -195,6 +203,7 @@ impl StripeGateway {
                 break;
             }
             tokio::time::sleep(pause).await;
+            failpoint!("stripe-again");
         }
         Err(trail.end())
     }
@@ -207,7 +216,7 @@ impl StripeGateway {
         call: &Call<'_>,
     ) -> Result<O, GatewayError> {
         let told = self
-            .make_once(budget, call, || ready(Ok(None::<Infallible>)))
+            .make_once(budget, call, |_| ready(Ok(None::<Infallible>)))
             .await;
         let reason = match told {
             Ok(OfKey::Told(Told::Answered(object))) => return Ok(object),
@@ -237,7 +246,7 @@ async fn concluded<O, T, F>(
     call: &Call<'_>,
     trail: &Trail,
     verdict: Verdict<O>,
-    ask: impl Fn() -> F,
+    ask: impl Fn(Question) -> F,
 ) -> Result<OfKey<O, T>, GatewayError>
 where
     F: Future<Output = Result<Option<T>, GatewayError>>,
@@ -277,7 +286,7 @@ where
                 reason,
                 "Stripe has another request by this idempotency key"
             );
-            match ask().await {
+            match ask(Question::Call(call.key().to_owned())).await {
                 Ok(Some(found)) => Told::Found(found),
                 Err(GatewayError::Declined(decline)) => {
                     return Err(GatewayError::Declined(decline));
@@ -299,6 +308,15 @@ fn is_time_to_ask(cause: Cause, failures: u32) -> bool {
         Cause::FailedForGood => true,
         Cause::Failed => failures.is_multiple_of(FAILURES_PER_QUESTION),
         Cause::Unreached | Cause::Throttled | Cause::InUse | Cause::Lost => false,
+    }
+}
+
+/// The question what became of a call that failed.
+fn question(call: &Call<'_>, cause: Cause) -> Question {
+    let key = call.key().to_owned();
+    match cause {
+        Cause::FailedForGood => Question::EndedCall(key),
+        _ => Question::Call(key),
     }
 }
 

@@ -99,7 +99,10 @@ impl StripeGateway {
         let call =
             Call::post(&["refunds"], &refund.refund_id, &params).on(refund.account.as_deref());
         let ask = || self.find_refund_within(budget, refund);
-        match self.make(budget, &call, &refund.refund_id, ask).await? {
+        match self
+            .make(budget, &call, &refund.refund_id, |_| ask())
+            .await?
+        {
             Told::Answered(made) => Refund::refunded(made, refund),
             Told::Found(refunded) => Ok(refunded),
             Told::Declined(no) => unless_done(GatewayError::Declined(no.decline), ask().await),

@@ -1,7 +1,7 @@
 use super::{Instrument, NewPayment};
 use crate::cards::Card;
+use crate::gateway::CaptureMethod;
 use crate::idempotency::{CanonicalFields, Fingerprinted};
-use crate::payments::CaptureMethod;
 
 impl Fingerprinted for NewPayment {
     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error> {
@@ -33,7 +33,7 @@ impl Fingerprinted for NewPayment {
 }
 
 /// The security code is left out: PCI DSS 3.3.1.2 forbids keeping it, and even a keyed hash of three digits can be
-/// searched by whoever has the key.
+/// found by trying all values, if the key is known.
 fn canonicalize_card(card: &Card, fields: &mut CanonicalFields) {
     fields.insert("paymentMethod.details.cardNumber", card.number.expose());
     fields.insert(
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn defaults_are_not_in_the_canonical_form() {
-        // Else an upgrade that adds a field would change the fingerprints of requests under way.
+        // Otherwise an upgrade that adds a field would change the fingerprints of requests under way.
         assert_eq!(
             format!("{:?}", canonical(&minimal())),
             r#"{"amount", "currency", "paymentMethod.token"}"#

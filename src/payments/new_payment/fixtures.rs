@@ -28,7 +28,7 @@ pub(super) fn minimal() -> Json {
     })
 }
 
-/// `request` with another value at a JSON pointer's place; `null` takes the field away.
+/// `request` with another value at a JSON pointer. `null` removes the field.
 pub(super) fn with(mut request: Json, pointer: &str, value: Json) -> Json {
     let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
     request.pointer_mut(parent).expect(pointer)[name] = value;

@@ -1,4 +1,4 @@
-//! A payment as a client asks for it: `POST /v1/payments`.
+//! A client's request for a payment: `POST /v1/payments`.
 
 mod canonical;
 #[cfg(test)]
@@ -6,9 +6,8 @@ mod fixtures;
 
 use std::collections::BTreeMap;
 
-use super::CaptureMethod;
 use crate::cards::{Card, CardError, Cvv, Pan};
-use crate::gateway::GatewayToken;
+use crate::gateway::{CaptureMethod, GatewayToken};
 use crate::input::{
     Fault, FieldError, Fields, InputError, Rejected, StringMapLimits, Value, boolean, decimal_text,
     multiline_text, named, read_object, text, token, whole_number,
@@ -30,41 +29,41 @@ const METADATA_LIMITS: StringMapLimits = StringMapLimits {
 /// A payment to make, validated.
 #[derive(Debug)]
 pub struct NewPayment {
-    /// How much.
+    /// The amount to charge or hold.
     pub amount: Amount,
-    /// Take the money now, or hold it for a later capture.
+    /// Whether to take the money now or hold it for a later capture.
     pub capture_method: CaptureMethod,
-    /// What pays.
+    /// What is charged.
     pub instrument: Instrument,
-    /// Who pays.
+    /// The payer.
     pub customer: Customer,
-    /// What for, for people; up to 1000 characters.
+    /// What the payment is for, for people. Up to 1000 characters.
     pub description: Option<String>,
-    /// The client's own notes: up to 50 texts of up to 500 characters, by names of up to 40.
+    /// The client's own notes: up to 50 entries, with names of up to 40 characters and texts of up to 500.
     pub metadata: BTreeMap<String, String>,
-    /// True where the payer is not there to authenticate.
+    /// True if the payer is not present to authenticate.
     pub off_session: bool,
 }
 
-/// What pays: a card, or the gateway's name of one.
+/// What is charged: a card, or the gateway's token of one.
 #[derive(Debug)]
 pub enum Instrument {
     /// A card that the client sent.
     Card(Card),
-    /// A card that the gateway holds.
+    /// A card that the gateway has.
     Token(GatewayToken),
 }
 
-/// Who pays, as far as the client says.
+/// The payer, as the client describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Customer {
-    /// The client's own id of the customer; up to 255 characters.
+    /// The client's own id of the customer. Up to 255 characters.
     pub id: Option<String>,
-    /// Up to 254 characters.
+    /// The email address. Up to 254 characters.
     pub email: Option<String>,
-    /// Up to 200 characters.
+    /// The name. Up to 200 characters.
     pub name: Option<String>,
-    /// The gateway's own customer that the card is saved for; up to 255 characters.
+    /// The gateway's own customer that the card is saved for. Up to 255 characters.
     pub gateway_customer_id: Option<String>,
 }
 
@@ -73,7 +72,7 @@ impl NewPayment {
     ///
     /// # Errors
     ///
-    /// Every error of the body at once.
+    /// All errors of the body at once.
     pub fn parse(body: &[u8]) -> Result<Self, InputError> {
         read_object(body, |fields| {
             let amount = read_amount(fields);
@@ -103,7 +102,7 @@ impl NewPayment {
         })
     }
 
-    /// Refuses a card that the client sent itself: this service takes the gateway's tokens only.
+    /// Refuses a card, for a service that accepts only the gateway's tokens.
     ///
     /// # Errors
     ///
@@ -120,7 +119,7 @@ impl NewPayment {
         }
     }
 
-    /// A card's number that slipped into another field would be stored with it, which PCI DSS 3.5.1 forbids.
+    /// Refuses a card's number in another field. It would be stored with that field, which PCI DSS 3.5.1 forbids.
     fn reject_exposed_number(&self, fields: &mut Fields<'_, '_>) -> Result<(), Rejected> {
         let Instrument::Card(card) = &self.instrument else {
             return Ok(());
@@ -161,7 +160,7 @@ impl NewPayment {
     }
 }
 
-/// The amount's decimals can only be judged where the currency is known.
+/// The amount's decimals can only be checked if the currency is known.
 fn read_amount(fields: &mut Fields<'_, '_>) -> Result<Amount, Rejected> {
     let amount = fields.required("amount", decimal_text(MajorAmount::parse));
     let currency = fields.required(
@@ -200,7 +199,7 @@ fn read_card(fields: &mut Fields<'_, '_>) -> Result<Card, Rejected> {
     let number = fields.required("cardNumber", digits(Pan::parse));
     let cvv = fields.required("cvv", digits(Cvv::parse));
     let expiry_month = fields.required("expiryMonth", read_month);
-    // A month that is over is for the gateway to decline: it knows how long it honours a card.
+    // A month in the past is for the gateway to decline: it knows how long it honours a card.
     let expiry_year = fields.required("expiryYear", whole_number(2000..=2099));
     let holder_name = fields.optional("cardHolderName", text(0..=MAX_NAME_CHARACTERS));
     Ok(Card {
@@ -212,7 +211,7 @@ fn read_card(fields: &mut Fields<'_, '_>) -> Result<Card, Rejected> {
     })
 }
 
-/// A string with digits that no message repeats.
+/// Reads a string of digits that no message repeats.
 fn digits<T>(
     parse: impl FnOnce(&str) -> Result<T, CardError>,
 ) -> impl FnOnce(Value<'_>) -> Result<T, Fault> {
@@ -228,7 +227,7 @@ fn read_token(value: Value<'_>) -> Result<GatewayToken, Fault> {
     gateways_name(value, "must be the gateway's token, not a card number").map(GatewayToken::new)
 }
 
-/// A name that the gateway gave. It is stored and shown; a card's number put here by mistake must not be.
+/// Reads a name that the gateway gave. It is stored and shown, so a card's number put here by mistake is refused.
 fn gateways_name(value: Value<'_>, is_number: &'static str) -> Result<String, Fault> {
     let name = token(1..=MAX_ID_CHARACTERS)(value)?;
     if Pan::may_be_in(&name) {
@@ -252,7 +251,7 @@ fn read_customer(fields: &mut Fields<'_, '_>) -> Result<Customer, Rejected> {
     })
 }
 
-/// Catches a field mix-up, no more: whether an address exists is only known by writing to it.
+/// Catches fields that were mixed up. Whether an address exists is only known by writing to it.
 fn read_email(value: Value<'_>) -> Result<String, Fault> {
     let email = text(1..=MAX_EMAIL_CHARACTERS)(value)?;
     let is_address = email.split_once('@').is_some_and(|(local, domain)| {

@@ -43,10 +43,7 @@ pub async fn service(db: &PgConnectOptions) -> Service {
 pub async fn service_with(db: &PgConnectOptions, turns: &[Turn]) -> Service {
     let gateway = ScriptedGateway::new(turns);
     let setup = Setup {
-        idempotency: IdempotencyConfig {
-            retry_interval: Duration::from_millis(1),
-            ..IdempotencyConfig::default()
-        },
+        idempotency: IdempotencyConfig::default().with_retry_interval(Duration::from_millis(1)),
         ..setup()
     };
     let mut service =

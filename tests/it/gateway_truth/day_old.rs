@@ -1,8 +1,7 @@
 //! Claims of a day ago, whose keys the gateway has forgotten: three ends.
 
-use payonce::gateway::{Charge, GatewayToken};
+use payonce::gateway::{CaptureMethod, Charge, GatewayToken};
 use payonce::money::{Amount, Currency};
-use payonce::payments::CaptureMethod;
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;

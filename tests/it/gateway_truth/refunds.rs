@@ -114,6 +114,26 @@ async fn the_pauses_between_looks_grow_and_a_look_waits_for_its_time(
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_process_with_another_gateway_leaves_the_looks_to_others(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = TestGateway::start();
+    gateway.delay_refunds();
+    let service = node(&db, &gateway, AMPLE).await;
+    let stranger = Service::start_with(&db, no_recovery()).await;
+    let acme = service.merchant("acme").await;
+    let id = paid(&acme, "10", "p").await;
+    on(&acme, &id, "refunds", "r", json!({})).send().await;
+    gateway.end_refunds(true);
+    execute(&service, "update refunds set next_look_at = now()").await;
+    let ended = stranger.payments.follow_refunds().await.expect("looks");
+    assert_eq!(ended, 0);
+    let ended = service.payments.follow_refunds().await.expect("looks");
+    assert_eq!(ended, 1, "the stranger took the look");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptions) {
     let gateway = TestGateway::start();
     gateway.delay_refunds();

@@ -298,10 +298,7 @@ async fn node(database: &PgConnectOptions, gateway: &Arc<GatedGateway>) -> Servi
     let setup = Setup {
         connections: 5,
         recovery_interval: FOR_EVER,
-        idempotency: IdempotencyConfig {
-            lock_timeout: FOR_EVER,
-            ..IdempotencyConfig::default()
-        },
+        idempotency: IdempotencyConfig::default().with_lock_timeout(FOR_EVER),
         ..Setup::default()
     };
     let shared: Arc<dyn Gateway> = gateway.clone();

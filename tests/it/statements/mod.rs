@@ -42,10 +42,14 @@ const OVER_ALL_MERCHANTS: [&str; 20] = [
 
 /// All that the macros compiled, white space as single spaces.
 pub fn statements() -> Vec<String> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json");
-    let data: Value =
-        serde_json::from_str(&std::fs::read_to_string(file).expect("a file")).expect("JSON");
-    let queries = data.as_object().expect("queries").values();
+    // The service's and the engine's.
+    let files = ["sqlx-data.json", "engine/sqlx-data.json"];
+    let texts = files.map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    let texts = texts.map(|file| std::fs::read_to_string(file).expect("a file"));
+    let data = texts.map(|text| serde_json::from_str::<Value>(&text).expect("JSON"));
+    let queries = data
+        .iter()
+        .flat_map(|data| data.as_object().expect("queries").values());
     queries
         .map(|query| one_line(query["query"].as_str().expect("SQL")))
         .collect()
@@ -87,6 +91,52 @@ fn only_those_statements_ask_every_node_that_have_a_reason() {
     }
     assert!(unknown.is_empty(), "no merchant is named: {unknown:#?}");
     assert!(unused.is_empty(), "these are no more: {unused:#?}");
+}
+
+/// The engine claims one key, and the payments' claim claims a group of them with their payments. Both replace a record by the
+/// same rule. The text is there twice, because a query macro takes string literals or one file, not a fragment of a file.
+#[test]
+fn both_claims_replace_a_record_by_one_rule() {
+    let statements = statements();
+    let claims: Vec<KeyClaim<'_>> = statements
+        .iter()
+        .filter_map(|sql| KeyClaim::find(sql))
+        .collect();
+    let [one, other] = &claims[..] else {
+        panic!("two statements claim keys, not these: {claims:#?}");
+    };
+    assert_eq!(one, other);
+    assert!(one.condition.contains("<> 'PROCESSING'"), "{one:#?}");
+}
+
+/// What a statement that claims keys writes, except `resource_id`: the payments' claim knows it, and the engine learns it later.
+#[derive(Debug, PartialEq)]
+struct KeyClaim<'a> {
+    columns: BTreeSet<&'a str>,
+    assignments: BTreeSet<&'a str>,
+    condition: &'a str,
+}
+
+impl<'a> KeyClaim<'a> {
+    fn find(sql: &'a str) -> Option<Self> {
+        let (_, insert) = sql.split_once("insert into idempotency_keys as k (")?;
+        let (columns, rest) = insert.split_once(')')?;
+        let (_, replacement) =
+            rest.split_once("on conflict (merchant_id, operation, key) do update set ")?;
+        let (assignments, rest) = replacement.split_once(" where ")?;
+        let (condition, _) = rest.split_once(" returning ")?;
+        let shared = |list: &'a str| {
+            let items = list.split(',').map(str::trim);
+            items
+                .filter(|item| !item.starts_with("resource_id"))
+                .collect()
+        };
+        Some(Self {
+            columns: shared(columns),
+            assignments: shared(assignments),
+            condition,
+        })
+    }
 }
 
 /// The rules themselves: what Citus refuses is seen.
@@ -149,10 +199,12 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
 #[test]
 fn no_table_is_asked_past_the_macros() {
     let mut files = Vec::new();
-    rust_files(
-        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
-        &mut files,
-    );
+    for folder in ["src", "engine/src"] {
+        rust_files(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+            &mut files,
+        );
+    }
     assert!(files.len() > 50, "the sources were read");
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source");

@@ -205,9 +205,8 @@ impl Gateway for ScriptedGateway {
 
 #[cfg(test)]
 mod tests {
-    use payonce::gateway::Circuit;
+    use payonce::gateway::{CaptureMethod, Circuit};
     use payonce::money::{Amount, Currency};
-    use payonce::payments::CaptureMethod;
 
     use super::*;
 

@@ -1,0 +1,102 @@
+//! How long a key is remembered, and how long one request waits for another.
+
+use std::time::Duration;
+
+use super::database::Durability;
+
+/// Maximum number of items in one group: its statement and its parameters stay in the processor's cache.
+pub const LARGEST_GROUP: u16 = 256;
+
+/// The engine's settings. [`Default`] fits a service that answers people's requests.
+///
+/// ```
+/// use std::time::Duration;
+/// use payonce_engine::IdempotencyConfig;
+///
+/// let config = IdempotencyConfig::default()
+///     .with_ttl(Duration::from_secs(7 * 24 * 60 * 60))
+///     .with_lock_timeout(Duration::from_secs(10));
+/// assert_eq!(config.patience(), Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IdempotencyConfig {
+    /// How long a key is remembered, from its first use.
+    pub ttl: Duration,
+    /// How long a claim is held without a sign of life of its owner, before another may take it over. How long a statement
+    /// waits for a row that another transaction holds is the session's `lock_timeout`: see [`crate::database`].
+    pub lock_timeout: Duration,
+    /// The pause between two looks of a duplicate at the first request's record.
+    pub retry_interval: Duration,
+    /// How often a duplicate looks before it gives up: with `retry_interval`, how long it waits.
+    pub max_retries: u32,
+    /// Maximum number of claims, or settles, that one group commits: 1 (each alone) to [`LARGEST_GROUP`].
+    pub group_size: u16,
+    /// What becomes of an engine on a database that may lose what it confirmed.
+    pub durability: Durability,
+}
+
+impl Default for IdempotencyConfig {
+    fn default() -> Self {
+        Self {
+            // What Stripe's clients are used to.
+            ttl: Duration::from_secs(24 * 60 * 60),
+            // Longer than a pause of a healthy process, shorter than a client's patience.
+            lock_timeout: Duration::from_secs(5),
+            // 5 s in all: as long as a claim lives without its owner, so that a duplicate sees a dead owner's claim end.
+            retry_interval: Duration::from_millis(50),
+            max_retries: 100,
+            group_size: LARGEST_GROUP,
+            durability: Durability::Required,
+        }
+    }
+}
+
+impl IdempotencyConfig {
+    /// Sets [`IdempotencyConfig::ttl`].
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Sets [`IdempotencyConfig::lock_timeout`].
+    #[must_use]
+    pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
+    }
+
+    /// Sets [`IdempotencyConfig::retry_interval`].
+    #[must_use]
+    pub fn with_retry_interval(mut self, retry_interval: Duration) -> Self {
+        self.retry_interval = retry_interval;
+        self
+    }
+
+    /// Sets [`IdempotencyConfig::max_retries`].
+    #[must_use]
+    pub fn with_max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = max_retries;
+        self
+    }
+
+    /// Sets [`IdempotencyConfig::group_size`].
+    #[must_use]
+    pub fn with_group_size(mut self, group_size: u16) -> Self {
+        self.group_size = group_size;
+        self
+    }
+
+    /// Sets [`IdempotencyConfig::durability`].
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long a duplicate waits in all.
+    pub fn patience(&self) -> Duration {
+        self.retry_interval.saturating_mul(self.max_retries)
+    }
+}

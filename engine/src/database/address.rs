@@ -1,0 +1,15 @@
+//! How a database is named to people: never with its password.
+
+use sqlx::postgres::PgConnectOptions;
+
+/// Returns `host:port/database as user`.
+pub fn describe(options: &PgConnectOptions) -> String {
+    let host = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None if options.get_host().contains(':') => format!("[{}]", options.get_host()),
+        None => options.get_host().to_owned(),
+    };
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    format!("{host}:{}/{database} as {user}", options.get_port())
+}

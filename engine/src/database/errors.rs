@@ -1,0 +1,166 @@
+//! Facts about the errors of a query: what may have happened, and what is worth another try.
+
+use sqlx::postgres::PgDatabaseError;
+
+/// SQLSTATE codes and classes of a server that shuts down, crashed or ended the session; of a broken connection (08); and
+/// of a transaction that the server ended because it stood still, as that of a process that was stopped (25P03, 25P04).
+const SESSION_ENDED: [&str; 4] = ["08", "57P", "25P03", "25P04"];
+
+/// What another connection may do: the server is a standby or read-only (25006), the connection was left in a failed
+/// transaction (25P02), or a pooler moved it to a session without its prepared statements (26000, 42P05). Class 28 and
+/// 3D000: this server does not let us in.
+const WRONG_CONNECTION: [&str; 6] = ["25006", "25P02", "26000", "42P05", "28", "3D000"];
+
+/// What a single row brought about by its values: data exceptions (22), constraints (23), a row that is too large (54), two
+/// rows for one key (21000); or by whoever else was at work on it: a deadlock (40), a lock that was not free in time (55P03).
+const OF_AN_ITEM: [&str; 6] = ["22", "23", "54", "21000", "40", "55P03"];
+
+fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+}
+
+fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
+    server_error(error).is_some_and(|error| {
+        prefixes
+            .iter()
+            .any(|prefix| error.code().starts_with(prefix))
+    })
+}
+
+/// True where the statement may have been carried out all the same: the connection broke or did not answer in time, or the
+/// server ended it.
+///
+/// It means a statement that was sent. Where no connection could be had, nothing was.
+pub fn may_have_committed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        error => has_code(error, &SESSION_ENDED),
+    }
+}
+
+/// True where this connection, or the server behind it, is the wrong one: it is to be closed, and another may do the work.
+/// The statement was not carried out, unless [`may_have_committed`] says otherwise.
+pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
+    may_have_committed(error)
+        || has_code(error, &WRONG_CONNECTION)
+        // "cached plan must not change result type", which is translated: the table was changed since it was prepared.
+        || server_error(error).is_some_and(|error| {
+            error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery")
+        })
+}
+
+/// True where the same transaction may well succeed when it is tried again.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.
+    is_wrong_connection(error)
+        || matches!(error, sqlx::Error::PoolTimedOut)
+        || has_code(error, &["40", "53", "58"])
+        || is_too_slow(error)
+}
+
+/// True where the database answered that it did not get its work done in time: it waited for a lock (55P03), or the
+/// statement was canceled (57014).
+pub fn is_too_slow(error: &sqlx::Error) -> bool {
+    has_code(error, &["55P03", "57014"])
+}
+
+/// True where a row is held by somebody else, and was not free in time. The statement was not carried out.
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    has_code(error, &["55P03"])
+}
+
+/// True where a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
+/// a row that is too large (54), or what has no form to be sent in.
+pub fn is_of_its_content(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
+    ) || has_code(error, &["22", "23", "54"])
+}
+
+/// True where one of several rows that were written together may be to blame, and the others may succeed without it.
+pub fn is_of_an_item(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
+    ) || has_code(error, &OF_AN_ITEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, PgConnection, PgPool};
+
+    use super::*;
+
+    /// The last statement's error, on a connection of its own.
+    async fn error_of(pool: &PgPool, statements: &'static str) -> sqlx::Error {
+        let options = pool.connect_options();
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .expect("connected");
+        let ran = sqlx::raw_sql(statements).execute(&mut connection).await;
+        ran.expect_err(statements)
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn what_the_server_says_is_told_apart(pool: PgPool) {
+        for statements in [
+            "set default_transaction_read_only = on; commit; create table t (a int)",
+            "execute nobody_prepared_this",
+            "prepare a as select 1; prepare a as select 1",
+            "select pg_terminate_backend(pg_backend_pid())",
+        ] {
+            let error = error_of(&pool, statements).await;
+            assert!(is_wrong_connection(&error), "{statements}: {error}");
+            assert!(is_transient(&error), "{statements}: {error}");
+            assert!(!is_of_an_item(&error), "{statements}: {error}");
+        }
+        for statements in [
+            "select 1/0",
+            "create temp table t (a int primary key); insert into t values (1), (1)",
+        ] {
+            let error = error_of(&pool, statements).await;
+            assert!(is_of_an_item(&error), "{statements}: {error}");
+            assert!(!is_wrong_connection(&error), "{statements}: {error}");
+            assert!(!is_transient(&error), "{statements}: {error}");
+        }
+        let error = error_of(&pool, "set statement_timeout = 1; select pg_sleep(10)").await;
+        assert!(is_too_slow(&error) && is_transient(&error), "{error}");
+        assert!(
+            !is_wrong_connection(&error) && !is_of_an_item(&error),
+            "{error}"
+        );
+        let error = error_of(&pool, "select nothing_there").await;
+        assert!(
+            !is_transient(&error) && !is_wrong_connection(&error),
+            "{error}"
+        );
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_cached_plan_of_an_older_table_is_the_connections_fault(pool: PgPool) {
+        let mut connection = pool.acquire().await.expect("a connection");
+        let changed = async {
+            sqlx::raw_sql("create table t (a int)")
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query("select * from t")
+                .fetch_all(&mut *connection)
+                .await?;
+            sqlx::raw_sql("alter table t alter a type text")
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query("select * from t")
+                .fetch_all(&mut *connection)
+                .await
+        };
+        let error = changed.await.map(drop).expect_err("the plan is of no use");
+        assert!(is_wrong_connection(&error), "{error}");
+        assert!(!may_have_committed(&error));
+    }
+}

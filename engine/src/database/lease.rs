@@ -1,0 +1,234 @@
+//! A connection that is lent, and the deadline of each use of it.
+//!
+//! A connection can fall silent: its packets are dropped on the way, or a pooler lets it wait. No time-out of the server's
+//! helps then. So each use ends by our own clock ([`Bounded::bounded`]), a little after the server would have ended the
+//! statement, and the connection is closed by dropping its socket. To close it in order, or to give it back to the pool,
+//! would wait for an answer that does not come.
+
+use std::future::Future;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{PgConnection, Postgres};
+use sqlx_core::transaction::TransactionManager;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Timeout, timeout};
+
+/// The longest use of a connection: PostgreSQL's own `statement_timeout` of 5 s, and 2 s for its answer to arrive.
+pub const USE_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// How long a connection may take to show that it is well when it is given back, or to be closed in order.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The error of a use of a connection that took longer than it may. What was sent may have been carried out.
+pub fn timed_out() -> sqlx::Error {
+    let error = io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the database did not answer in time",
+    );
+    sqlx::Error::Io(error)
+}
+
+pin_project_lite::pin_project! {
+    /// A use of a connection that ends in time: see [`Bounded`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Within<F> {
+        #[pin]
+        using: Timeout<F>,
+    }
+}
+
+impl<T, F: Future<Output = sqlx::Result<T>>> Future for Within<F> {
+    type Output = sqlx::Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.project().using.poll(context));
+        Poll::Ready(result.unwrap_or_else(|_| Err(timed_out())))
+    }
+}
+
+/// Gives a use of a connection its deadline.
+pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
+    /// Ends with an error after [`USE_TIMEOUT`]; the connection is then beyond use, and its [`Lease`] closes it.
+    fn bounded(self) -> Within<Self> {
+        self.within(USE_TIMEOUT)
+    }
+
+    /// The same, for a statement that may take as long as this.
+    fn within(self, limit: Duration) -> Within<Self> {
+        Within {
+            using: timeout(limit, self),
+        }
+    }
+}
+
+impl<T, F: Future<Output = sqlx::Result<T>>> Bounded<T> for F {}
+
+/// A connection of a pool, lent. Dropping it gives it back, or closes it where it was used for longer than a use may take.
+#[derive(Debug)]
+pub struct Lease {
+    /// `None` only while it is being dropped or closed.
+    connection: Option<PoolConnection<Postgres>>,
+    since: Instant,
+    ending: Ending,
+}
+
+/// What becomes of the connection in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    GiveBack,
+    Close,
+    Discard,
+}
+
+impl Lease {
+    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self {
+            connection: Some(connection),
+            since: Instant::now(),
+            ending: Ending::GiveBack,
+        }
+    }
+
+    /// It will be closed, not given back: its session was given settings or locks of its own.
+    pub fn close_on_drop(&mut self) {
+        self.ending = Ending::Close;
+    }
+
+    /// Closes the connection at once by dropping its socket. Waits for nobody, and the pool may open another.
+    pub fn discard(mut self) {
+        self.ending = Ending::Discard;
+    }
+
+    /// Closes the connection in order, or by dropping its socket where that takes longer than a second.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The pool's permit is free either way when this ends.
+            drop(timeout(RETURN_TIMEOUT, connection.close()).await);
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a connection is taken out only when its lease ends"),
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a connection is taken out only when its lease ends"),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let is_overdue = self.since.elapsed() >= USE_TIMEOUT;
+        let runtime = Handle::try_current();
+        let (Ok(runtime), false) = (runtime, is_overdue || self.ending == Ending::Discard) else {
+            // The pool's permit is free at once; dropping the connection drops its socket.
+            drop(connection.detach());
+            return;
+        };
+        // Both wait for the server. Where that takes too long, the future is dropped, and the socket with it.
+        if self.ending == Ending::Close {
+            let closing = timeout(RETURN_TIMEOUT, connection.close());
+            runtime.spawn(async move { drop(closing.await) });
+        } else {
+            let returning = timeout(RETURN_TIMEOUT, connection.return_to_pool());
+            runtime.spawn(async move { drop(returning.await) });
+        }
+    }
+}
+
+/// An open transaction on a connection of the pool. Dropping it rolls it back.
+///
+/// It is sqlx's own kind of transaction, so that `begin` inside it makes a savepoint. Unlike [`sqlx::Transaction`] it is safe
+/// against cancellation at BEGIN and COMMIT, and ends in time on a connection that is silent.
+#[derive(Debug)]
+pub struct Transaction {
+    lease: Lease,
+    is_open: bool,
+}
+
+impl Transaction {
+    /// Begins a transaction on a connection that is lent.
+    pub async fn begin(lease: Lease) -> sqlx::Result<Self> {
+        let mut transaction = Self {
+            lease,
+            is_open: false,
+        };
+        transaction
+            .step(|connection| PgTransactionManager::begin(connection, None).boxed())
+            .await?;
+        transaction.is_open = true;
+        Ok(transaction)
+    }
+
+    /// Commits. Where an error says so ([`super::may_have_committed`]), it may have been committed all the same.
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        self.is_open = false;
+        self.step(|connection| PgTransactionManager::commit(connection).boxed())
+            .await
+    }
+
+    /// Rolls back.
+    pub async fn rollback(mut self) -> sqlx::Result<()> {
+        self.is_open = false;
+        self.step(|connection| PgTransactionManager::rollback(connection).boxed())
+            .await
+    }
+
+    /// Begins or ends it. It is not known whether a step that failed, or was dropped midway, was carried out: the connection
+    /// is then discarded.
+    async fn step<F>(&mut self, step: F) -> sqlx::Result<()>
+    where
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<()>>,
+    {
+        let ending = std::mem::replace(&mut self.lease.ending, Ending::Discard);
+        step(&mut self.lease).bounded().await?;
+        self.lease.ending = ending;
+        Ok(())
+    }
+}
+
+impl Deref for Transaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.lease
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.lease
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.is_open {
+            // Sent when the connection is given back, within the time that this may take.
+            PgTransactionManager::start_rollback(&mut self.lease);
+        }
+    }
+}

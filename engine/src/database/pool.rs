@@ -1,0 +1,150 @@
+//! The pool: what is asked of a connection before it is lent, and how long anybody waits for one.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::timeout;
+
+use super::lease::{Lease, Transaction};
+use super::{session, shortage};
+
+/// How long a request waits for a connection, and a program for its first: short enough that a
+/// client learns within its own time-out that the database is gone.
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection is replaced when it is older, so that none outlives a change of the server, its role or its address for
+/// long.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// A connection that nobody used for so long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Opening a connection takes milliseconds. Whoever waits longer than this waits for somebody else to give one back.
+const SHORT_OF_CONNECTIONS: Duration = Duration::from_millis(300);
+
+/// A pool whose connections are fit for the engine. Embedders and tests use it with
+/// [`PgPoolOptions::connect_with`].
+///
+/// * A new connection gets the settings that the engine rests on, where a pooler dropped them, and is refused where its
+///   server takes no writes.
+/// * A connection is lent only if it answers within a second, takes writes, and is outside a transaction. sqlx 0.9.0 is not
+///   safe against cancellation at BEGIN (sqlx issues 4385 and 4393): a future that is dropped there gives its connection back
+///   inside an open transaction, and what its next borrower writes and takes for committed is rolled back later. The question
+///   takes the place of the ping that sqlx would send: same cost.
+/// * A connection is replaced after 30 minutes.
+pub fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(MAX_LIFETIME)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| session::prepare(connection).boxed())
+        .before_acquire(|connection, _| session::is_usable(connection).map(Ok).boxed())
+}
+
+/// Lends a connection of the pool. The number of those who wait for one, and the time they waited, are metrics: a pool that
+/// is too small is seen there first.
+///
+/// Each use of it is to be [`bounded`](super::Bounded::bounded).
+pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
+    let _waiting = Waiting::start();
+    lend(pool).await
+}
+
+/// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included.
+pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction> {
+    let _waiting = Waiting::start();
+    Transaction::begin(lend(pool).await?).await
+}
+
+async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
+    let mut acquiring = pin!(pool.acquire());
+    let acquired = match timeout(SHORT_OF_CONNECTIONS, &mut acquiring).await {
+        Ok(acquired) => acquired,
+        Err(_) => {
+            shortage::suspect(pool);
+            acquiring.await
+        }
+    };
+    acquired.map(Lease::new)
+}
+
+/// One that waits. Its wait is counted when it gives up, too.
+struct Waiting {
+    since: Instant,
+}
+
+impl Waiting {
+    fn start() -> Self {
+        metrics::gauge!("payonce_database_waiting").increment(1);
+        Self {
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("payonce_database_waiting").decrement(1);
+        metrics::histogram!("payonce_database_wait_seconds")
+            .record(self.since.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+
+    #[sqlx::test(migrations = false)]
+    async fn no_connection_is_lent_inside_a_transaction(_: PgPoolOptions, it: PgConnectOptions) {
+        let pool = pool_options()
+            .max_connections(1)
+            .connect_with(it)
+            .await
+            .expect("connected");
+        for left_behind in ["begin", "begin; select 1/0"] {
+            let mut connection = pool.acquire().await.expect("lent");
+            // What a future leaves behind that is dropped at BEGIN: sqlx knows of no transaction.
+            drop(sqlx::raw_sql(left_behind).execute(&mut *connection).await);
+            drop(connection);
+
+            let mut connection = pool.acquire().await.expect("lent");
+            let savepoint = sqlx::raw_sql("savepoint s").execute(&mut *connection).await;
+            let error = savepoint.expect_err("it works in a transaction only");
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("25P01"), "no_active_sql_transaction");
+        }
+    }
+
+    #[sqlx::test]
+    async fn whoever_waits_for_a_connection_is_counted(_: PgPoolOptions, db: PgConnectOptions) {
+        let pool = pool_options().max_connections(1).connect_with(db).await;
+        let pool = pool.expect("the database");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        // This thread's alone: the test's runtime has no other.
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let held = acquire(&pool).await.expect("the only one");
+        let mut waiting = Box::pin(acquire(&pool));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(metrics.render().contains("payonce_database_waiting 1"));
+        let mut begins = Box::pin(begin(&pool));
+        assert!(begins.as_mut().now_or_never().is_none());
+        assert!(metrics.render().contains("payonce_database_waiting 2"));
+        drop((held, begins));
+        drop(waiting.await.expect("in its place"));
+        let counted = metrics.render();
+        assert!(counted.contains("payonce_database_waiting 0"));
+        assert!(
+            counted.contains("payonce_database_wait_seconds_count 3"),
+            "who gave up, too: {counted}"
+        );
+    }
+}

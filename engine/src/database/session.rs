@@ -1,0 +1,124 @@
+//! A session: the settings that the engine rests on, and whether a connection can do its work.
+
+use std::io;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, Row};
+use tokio::time::timeout;
+
+use super::lease::Bounded;
+
+/// Set on every connection, over what the role or the URL says, and asked for after each connect: a pooler may drop what a
+/// client sets at its start.
+pub const SESSION_SETTINGS: [(&str, &str); 6] = [
+    // Every statement is one of milliseconds; one that takes this long is lost.
+    ("statement_timeout", "5s"),
+    // Holders of row locks do nothing but talk to the database, so a lock is free long before. Shorter than the statement's
+    // time-out: whoever waits for a row is told that it is in use, not that the database is gone.
+    ("lock_timeout", "3s"),
+    // A program that died, or whose machine did, keeps its locks no longer than this.
+    ("idle_in_transaction_session_timeout", "10s"),
+    // A generic plan that was made while a table was empty scans it all when it no longer is.
+    ("plan_cache_mode", "force_custom_plan"),
+    // Compiling takes longer than any statement of ours.
+    ("jit", "off"),
+    // The engine waits for a row's lock and reads what was committed meanwhile; a stricter level would fail there instead.
+    ("default_transaction_isolation", "read committed"),
+];
+
+/// With these the server notices within a minute that a client's machine is gone, and frees the session. Sockets within one
+/// machine have no such settings, so they are not asked for.
+const KEEPALIVE_SETTINGS: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// Asks for the settings of a session that the engine rests on: pass it what says where the database is.
+///
+/// A pooler may drop them. A pool made by [`super::pool_options`] sets them again after each connect; for others, set them for
+/// the role (`alter role … set statement_timeout = '5s'`).
+pub fn session_options(options: PgConnectOptions) -> PgConnectOptions {
+    options
+        .options(SESSION_SETTINGS)
+        .options(KEEPALIVE_SETTINGS)
+}
+
+/// How long an idle connection may take to say that it is well.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A session's note that its pool was made by [`super::pool_options`], and checks connections before it lends them.
+pub(super) const LENT_CHECKED: &str = "payonce.lent_checked";
+
+/// True where this server takes no writes.
+const TAKES_NO_WRITES: &str =
+    "pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
+
+/// Sets what is not set, and asks whether the server takes writes, in one round trip.
+static PREPARE: LazyLock<String> = LazyLock::new(|| {
+    let settings = SESSION_SETTINGS.map(|(name, value)| format!("('{name}', '{value}')"));
+    format!(
+        "select {TAKES_NO_WRITES} as takes_no_writes, \
+         set_config('{LENT_CHECKED}', 'on', false) as lent_checked, \
+         (select count(set_config(name, value, false)) \
+          from (values {}) as needed (name, value) \
+          where current_setting(name, true) is distinct from value) as missing",
+        settings.join(", ")
+    )
+});
+
+static TAKES_WRITES: LazyLock<String> =
+    LazyLock::new(|| format!("select not ({TAKES_NO_WRITES}) as takes_writes"));
+
+/// In a transaction, now() is the time of its BEGIN; outside, it is the statement's own.
+static IS_USABLE: LazyLock<String> = LazyLock::new(|| {
+    format!("select now() = statement_timestamp() and not ({TAKES_NO_WRITES}) as is_usable")
+});
+
+/// Makes a new connection ready: its settings are as the engine needs them. An error: its server takes no writes.
+pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let row = sqlx::raw_sql(PREPARE.as_str())
+        .fetch_one(connection)
+        .bounded()
+        .await?;
+    let missing: i64 = row.try_get("missing")?;
+    if missing > 0 {
+        tracing::debug!(
+            missing,
+            "the session lacked settings, as behind a pooler that ignores them; they are set now"
+        );
+    }
+    if row.try_get("takes_no_writes")? {
+        return Err(takes_no_writes());
+    }
+    Ok(())
+}
+
+/// True where the server is a primary that takes writes.
+pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let row = sqlx::raw_sql(TAKES_WRITES.as_str())
+        .fetch_one(connection)
+        .bounded()
+        .await?;
+    row.try_get("takes_writes")
+}
+
+/// What is said of a standby.
+pub fn takes_no_writes() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(
+        "the server takes no writes: it is a standby, or default_transaction_read_only is on",
+    ))
+}
+
+/// True where an idle connection can be lent. False: it does not answer in time, is in a transaction or broken, or its
+/// server takes no writes; the pool closes it and opens another.
+pub(super) async fn is_usable(connection: &mut PgConnection) -> bool {
+    // A simple query: one round trip, and nothing to prepare.
+    let asked = sqlx::raw_sql(IS_USABLE.as_str()).fetch_one(connection);
+    match timeout(CHECK_TIMEOUT, asked).await {
+        Ok(Ok(row)) => row.try_get("is_usable").unwrap_or(false),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}

@@ -1,0 +1,286 @@
+//! The engine: who executes a request, and what all other requests are told.
+//!
+//! * `enter`: the way of a request through the gate.
+//! * `planned`: claims of one transaction, in which the caller says what is to happen.
+//! * `takeover`: claims whose owner died, and leases.
+//! * `read_back`: what became of a commit, and whether it lasts.
+
+mod enter;
+mod planned;
+mod read_back;
+mod takeover;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+pub use self::enter::{GATE_RESULTS, SignedRequest, Wait};
+use self::planned::InOneTransaction;
+#[cfg(test)]
+pub(crate) use self::planned::is_this_claim;
+pub(crate) use self::read_back::SLOW_COMMIT;
+use crate::caller::Presence;
+use crate::config::IdempotencyConfig;
+use crate::database::{self, UnfitPool};
+use crate::error::IdempotencyError;
+use crate::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Signer};
+use crate::flights::Flights;
+use crate::gate::{Gate, Plan};
+use crate::key::ScopedKey;
+use crate::record::{Answer, Outcome};
+use crate::replays::Replays;
+use crate::transaction::Transaction;
+
+/// When a duplicate that found the first request still at work should come back: by then most calls have ended.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The engine. Cloning it is cheap and gives the same engine; each process of a service has one.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    pool: PgPool,
+    config: IdempotencyConfig,
+    signer: Signer,
+    owner: Uuid,
+    flights: Flights,
+    replays: Replays,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+impl Engine {
+    /// Connects to a database that has the [engine's tables](crate::migrate()), and starts an engine on a pool of its own that keeps
+    /// the [contract](database#what-the-engine-needs-of-a-pool).
+    ///
+    /// # Errors
+    ///
+    /// [`UnfitPool`], as [`Engine::start`].
+    pub async fn connect(
+        options: PgConnectOptions,
+        max_connections: u32,
+        config: IdempotencyConfig,
+        secrets: &FingerprintSecrets,
+    ) -> Result<Self, UnfitPool> {
+        let pool = database::pool_options()
+            .max_connections(max_connections)
+            .connect_lazy_with(database::session_options(options));
+        Self::start(pool, config, secrets).await
+    }
+
+    /// Starts an engine on the caller's pool, whose database has the [engine's tables](crate::migrate()).
+    ///
+    /// Transactions run in tasks of the tokio runtime in which it is started.
+    ///
+    /// # Errors
+    ///
+    /// [`UnfitPool`] where the pool, its sessions or the database cannot keep the engine's guarantees, or could not be asked.
+    pub async fn start(
+        pool: PgPool,
+        config: IdempotencyConfig,
+        secrets: &FingerprintSecrets,
+    ) -> Result<Self, UnfitPool> {
+        database::check(&pool, config.durability).await?;
+        Ok(Self::on(pool, config, secrets))
+    }
+
+    /// Starts an engine on a pool that is known to be fit.
+    pub(crate) fn on(
+        pool: PgPool,
+        config: IdempotencyConfig,
+        secrets: &FingerprintSecrets,
+    ) -> Self {
+        let shared = Shared {
+            pool,
+            config,
+            signer: Signer::new(secrets),
+            owner: Uuid::now_v7(),
+            flights: Flights::new(),
+            replays: Replays::new(),
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+        };
+        let engine = Self(Arc::new(shared));
+        engine.renew_leases_while_alive();
+        engine
+    }
+
+    /// Runs `work` once for this key, in one transaction, and gives each request with it the answer that it made.
+    ///
+    /// `work` gets the open transaction; what it writes commits together with the key and the answer. On
+    /// [`Outcome::Failed`] its writes are undone and the answer is stored all the same. On `Err` nothing is stored, and
+    /// the key may be used again. Begin, work and commit run in a task of their own: dropping this future stops nothing.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn order(engine: Engine, scoped_key: ScopedKey) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = serde_json::json!({"sku": "tea", "quantity": 2});
+    /// let answer = engine
+    ///     .execute(&scoped_key, &request, async |mut tx| {
+    ///         sqlx::query("insert into orders (sku, quantity) values ('tea', 2)").execute(&mut *tx).await?;
+    ///         StoredResponse::json(201, &"ordered").map(Outcome::Completed).map_err(sqlx::Error::decode)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(answer.response.status, 201);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn execute<E, F, Fut>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        work: F,
+    ) -> Result<Answer, IdempotencyError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
+    {
+        let plan = move |tx| {
+            let outcome = work(tx);
+            async move {
+                outcome.await.map(|outcome| Plan::Finish {
+                    resource_id: None,
+                    outcome,
+                })
+            }
+        };
+        let signed = self.sign(key.clone(), request)?;
+        let gate = match self.recall(&signed) {
+            Some(gate) => gate,
+            None => {
+                let claimant = InOneTransaction(self.planned(plan));
+                self.enter::<std::convert::Infallible>(signed, Wait::Configured, claimant)
+                    .await?
+            }
+        };
+        match gate {
+            Gate::Answered(answer) => Ok(answer),
+            Gate::Claimed { work: never, .. } => match never {},
+            Gate::TakenOver(_) => Err(IdempotencyError::InProgress {
+                retry_after: RETRY_AFTER,
+            }),
+            Gate::InProgress { retry_after } => Err(IdempotencyError::InProgress { retry_after }),
+            Gate::Mismatch(mismatch) => Err(IdempotencyError::FingerprintMismatch {
+                expected_hash: mismatch.expected_hash,
+                actual_hash: mismatch.actual_hash,
+                changed: mismatch.changed,
+            }),
+            Gate::Expired {
+                resource_id,
+                created_at,
+            } => Err(IdempotencyError::Expired {
+                resource_id,
+                created_at,
+            }),
+        }
+    }
+
+    /// The first of two phases: takes the key, and commits what is about to be done together with it.
+    ///
+    /// `plan` gets the open transaction and says what is to happen; see [`Plan`]. It must not wait for anything but the
+    /// database. Make the call on [`Gate::Claimed`] and
+    /// [`Gate::TakenOver`], and then settle.
+    pub async fn claim<T, E, F, Fut>(
+        &self,
+        key: &ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+        wait: Wait,
+        plan: F,
+    ) -> Result<Gate<T>, IdempotencyError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Plan<T>, E>> + Send + 'static,
+    {
+        let signed = self.sign(key.clone(), request)?;
+        if let Some(gate) = self.recall(&signed) {
+            return Ok(gate);
+        }
+        self.enter(signed, wait, self.planned(plan)).await
+    }
+
+    /// Signs a request, which is the first thing that is done with each.
+    pub fn sign(
+        &self,
+        key: ScopedKey,
+        request: &(impl Fingerprinted + ?Sized),
+    ) -> Result<SignedRequest, IdempotencyError> {
+        let fingerprints = self.0.signer.sign(&key, request)?;
+        Ok(SignedRequest { key, fingerprints })
+    }
+
+    /// Keeps a final answer for replays.
+    pub(crate) fn keep(
+        &self,
+        key: &ScopedKey,
+        fingerprint: &Arc<Fingerprint>,
+        answer: &Answer,
+        until: Instant,
+    ) {
+        self.0.replays.keep(key, fingerprint, answer, until);
+    }
+
+    /// The settings that it runs with.
+    pub fn config(&self) -> &IdempotencyConfig {
+        &self.0.config
+    }
+
+    /// The ids of its secrets; the first signs.
+    pub(crate) fn secret_ids(&self) -> Vec<String> {
+        self.0.signer.secret_ids()
+    }
+
+    /// The id of this engine, as `idempotency_keys.owner` has it.
+    pub fn owner(&self) -> Uuid {
+        self.0.owner
+    }
+
+    /// The database that it works on.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    /// Runs a future in a task of the engine's runtime, which nothing but the end of the process stops. A panic in it becomes
+    /// an error.
+    pub async fn run<T, Fut>(&self, future: Fut) -> Result<T, IdempotencyError>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+    {
+        // Boxed: each wrapper that follows would move the whole of it.
+        let presence = Presence::new();
+        let future = Box::pin(presence.of(future)).in_current_span();
+        let task = self.0.tasks.spawn_on(future, &self.0.runtime);
+        task.await
+            .map_err(|_| IdempotencyError::Aborted("its task panicked, or the process is ending"))
+    }
+
+    /// Runs a future on the engine's runtime for as long as the process lives, or until it ends by itself.
+    pub(crate) fn spawn_background(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(future);
+    }
+
+    /// Waits until all tasks have ended. Call it when no further requests come.
+    pub async fn finish(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// A failed query in the caller's work is the database's failure, not the work's.
+pub(crate) fn work_error(error: Box<dyn std::error::Error + Send + Sync>) -> IdempotencyError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => IdempotencyError::Database(*error),
+        Err(error) => IdempotencyError::Work(error),
+    }
+}

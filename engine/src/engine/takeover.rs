@@ -1,0 +1,172 @@
+//! Claims whose owner died, and the leases that say who lives.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Engine;
+use super::enter::Asked;
+use crate::clock::Moment;
+use crate::database::{self, Bounded, is_lock_timeout, may_have_committed};
+use crate::error::IdempotencyError;
+use crate::flights::Boarding;
+use crate::gate::{Claim, Held, Permit};
+use crate::key::ScopedKey;
+use crate::lease::{Fence, Lease};
+use crate::store::{self, Abandoned, Standing};
+
+impl Engine {
+    /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` where it is somebody's, here or
+    /// elsewhere, or final.
+    pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
+        self.take_over_guarded(key, |_| std::future::ready(Ok(())))
+            .await
+    }
+
+    /// As [`Engine::take_over`], and `may_take_over` is asked before, with [`Permit::resource_id`]. Its error leaves the claim
+    /// alone and is returned.
+    pub async fn take_over_guarded<G, Guarded>(
+        &self,
+        key: &ScopedKey,
+        may_take_over: G,
+    ) -> Result<Option<Permit>, IdempotencyError>
+    where
+        G: FnOnce(String) -> Guarded + Send,
+        Guarded: Future<Output = Result<(), IdempotencyError>> + Send,
+    {
+        let seen = self.see(key).await?;
+        let Some(seen) = seen.filter(|seen| matches!(seen.standing, Standing::Abandoned)) else {
+            return Ok(None);
+        };
+        may_take_over(seen.resource_id.unwrap_or_default()).await?;
+        let Boarding::Leader(flight) = self.0.flights.board(key, &seen.fingerprint) else {
+            return Ok(None);
+        };
+        let asked = Asked::now();
+        let claim = self.take(key).await?;
+        Ok(claim.map(|claim| self.permit(claim, flight, seen.fingerprint, asked)))
+    }
+
+    /// Whether a claim may still act: to be asked right before each call that it makes.
+    ///
+    /// An owner that stood still, or whose machine was suspended, may have been succeeded meanwhile. While its lease was
+    /// confirmed recently enough, this asks nobody. Otherwise the lease is renewed first, which fails where the claim was taken
+    /// over. An error means that the database could not be asked: the caller must not make its call.
+    pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
+        let Held { claim, lease, .. } = &*permit.0;
+        let is_confirmed = || {
+            lease
+                .unconfirmed_for()
+                .map(|since| since < self.0.config.lock_timeout)
+        };
+        if is_confirmed() == Some(false) {
+            self.renew(&[(claim.scope.clone(), Arc::clone(lease))])
+                .await?;
+        }
+        Ok(match is_confirmed() {
+            Some(true) => Fence::Held {
+                age: claim.age.map(|age| age.saturating_add(lease.held_for())),
+            },
+            // Renewed, and silent again since: whoever may take it over may have.
+            Some(false) | None => Fence::Lost,
+        })
+    }
+
+    /// Takes an abandoned claim over. Where that cannot be known, the claim may be ours, and recovery goes on with it.
+    pub(super) async fn take(&self, key: &ScopedKey) -> Result<Option<Claim>, IdempotencyError> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
+        let taken = store::take_over(&mut connection, key, owner, lock_timeout)
+            .bounded()
+            .await;
+        match taken {
+            // Whoever holds the row is at work on it.
+            Err(error) if is_lock_timeout(&error) => Ok(None),
+            Err(error) if may_have_committed(&error) => {
+                Err(IdempotencyError::OutcomeUnknown(Box::new(error.into())))
+            }
+            taken => Ok(taken?),
+        }
+    }
+
+    /// Keys of these operations that can be taken over, oldest first, `limit` at most, from the one after `after` on.
+    pub async fn abandoned(
+        &self,
+        operations: &[&str],
+        after: Option<&Abandoned>,
+        limit: u32,
+    ) -> Result<Vec<Abandoned>, IdempotencyError> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        Ok(
+            store::list_abandoned(&mut connection, operations, after, limit.into())
+                .bounded()
+                .await?,
+        )
+    }
+
+    /// How many keys are in `PROCESSING`, and for how long the oldest has been.
+    pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;
+        Ok((
+            count.unsigned_abs(),
+            Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+        ))
+    }
+
+    pub(super) fn renew_leases_while_alive(&self) {
+        let shared = Arc::downgrade(&self.0);
+        let mut ticks = {
+            let _entered = self.0.runtime.enter();
+            interval((self.0.config.lock_timeout / 4).max(Duration::from_millis(10)))
+        };
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.0.runtime.spawn(async move {
+            loop {
+                ticks.tick().await;
+                let Some(shared) = shared.upgrade() else { return };
+                if let Err(error) = Self(shared).renew_leases().await {
+                    tracing::warn!(%error, "leases could not be renewed; their claims may be taken over");
+                }
+            }
+        });
+    }
+
+    /// Gives all claims at work here their full lease again, in one statement. Younger ones have most of theirs left.
+    async fn renew_leases(&self) -> sqlx::Result<()> {
+        let due = self
+            .0
+            .flights
+            .unconfirmed_for(self.0.config.lock_timeout / 4);
+        self.renew(&due).await
+    }
+
+    /// Renews these leases. Those whose claim is no longer ours are lost from now on.
+    async fn renew(&self, due: &[(ScopedKey, Arc<Lease>)]) -> sqlx::Result<()> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut connection = database::acquire(&self.0.pool).await?;
+        let sent = Moment::now();
+        let keys: Vec<(&ScopedKey, i32)> = due
+            .iter()
+            .map(|(key, lease)| (key, lease.attempt))
+            .collect();
+        let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
+        let renewed = store::renew_leases(&mut connection, owner, &keys, lock_timeout)
+            .bounded()
+            .await?;
+        let renewed: HashSet<ScopedKey> = renewed.into_iter().collect();
+        for (key, lease) in due {
+            if renewed.contains(key) {
+                lease.confirm(sent);
+            } else {
+                lease.lose();
+            }
+        }
+        Ok(())
+    }
+}

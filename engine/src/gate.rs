@@ -1,0 +1,148 @@
+//! The gate: what a request meets when it comes with its key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::error::IdempotencyError;
+use super::fingerprint::{Fingerprint, Mismatch};
+use super::flights::Flight;
+use super::key::ScopedKey;
+use super::lease::Lease;
+use super::record::{Answer, Outcome};
+
+/// What became of a request at the gate. There is no other way in, and each way must be answered.
+#[must_use]
+pub enum Gate<T> {
+    /// The key is this request's to execute: make the call, then settle.
+    Claimed {
+        /// The right, and the duty, to settle.
+        permit: Permit,
+        /// What the claim wrote.
+        work: T,
+    },
+    /// An earlier owner died, and this request took its claim over: read what it had planned by [`Permit::resource_id`], make
+    /// sure of the call, then settle.
+    TakenOver(Permit),
+    /// The final answer. [`Answer::replayed`] is false where this request executed, and its outcome was known within the
+    /// claim's own transaction.
+    Answered(Answer),
+    /// Another is at work, and was for as long as this one would wait.
+    InProgress {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Another request was made under this key.
+    Mismatch(Mismatch),
+    /// The record is past its time; what it made is known.
+    Expired {
+        /// What the key made.
+        resource_id: String,
+        /// When.
+        created_at: DateTime<Utc>,
+    },
+}
+
+/// What the first transaction of a two-phase request decided.
+pub enum Plan<T> {
+    /// A call must be made outside: claim the key.
+    Call {
+        /// What is being made or changed; a later owner of the claim finds its work by it.
+        resource_id: String,
+        /// What the caller needs for the call.
+        work: T,
+    },
+    /// The outcome is known already.
+    Finish {
+        /// What it is about.
+        resource_id: Option<String>,
+        /// To be stored and replayed.
+        outcome: Outcome,
+    },
+    /// The key made something long ago, and its record is gone: nothing is to be done, or stored.
+    Expired {
+        /// What it made.
+        resource_id: String,
+        /// When.
+        created_at: DateTime<Utc>,
+    },
+}
+
+impl<T> Plan<T> {
+    /// The same, or why its answer cannot be stored.
+    pub(super) fn checked(self) -> Result<Self, IdempotencyError> {
+        if let Self::Finish { outcome, .. } = &self {
+            outcome.response().check()?;
+        }
+        Ok(self)
+    }
+}
+
+/// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to whoever takes the
+/// claim over when its lease has run out.
+#[must_use]
+pub struct Permit(pub(super) Box<Held>);
+
+/// Boxed, so that the gate's other answers do not carry its size.
+pub(super) struct Held {
+    pub(super) claim: Claim,
+    /// While it lives, the lease is renewed and duplicates wait for its landing.
+    pub(super) flight: Flight,
+    /// Whether the claim may still act.
+    pub(super) lease: Arc<Lease>,
+    /// The request's, for the replay cache.
+    pub(super) fingerprint: Arc<Fingerprint>,
+    /// When the key is forgotten, on this process's clock.
+    pub(super) until: Instant,
+}
+
+/// One attempt at one key, as the fence knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The key.
+    pub scope: ScopedKey,
+    /// 1 for the first, one more for each takeover.
+    pub attempt: i32,
+    /// What is being made or changed.
+    pub resource_id: String,
+    /// The key's first use, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    /// When the key will be forgotten.
+    pub expires_at: DateTime<Utc>,
+    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` where that clock was
+    /// stepped back, so that the age is not known. What it has become since is told by [`super::Engine::fence`].
+    pub age: Option<Duration>,
+}
+
+impl Permit {
+    /// The attempt that this permit is for.
+    pub fn claim(&self) -> &Claim {
+        &self.0.claim
+    }
+
+    /// What is being made or changed.
+    pub fn resource_id(&self) -> &str {
+        &self.0.claim.resource_id
+    }
+}
+
+/// What came of settling.
+#[must_use]
+pub enum Settled {
+    /// The outcome is stored.
+    Stored(Answer),
+    /// The claim had been taken over: nothing was changed. This is the winner's answer; `None` while it has none.
+    Lost(Option<Answer>),
+}
+
+/// What came of giving a claim back.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// The key is as if it had never been used.
+    Removed,
+    /// The claim had been taken over: nothing was changed.
+    Lost,
+}

@@ -1,0 +1,308 @@
+//! A lane: it takes groups from the queue and writes one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{CloseOnDrop, GroupWriter, Grouped, Progress, Waiting};
+use crate::config::LARGEST_GROUP;
+use crate::database::{self, Bounded, Lease, shortage};
+use crate::engine::{Engine, SLOW_COMMIT};
+use crate::store;
+
+/// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
+const PLANNED_ONCE: usize = 32;
+
+/// With fewer connections nobody keeps one: claims and settles would, and everybody else needs one, too.
+const ROOM_TO_KEEP: u32 = 3;
+
+/// How long the items of a group that failed are tried one by one. Each may wait for a row that somebody holds, and others
+/// wait for them all.
+const ALONE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection that was idle for this long is asked whether it is alive before a group is sent on it.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// How long an idle connection may take to answer.
+const PATIENCE_WHEN_IDLE: Duration = Duration::from_secs(1);
+
+type Reply<W> = oneshot::Sender<Grouped<W>>;
+
+/// Why a group was not written.
+enum Unwritten {
+    /// There was no connection.
+    NotSent(sqlx::Error),
+    /// It failed, or it is not known what became of it.
+    Failed(sqlx::Error),
+}
+
+pub(super) struct Lane<W: GroupWriter> {
+    pool: PgPool,
+    /// What a shortage of its connections is noted under.
+    subject: String,
+    writer: Arc<W>,
+    queue: Arc<CloseOnDrop<W>>,
+    /// Kept from group to group: borrowing one would cost a round trip each time. One for each way of planning.
+    connections: [Option<Connection>; 2],
+    group_size: usize,
+    planned_once: usize,
+    progress: Progress,
+}
+
+/// A lane's own connection. Its settings are its own: it never goes back to the pool.
+struct Connection {
+    lease: Lease,
+    opened: Instant,
+    /// When it last answered.
+    used: Instant,
+    planning: Planning,
+}
+
+impl<W: GroupWriter> Lane<W> {
+    pub(super) fn new(
+        engine: &Engine,
+        writer: Arc<W>,
+        queue: Arc<CloseOnDrop<W>>,
+        progress: Progress,
+    ) -> Self {
+        // A smaller pool has none to spare for a lane's second connection.
+        let has_room = engine.pool().options().get_max_connections() >= shortage::AMPLE;
+        Self {
+            pool: engine.pool().clone(),
+            subject: shortage::subject(engine.pool()),
+            writer,
+            queue,
+            connections: [None, None],
+            // The settings' range is checked where they are read; a library user's 0 would wait for ever.
+            group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
+            planned_once: if has_room { PLANNED_ONCE } else { 0 },
+            progress,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            // From before the look on, so that a shortage is not missed.
+            let shortage = shortage::begins();
+            if !self.may_keep_connections() {
+                self.connections = [None, None];
+            }
+            let group = tokio::select! {
+                group = self.queue.0.take(self.group_size) => group,
+                () = shortage => continue,
+            };
+            if group.is_empty() {
+                return;
+            }
+            self.progress.set(Some(Instant::now()));
+            self.commit(group).await;
+            self.progress.set(None);
+        }
+    }
+
+    async fn commit(&mut self, mut group: Vec<Waiting<W>>) {
+        if W::NEEDS_CALLER {
+            group.retain(|waiting| !waiting.is_abandoned());
+        }
+        if group.is_empty() {
+            return;
+        }
+        metrics::histogram!("payonce_batch_size", "lane" => W::LANE)
+            .record(u32::try_from(group.len()).unwrap_or(u32::MAX));
+        group.sort_unstable_by(|one, other| W::order(&one.item, &other.item));
+        let (items, replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|waiting| (waiting.item, waiting.reply))
+            .unzip();
+        match self.write(&items).await {
+            Ok(written) => {
+                for ((item, reply), written) in items.into_iter().zip(replies).zip(written) {
+                    // Whoever waited may have gone; what was written stays written.
+                    drop(reply.send(Grouped::Written(item, written)));
+                }
+            }
+            Err(Unwritten::NotSent(error)) => {
+                self.give_back(items.into_iter().zip(replies), error);
+            }
+            Err(Unwritten::Failed(error)) if items.len() > 1 && database::is_of_an_item(&error) => {
+                self.commit_one_by_one(items.into_iter().zip(replies), error)
+                    .await;
+            }
+            // Whether the group was committed may not be known: each of its owners finds out for itself.
+            Err(Unwritten::Failed(error)) => fail_all(items.into_iter().zip(replies), error),
+        }
+    }
+
+    /// One of them brought the failure about; the others are not to suffer from it.
+    async fn commit_one_by_one(
+        &mut self,
+        mut items: impl Iterator<Item = (W::Item, Reply<W>)>,
+        error: sqlx::Error,
+    ) {
+        tracing::warn!(%error, lane = W::LANE, "a group failed; its items go one by one");
+        let deadline = Instant::now() + ALONE_PATIENCE;
+        while let Some((item, reply)) = items.next() {
+            let answer = match self.write(std::slice::from_ref(&item)).await {
+                Ok(mut written) => Grouped::Written(item, written.pop().flatten()),
+                Err(Unwritten::Failed(error)) => Grouped::Failed(item, Arc::new(error)),
+                Err(Unwritten::NotSent(error)) => {
+                    return self.give_back(std::iter::once((item, reply)).chain(items), error);
+                }
+            };
+            drop(reply.send(answer));
+            if Instant::now() > deadline {
+                // The rest was not written: the group was not.
+                return fail_all(items, error);
+            }
+        }
+    }
+
+    /// There is no connection. Whoever waits is told now: to try each by itself, or each group in its turn, would let the
+    /// last of them wait for minutes, and then do what nobody waits for any more.
+    fn give_back(&self, items: impl Iterator<Item = (W::Item, Reply<W>)>, error: sqlx::Error) {
+        let error = Arc::new(error);
+        let waiting = self.queue.0.take_all().into_iter();
+        let waiting = waiting.map(|waiting| (waiting.item, waiting.reply));
+        let mut count = 0_u64;
+        for (item, reply) in items.chain(waiting) {
+            drop(reply.send(Grouped::NotSent(item, Arc::clone(&error))));
+            count += 1;
+        }
+        tracing::warn!(%error, lane = W::LANE, items = count, "no connection; nothing was sent of what waited");
+    }
+
+    async fn write(&mut self, items: &[W::Item]) -> Result<Vec<Option<W::Written>>, Unwritten> {
+        let planning = if items.len() <= self.planned_once {
+            Planning::Once
+        } else {
+            Planning::EachTime
+        };
+        let mut connection = self
+            .connection(planning)
+            .await
+            .map_err(Unwritten::NotSent)?;
+        failpoint!(&format!("{}-before-commit", W::LANE));
+        let begun = Instant::now();
+        let mut written = self
+            .writer
+            .write(&mut connection.lease, items)
+            .bounded()
+            .await;
+        if written.is_ok() && begun.elapsed() >= SLOW_COMMIT {
+            let durable = store::wait_until_durable(&mut connection.lease).bounded();
+            if let Err(error) = durable.await {
+                // Whatever it was: the group may be committed, and not for good.
+                written = Err(sqlx::Error::Io(std::io::Error::other(error)));
+            }
+        }
+        connection.used = Instant::now();
+        match &written {
+            Err(error) if database::is_wrong_connection(error) => {
+                tracing::warn!(%error, lane = W::LANE, "a lane gives its connection up");
+                connection.lease.discard();
+            }
+            _ if self.may_keep_connections() => {
+                let slot = connection.planning as usize;
+                self.connections[slot] = Some(connection);
+            }
+            // Closed.
+            _ => drop(connection),
+        }
+        written.map_err(Unwritten::Failed)
+    }
+
+    /// A connection with these settings, or one with the others where there is no further one.
+    async fn connection(&mut self, planning: Planning) -> sqlx::Result<Connection> {
+        for slot in &mut self.connections {
+            if slot.as_ref().is_some_and(Connection::is_old) {
+                *slot = None;
+            }
+        }
+        if let Some(mut kept) = self.connections[planning as usize].take() {
+            if kept.is_alive().await {
+                return Ok(kept);
+            }
+            kept.lease.discard();
+        }
+        match Connection::open(&self.pool, planning).await {
+            Ok(connection) => Ok(connection),
+            Err(error) => {
+                let other = self.connections.iter_mut().find_map(Option::take);
+                other.ok_or(error)
+            }
+        }
+    }
+
+    fn may_keep_connections(&self) -> bool {
+        self.pool.options().get_max_connections() >= ROOM_TO_KEEP && !shortage::is_on(&self.subject)
+    }
+}
+
+fn fail_all<W: GroupWriter>(items: impl Iterator<Item = (W::Item, Reply<W>)>, error: sqlx::Error) {
+    let error = Arc::new(error);
+    for (item, reply) in items {
+        drop(reply.send(Grouped::Failed(item, Arc::clone(&error))));
+    }
+}
+
+impl Connection {
+    async fn open(pool: &PgPool, planning: Planning) -> sqlx::Result<Self> {
+        let mut lease = database::acquire(pool).await?;
+        lease.close_on_drop();
+        sqlx::raw_sql(planning.settings())
+            .execute(&mut *lease)
+            .bounded()
+            .await?;
+        Ok(Self {
+            lease,
+            opened: Instant::now(),
+            used: Instant::now(),
+            planning,
+        })
+    }
+
+    /// A connection that was idle may have ended meanwhile. What is sent on it then may have been carried out, as far as anybody
+    /// knows, so it is asked first.
+    async fn is_alive(&mut self) -> bool {
+        if self.used.elapsed() < IDLE {
+            return true;
+        }
+        let question = sqlx::raw_sql("select").execute(&mut *self.lease);
+        question.within(PATIENCE_WHEN_IDLE).await.is_ok()
+    }
+
+    fn is_old(&self) -> bool {
+        self.opened.elapsed() > database::MAX_LIFETIME
+    }
+}
+
+/// How a group's statement is planned.
+#[derive(Clone, Copy, Debug)]
+enum Planning {
+    /// Once a connection, as nested loops over whole keys: what the plan is does not depend on how full the tables were, but
+    /// what a group brings is compared with itself row by row.
+    Once,
+    /// Anew for each group: that takes longer than a small group's statement, and is little for a large one. A generic plan
+    /// that was made while a table was empty would scan a merchant's rows for each group.
+    EachTime,
+}
+
+impl Planning {
+    /// An embedding service's pool may ask for other plans than ours does.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Once => {
+                "set jit = off; \
+                 set plan_cache_mode = force_generic_plan; \
+                 set enable_seqscan = off; \
+                 set enable_bitmapscan = off; \
+                 set enable_hashjoin = off; \
+                 set enable_mergejoin = off"
+            }
+            Self::EachTime => "set jit = off; set plan_cache_mode = force_custom_plan",
+        }
+    }
+}

@@ -1,0 +1,79 @@
+#![doc = include_str!("../README.md")]
+
+/// A step at which a test makes the process die or stand still. It expands to nothing without the calling crate's feature
+/// `failpoints`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:expr) => {
+        #[cfg(feature = "failpoints")]
+        $crate::failpoints::reach($name);
+    };
+}
+
+/// A span of what a request does, for a collector of traces. It lasts until it is dropped. It is never entered: log lines still
+/// belong to their request, and the engine's tasks are its children.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! phase {
+    ($name:literal $(, $($fields:tt)*)?) => {
+        tracing::debug_span!(target: "payonce::phases", $name $(, $($fields)*)?)
+    };
+}
+
+mod caller;
+mod claimant;
+mod cleanup;
+mod cleanup_pace;
+pub mod clock;
+mod config;
+pub mod database;
+mod engine;
+mod error;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod failpoints;
+mod fair_queue;
+#[cfg(test)]
+mod fenced_writes;
+mod fingerprint;
+mod flights;
+mod gate;
+mod group;
+mod inspector;
+mod key;
+mod lease;
+mod migrate;
+mod record;
+mod recovery;
+mod replays;
+mod response;
+mod secrets;
+mod settle;
+mod store;
+mod transaction;
+
+pub use self::claimant::{Attempt, Claimant, Remembered};
+pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
+pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
+pub use self::database::{Durability, UnfitPool, is_transient, may_have_committed};
+pub use self::engine::{Engine, GATE_RESULTS, SignedRequest, Wait};
+pub use self::error::IdempotencyError;
+pub use self::fingerprint::{
+    CanonicalFields, FINGERPRINT_VERSION, FingerprintSecrets, Fingerprinted, Mismatch,
+};
+pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
+pub use self::group::{GroupCommit, GroupWriter, Grouped};
+pub use self::inspector::Inspector;
+pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
+pub use self::lease::Fence;
+pub use self::migrate::{MIGRATOR, migrate};
+pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
+pub use self::recovery::{Recovered, Recovery, Resume, Summary};
+pub use self::response::{InvalidResponse, StoredResponse};
+pub use self::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
+pub use self::settle::{Settler, in_transaction};
+pub use self::store::{
+    Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
+};
+pub use self::transaction::Transaction;

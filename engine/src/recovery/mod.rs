@@ -1,0 +1,290 @@
+//! Recovery goes on with what a dead process left behind: claims of two phases whose client never comes back.
+//!
+//! A pass reads abandoned claims without a lock and takes each by a conditional write, so that any number of processes can do
+//! it at once. What it takes goes the way of a first run, by the caller's [`Resume`]. A claim that still cannot be resolved is
+//! left alone for a pause that grows with each try, and does not keep the pass from what comes after it.
+
+mod backoff;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::Instrument;
+
+use self::backoff::Backoff;
+use crate::engine::Engine;
+use crate::error::IdempotencyError;
+use crate::gate::Permit;
+use crate::key::ScopedKey;
+use crate::store::Abandoned;
+
+/// Number of claims that are read at once.
+const PAGE: u32 = 200;
+
+/// Maximum number of pages in one pass: a backlog of 20,000 keys a pass.
+const MAX_PAGES: u32 = 100;
+
+/// Maximum number of claims that are resolved at once. Few: fresh requests come first.
+const CONCURRENCY: usize = 8;
+
+/// How the unfinished work of one user of two phases is resumed.
+///
+/// Each user names its own operations: a table may hold the keys of several, and each knows only its own.
+///
+/// ```
+/// use payonce_engine::{Outcome, Permit, Recovered, Resume, Settled, StoredResponse, Engine, Transaction};
+///
+/// struct Parcels(Engine);
+///
+/// impl Resume for Parcels {
+///     fn operations(&self) -> &[&'static str] {
+///         &["send_parcel"]
+///     }
+///
+///     async fn resume(&self, permit: Permit) -> Recovered {
+///         // Ask the carrier for the parcel named `permit.resource_id()`, send it where there is none, and then settle:
+///         let settled = self.0.settle(permit, |_: Transaction| async {
+///             StoredResponse::json(200, &"sent").map(Outcome::Completed)
+///         });
+///         match settled.await {
+///             Ok(Settled::Stored(_) | Settled::Lost(_)) => Recovered::Resolved,
+///             Err(error) => {
+///                 tracing::warn!(%error, "a parcel could not be settled");
+///                 Recovered::Failed
+///             }
+///         }
+///     }
+/// }
+/// ```
+pub trait Resume: Send + Sync + 'static {
+    /// The operations whose claims are this user's. No other claim is touched.
+    fn operations(&self) -> &[&'static str];
+
+    /// Asked before a claim is taken over. `Err` leaves the claim alone, and is what the pass counts: return one where this
+    /// process cannot go on with the resource.
+    fn may_take_over(
+        &self,
+        scope: &ScopedKey,
+        resource_id: &str,
+    ) -> impl Future<Output = Result<(), Recovered>> + Send {
+        let _ = (scope, resource_id);
+        std::future::ready(Ok(()))
+    }
+
+    /// Goes on with a claim that was taken over: makes sure of the call, and settles or releases. It runs in a task that nothing
+    /// drops.
+    fn resume(&self, permit: Permit) -> impl Future<Output = Recovered> + Send;
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Summary {
+    /// Abandoned claims that it found.
+    pub found: u64,
+    /// Claims that it settled, whatever the outcome.
+    pub resolved: u64,
+    /// Claims whose outcome is still not known.
+    pub unknown: u64,
+    /// Claims that it left for a later pass, after an earlier one could not resolve them.
+    pub waiting: u64,
+    /// Claims that another process took first.
+    pub taken_by_others: u64,
+    /// Claims that it left alone: this process cannot go on with them, or the other system refuses it.
+    pub misconfigured: u64,
+    /// Claims that it could not work on, for an error that is in the log.
+    pub failed: u64,
+}
+
+/// What became of one claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// It is settled, whatever the outcome, or released.
+    Resolved,
+    /// Its outcome is still not known.
+    Unknown,
+    /// Another process holds it, or it was settled before.
+    TakenByOthers,
+    /// This process cannot go on with it, or the other system refuses this process. An operator has to put that right.
+    Misconfigured,
+    /// It could not be worked on, for an error that is in the log.
+    Failed,
+}
+
+impl Recovered {
+    /// What can become of a claim.
+    pub const ALL: [Self; 5] = [
+        Self::Resolved,
+        Self::Unknown,
+        Self::TakenByOthers,
+        Self::Misconfigured,
+        Self::Failed,
+    ];
+
+    /// As the label `outcome` of `payonce_recovered_total` spells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Resolved => "resolved",
+            Self::Unknown => "unknown",
+            Self::TakenByOthers => "taken_by_others",
+            Self::Misconfigured => "misconfigured",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The recovery worker of one process, for one user of two phases.
+pub struct Recovery<R> {
+    engine: Engine,
+    resume: Arc<R>,
+    backoff: Backoff,
+}
+
+impl<R: Resume> Recovery<R> {
+    /// Makes a worker that has tried nothing yet.
+    pub fn new(engine: Engine, resume: R) -> Self {
+        Self {
+            engine,
+            resume: Arc::new(resume),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Makes one pass over all abandoned claims of the user's operations.
+    ///
+    /// # Errors
+    ///
+    /// The database's, where the claims cannot be read. Errors of single claims are counted and logged.
+    pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
+        let mut summary = Summary::default();
+        let mut last: Option<Abandoned> = None;
+        for _ in 0..MAX_PAGES {
+            let operations = self.resume.operations();
+            let page = self
+                .engine
+                .abandoned(operations, last.as_ref(), PAGE)
+                .await?;
+            let Some(end) = page.last() else { break };
+            last = Some(end.clone());
+            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            self.work_off(page, &mut summary).await;
+            if is_last {
+                break;
+            }
+        }
+        self.backoff.forget_old();
+        Ok(summary)
+    }
+
+    async fn work_off(&mut self, page: Vec<Abandoned>, summary: &mut Summary) {
+        let now = Instant::now();
+        summary.found += count(page.len());
+        let (due, waiting): (Vec<_>, Vec<_>) = page
+            .into_iter()
+            .partition(|abandoned| self.backoff.is_due(&abandoned.scope, now));
+        summary.waiting += count(waiting.len());
+        let worker = &*self;
+        let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
+            .map(|abandoned| async move {
+                let recovered = worker.recover(&abandoned.scope).await;
+                (abandoned.scope, recovered)
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (scope, recovered) in outcomes {
+            self.note(&scope, recovered, summary);
+        }
+    }
+
+    fn note(&mut self, scope: &ScopedKey, recovered: Recovered, summary: &mut Summary) {
+        match recovered {
+            Recovered::Resolved => summary.resolved += 1,
+            Recovered::Unknown => summary.unknown += 1,
+            Recovered::TakenByOthers => summary.taken_by_others += 1,
+            Recovered::Misconfigured => summary.misconfigured += 1,
+            Recovered::Failed => summary.failed += 1,
+        }
+        match recovered {
+            Recovered::Resolved | Recovered::TakenByOthers => self.backoff.clear(scope),
+            Recovered::Unknown | Recovered::Misconfigured | Recovered::Failed => {
+                if self.backoff.failed(scope, Instant::now()) {
+                    tracing::warn!(key = %scope, outcome = recovered.label(),
+                        "a claim could not be resolved yet; it is tried again, with growing pauses");
+                }
+            }
+        }
+    }
+
+    /// Takes one claim over and resumes it, in a task that nothing drops. A pass does so for each claim that it finds.
+    pub async fn recover(&self, scope: &ScopedKey) -> Recovered {
+        let span = tracing::error_span!(target: "payonce::requests", "recover");
+        let recovered = self.take_over_and_resume(scope).instrument(span).await;
+        metrics::counter!("payonce_recovered_total", "outcome" => recovered.label()).increment(1);
+        recovered
+    }
+
+    async fn take_over_and_resume(&self, scope: &ScopedKey) -> Recovered {
+        let mut refused = None;
+        let guard = async |resource_id: String| match self
+            .resume
+            .may_take_over(scope, &resource_id)
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(recovered) => {
+                refused = Some(recovered);
+                Err(IdempotencyError::Aborted("its user leaves it alone"))
+            }
+        };
+        let taken = self.engine.take_over_guarded(scope, guard).await;
+        let permit = match (taken, refused) {
+            (_, Some(recovered)) => return recovered,
+            (Ok(Some(permit)), None) => permit,
+            (Ok(None), None) => return Recovered::TakenByOthers,
+            (Err(error), None) => {
+                tracing::warn!(key = %scope, %error, "a claim could not be taken over");
+                return Recovered::Failed;
+            }
+        };
+        let resume = Arc::clone(&self.resume);
+        let resumed = self.engine.run(async move { resume.resume(permit).await });
+        resumed.await.unwrap_or_else(|error| {
+            tracing::error!(key = %scope, %error, "resolving a claim did not end in order");
+            Recovered::Failed
+        })
+    }
+
+    /// Makes a pass every `every`, until the future is dropped.
+    pub async fn run(mut self, every: Duration) {
+        // What is left behind at the start has a lease that is still to end.
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.run_once().await {
+                Ok(summary) if summary.resolved > 0 => {
+                    tracing::info!(
+                        resolved = summary.resolved,
+                        unknown = summary.unknown,
+                        "recovered work left behind"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "recovery could not look for work left behind")
+                }
+            }
+        }
+    }
+}
+
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,191 @@
+//! What statements write of a key and an answer, and what they read of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
+
+use super::stored::{corrupt, stored_fingerprint, stored_response};
+use crate::fingerprint::Fingerprint;
+use crate::key::ScopedKey;
+use crate::record::{Answer, Outcome};
+use crate::response::StoredResponse;
+
+/// What a first request writes of its key.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub(crate) scope: ScopedKey,
+    pub(crate) fingerprint: Arc<Fingerprint>,
+    pub(crate) owner: Uuid,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) ttl: Duration,
+}
+
+/// A new key's columns, for a statement that inserts more than the key.
+pub struct KeyColumns<'a> {
+    /// The key in its scope.
+    pub scope: &'a ScopedKey,
+    /// 32 bytes.
+    pub fingerprint: &'a [u8],
+    /// The digests of the fields, a line each.
+    pub fingerprint_fields: &'a str,
+}
+
+impl NewKey {
+    /// The columns to insert.
+    pub fn columns(&self) -> KeyColumns<'_> {
+        KeyColumns {
+            scope: &self.scope,
+            fingerprint: &self.fingerprint.hash,
+            fingerprint_fields: &self.fingerprint.fields,
+        }
+    }
+
+    /// Whose claim it is to be.
+    pub fn owner(&self) -> Uuid {
+        self.owner
+    }
+
+    /// How long the claim holds at first.
+    pub fn lock_timeout(&self) -> PgInterval {
+        interval(self.lock_timeout)
+    }
+
+    /// How long the key is remembered.
+    pub fn ttl(&self) -> PgInterval {
+        interval(self.ttl)
+    }
+}
+
+/// An outcome's columns, for a statement that settles more than the key.
+pub struct ResponseColumns<'a> {
+    /// `COMPLETED` or `FAILED`.
+    pub state: &'static str,
+    /// The HTTP status.
+    pub status: i16,
+    /// `[["name", "value"], …]`.
+    pub headers: Value,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl Outcome {
+    /// The columns to write.
+    pub fn columns(&self) -> ResponseColumns<'_> {
+        let response = self.response();
+        ResponseColumns {
+            state: self.state().as_str(),
+            status: status_column(response.status),
+            headers: headers_column(response),
+            body: &response.body,
+        }
+    }
+}
+
+/// A final key's columns, from a statement that looks for more than the key.
+pub struct FoundColumns {
+    /// 32 bytes.
+    pub fingerprint: Option<Vec<u8>>,
+    /// The version of the canonical form that was signed.
+    pub fingerprint_version: Option<i16>,
+    /// The digests of the fields, a line each.
+    pub fingerprint_fields: Option<String>,
+    /// The HTTP status.
+    pub status: Option<i16>,
+    /// `[["name", "value"], …]`.
+    pub headers: Option<Value>,
+    /// The body.
+    pub body: Option<Vec<u8>>,
+    /// When the key will be forgotten.
+    pub expires_at: DateTime<Utc>,
+    /// How long that is from the statement's start, by the database's clock.
+    pub seconds_left: f64,
+}
+
+impl FoundColumns {
+    /// What they say. The schema does not allow a final key without an answer.
+    pub fn read(self) -> sqlx::Result<FoundKey> {
+        let fingerprint = self.fingerprint.ok_or_else(|| corrupt("fingerprint"))?;
+        let fields = self
+            .fingerprint_fields
+            .ok_or_else(|| corrupt("fingerprint_fields"))?;
+        let version = self
+            .fingerprint_version
+            .ok_or_else(|| corrupt("fingerprint_version"))?;
+        Ok(FoundKey {
+            fingerprint: Arc::new(stored_fingerprint(version, &fingerprint, fields)?),
+            answer: Answer {
+                response: Arc::new(stored_response(self.status, self.headers, self.body)?),
+                replayed: true,
+                expires_at: self.expires_at,
+            },
+            left: Duration::try_from_secs_f64(self.seconds_left).unwrap_or_default(),
+        })
+    }
+}
+
+/// A final key that was found in a claim's way.
+pub struct FoundKey {
+    pub(crate) fingerprint: Arc<Fingerprint>,
+    pub(crate) answer: Answer,
+    /// How long it is still remembered, from when it was asked for.
+    pub(crate) left: Duration,
+}
+
+/// A key that was inserted.
+#[derive(Clone, Copy, Debug)]
+pub struct Inserted {
+    /// The key's first use: the transaction's start, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    /// When it will be forgotten.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Scoped keys, turned into the arrays that a statement unnests.
+pub(crate) struct ScopeColumns<'a> {
+    pub(crate) merchant_ids: Vec<&'a str>,
+    pub(crate) operations: Vec<&'a str>,
+    pub(crate) keys: Vec<&'a str>,
+}
+
+impl<'a> ScopeColumns<'a> {
+    pub(crate) fn of(scopes: impl IntoIterator<Item = &'a ScopedKey>) -> Self {
+        let mut columns = Self {
+            merchant_ids: Vec::new(),
+            operations: Vec::new(),
+            keys: Vec::new(),
+        };
+        for scope in scopes {
+            columns.merchant_ids.push(&scope.merchant_id);
+            columns.operations.push(&scope.operation);
+            columns.keys.push(scope.key.as_str());
+        }
+        columns
+    }
+}
+
+/// A status is at most 599, which fits.
+fn status_column(status: u16) -> i16 {
+    i16::try_from(status).unwrap_or(i16::MAX)
+}
+
+/// Headers as `[["name", "value"], …]`, which keeps their order and spelling.
+fn headers_column(response: &StoredResponse) -> Value {
+    response
+        .headers
+        .iter()
+        .map(|(name, value)| Value::from(vec![name.as_str(), value.as_str()]))
+        .collect()
+}
+
+/// Intervals are sent in microseconds; what does not fit (292,000 years) is as good as for ever.
+pub(super) fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}

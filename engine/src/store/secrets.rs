@@ -1,0 +1,46 @@
+//! The secrets that sign fingerprints.
+
+use sqlx::PgConnection;
+
+use crate::secrets::UnknownSecret;
+
+/// The secrets that signed fingerprints here, oldest first.
+pub(crate) async fn list_secrets(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Vec<UnknownSecret>> {
+    sqlx::query_as!(
+        UnknownSecret,
+        r#"
+        select
+            secret_id as id,
+            retired_at
+        from fingerprint_secrets
+        order by added_at
+        "#,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Notes that the first of these secrets signs, and that the others do not any more.
+pub(crate) async fn note_secrets(
+    connection: &mut PgConnection,
+    secret_ids: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        insert into fingerprint_secrets as s (secret_id, retired_at)
+        select
+            secret_id,
+            case when place > 1 then now() end
+        from unnest($1::text[]) with ordinality as known (secret_id, place)
+        on conflict (merchant_id, secret_id) do update set
+            retired_at = case when excluded.retired_at is not null then coalesce(s.retired_at, excluded.retired_at) end
+        where s.retired_at is distinct from excluded.retired_at
+        "#,
+        secret_ids,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,149 @@
+//! Payments' claims and settles, committed in groups: one statement for all that arrived while the last one committed.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
+use super::{Operation, Payment};
+use crate::idempotency::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey, Outcome};
+
+/// Claims of payments, in groups.
+pub(super) type ClaimGroup = GroupCommit<ClaimWriter>;
+
+/// Settles of payments, in groups.
+pub(super) type SettleGroup = GroupCommit<SettleWriter>;
+
+/// One payment to claim.
+pub(super) struct ClaimItem {
+    pub(super) key: NewKey,
+    /// Boxed, because an item moves through the queue and is sorted.
+    pub(super) payment: Box<Payment>,
+}
+
+/// The result of a claim that did not find its key in use.
+pub(super) enum Claimed {
+    /// The key is claimed.
+    New(Inserted),
+    /// The payment was made before, and this is its answer.
+    Found(FoundKey),
+}
+
+/// Writes claims.
+pub(super) struct ClaimWriter;
+
+impl GroupWriter for ClaimWriter {
+    type Item = ClaimItem;
+    type Written = Claimed;
+
+    const LANE: &'static str = "claim";
+    // A claim that is sent after its client has gone would charge for nothing.
+    const NEEDS_CALLER: bool = true;
+
+    fn whose(item: &ClaimItem) -> &str {
+        &item.payment.merchant_id
+    }
+
+    fn order(one: &ClaimItem, other: &ClaimItem) -> std::cmp::Ordering {
+        one.key.columns().scope.cmp(other.key.columns().scope)
+    }
+
+    async fn write(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        items: &[ClaimItem],
+    ) -> sqlx::Result<Vec<Option<Claimed>>> {
+        let Some(first) = items.first() else {
+            return Ok(Vec::new());
+        };
+        // All of a process's claims have one owner and one configuration.
+        let terms = ClaimTerms {
+            owner: first.key.owner(),
+            lock_timeout: first.key.lock_timeout(),
+            ttl: first.key.ttl(),
+        };
+        let claims: Vec<PaymentClaim<'_>> = items
+            .iter()
+            .map(|item| PaymentClaim {
+                key: item.key.columns(),
+                payment: &item.payment,
+            })
+            .collect();
+        let mut rows = store::claim_payments(connection, &terms, &claims).await?;
+        rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+        let find = |item: &ClaimItem| {
+            let payment = &item.payment;
+            let wanted = (&payment.merchant_id, &payment.idempotency_key);
+            let row = rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted));
+            let row = row.ok().and_then(|at| rows.get_mut(at))?;
+            match row.found() {
+                Ok(Some(found)) => Some(Claimed::Found(found)),
+                Ok(None) => Some(Claimed::New(Inserted {
+                    created_at: row.created_at,
+                    expires_at: row.expires_at,
+                })),
+                // The other claims are committed. A request for this one alone gets the error.
+                Err(_) => None,
+            }
+        };
+        Ok(items.iter().map(find).collect())
+    }
+}
+
+/// One payment to settle.
+pub(super) struct SettleItem {
+    pub(super) attempt: i32,
+    pub(super) payment: Arc<Payment>,
+    pub(super) outcome: Arc<Outcome>,
+}
+
+/// Writes settles.
+pub(super) struct SettleWriter {
+    pub(super) owner: Uuid,
+}
+
+impl GroupWriter for SettleWriter {
+    type Item = SettleItem;
+    type Written = ();
+
+    const LANE: &'static str = "settle";
+
+    fn whose(item: &SettleItem) -> &str {
+        &item.payment.merchant_id
+    }
+
+    fn order(one: &SettleItem, other: &SettleItem) -> std::cmp::Ordering {
+        let by_merchant = one.payment.merchant_id.cmp(&other.payment.merchant_id);
+        by_merchant.then_with(|| {
+            let key = &one.payment.idempotency_key;
+            key.cmp(&other.payment.idempotency_key)
+        })
+    }
+
+    async fn write(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        items: &[SettleItem],
+    ) -> sqlx::Result<Vec<Option<()>>> {
+        let settles: Vec<PaymentSettle<'_>> = items
+            .iter()
+            .map(|item| PaymentSettle {
+                attempt: item.attempt,
+                payment: &item.payment,
+                response: item.outcome.columns(),
+            })
+            .collect();
+        let operation = Operation::CreatePayment.as_str();
+        let mut settled =
+            store::settle_payments(connection, operation, self.owner, &settles).await?;
+        settled.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+        let is_settled = |item: &SettleItem| {
+            let wanted = (&item.payment.merchant_id, &item.payment.idempotency_key);
+            settled
+                .binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
+                .ok()
+                .map(drop)
+        };
+        Ok(items.iter().map(is_settled).collect())
+    }
+}

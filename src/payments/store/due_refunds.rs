@@ -1,0 +1,78 @@
+//! Pending refunds that are due to be checked.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+
+/// The pause before a pending refund is checked for the first time. Each further pause is twice as long.
+pub(super) const FIRST_LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// The longest pause between two checks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+pub(super) fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+/// A pending refund that is due to be checked.
+pub(in crate::payments) struct DueRefund {
+    pub(in crate::payments) merchant_id: String,
+    pub(in crate::payments) refund_id: String,
+    looks: i32,
+}
+
+/// Pending refunds that are due to be checked, the longest due first. Read without a lock.
+pub(in crate::payments) async fn list_due_refunds(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> sqlx::Result<Vec<DueRefund>> {
+    sqlx::query_as!(
+        DueRefund,
+        r#"
+        select
+            merchant_id,
+            refund_id,
+            looks
+        from refunds
+        where state = 'PENDING'
+            and next_look_at <= now()
+        order by next_look_at
+        limit $1
+        "#,
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Claims the next check of a pending refund, so that no other node makes it, and schedules the one after it with a longer pause.
+/// Returns `false` if another node has claimed it, or if the refund has ended.
+pub(in crate::payments) async fn claim_check(
+    connection: &mut PgConnection,
+    due: &DueRefund,
+) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        r#"
+        update refunds
+        set looks = looks + 1,
+            next_look_at = statement_timestamp() + least($4::interval * power(2, least(looks + 1, 20)), $5::interval)
+        where merchant_id = $1
+            and refund_id = $2
+            and state = 'PENDING'
+            and looks = $3
+        "#,
+        due.merchant_id,
+        due.refund_id,
+        due.looks,
+        interval(FIRST_LOOK_AFTER),
+        interval(LONGEST_PAUSE),
+    )
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}

@@ -1,0 +1,104 @@
+with input as materialized (
+    select *
+    from unnest(
+        $1::text[],
+        $2::text[],
+        $3::integer[],
+        $4::text[],
+        $5::smallint[],
+        $6::jsonb[],
+        $7::bytea[],
+        $8::text[],
+        $9::text[],
+        $10::bigint[],
+        $11::text[],
+        $12::text[],
+        $13::text[],
+        $14::smallint[],
+        $15::smallint[],
+        $16::text[],
+        $17::text[],
+        $18::timestamptz[],
+        $19::text[],
+        $20::text[],
+        $21::text[],
+        $22::text[]
+    ) as i (
+        merchant_id,
+        key,
+        attempt,
+        key_state,
+        response_status,
+        response_headers,
+        response_body,
+        payment_id,
+        state,
+        amount_captured_minor,
+        gateway_transaction_id,
+        card_brand,
+        card_last4,
+        card_expiry_month,
+        card_expiry_year,
+        failure_code,
+        failure_message,
+        updated_at,
+        operation,
+        failure_advice_code,
+        failure_network_advice_code,
+        failure_network_decline_code
+    )
+),
+settled as (
+    update idempotency_keys k
+    set state = i.key_state,
+        lease_expires_at = null,
+        completed_at = now(),
+        response_status = i.response_status,
+        response_headers = i.response_headers,
+        response_body = i.response_body
+    from input i
+    where k.merchant_id = i.merchant_id
+        and k.operation = i.operation
+        and k.key = i.key
+        and k.owner = $23
+        and k.attempt = i.attempt
+        and k.state = 'PROCESSING'
+    returning
+        k.merchant_id,
+        k.operation,
+        k.key
+),
+forgotten as (
+    delete from unsettled_keys u
+    using settled s
+    where u.merchant_id = s.merchant_id
+        and u.operation = s.operation
+        and u.key = s.key
+),
+updated as (
+    update payments p
+    set state = i.state,
+        amount_captured_minor = i.amount_captured_minor,
+        gateway_transaction_id = i.gateway_transaction_id,
+        card_brand = i.card_brand,
+        card_last4 = i.card_last4,
+        card_expiry_month = i.card_expiry_month,
+        card_expiry_year = i.card_expiry_year,
+        failure_code = i.failure_code,
+        failure_message = i.failure_message,
+        failure_advice_code = i.failure_advice_code,
+        failure_network_advice_code = i.failure_network_advice_code,
+        failure_network_decline_code = i.failure_network_decline_code,
+        updated_at = i.updated_at
+    from settled s
+    join input i
+        on i.merchant_id = s.merchant_id
+        and i.key = s.key
+    where p.merchant_id = i.merchant_id
+        and p.payment_id = i.payment_id
+        and p.idempotency_key = i.key
+)
+select
+    merchant_id,
+    key
+from settled
