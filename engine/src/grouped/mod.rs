@@ -41,8 +41,8 @@ pub trait GroupWriter: Send + Sync + 'static {
     /// The name of its lanes, in the metric `payonce_batch_size`.
     const LANE: &'static str;
 
-    /// True where an item is dropped when whoever submitted it is gone before its group is sent: nothing has happened, and
-    /// nobody would learn of what it did.
+    /// True if an item is dropped when its submitter has gone before its group is sent: nothing has happened, and
+    /// no caller would learn what it did.
     const NEEDS_CALLER: bool = false;
 
     /// Whose it is: in the queue the items of one take turns with those of another.
@@ -155,8 +155,8 @@ impl Progress {
     }
 }
 
-/// When the last lane has ended, by a panic or with its runtime, nobody works the queue off: whoever waits is told, and
-/// whoever comes.
+/// When the last lane has ended, by a panic or with its runtime, nothing empties the queue: items that wait are refused, and
+/// so are new ones.
 struct CloseOnDrop<W: GroupWriter>(Arc<FairQueue<Waiting<W>>>);
 
 impl<W: GroupWriter> Drop for CloseOnDrop<W> {
