@@ -22,7 +22,7 @@ test: ## Run every test against a database that is thrown away, and list at the 
 	rm -f "$$PAYONCE_SKIPPED"; exit $$status
 
 chaos: ## Two nodes, every fault, kills, database stops and failovers: make chaos SEED=7 SECONDS=600
-	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --test it -- --nocapture chaos::
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --features failpoints --test it -- --nocapture chaos::
 
 .PHONY: soak
 soak: ## The same until it is stopped, or for SECONDS; the books are compared every minute: make soak SEED=7 SECONDS=3600

@@ -35,6 +35,7 @@ pub mod payments;
 pub mod problem;
 pub mod recovery;
 pub mod refused_reuses;
+pub mod settings;
 pub mod startup;
 pub mod telemetry;
 pub mod tls;

@@ -7,23 +7,19 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer, middleware};
-use clap::ValueEnum;
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
-use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::CardIntake;
 use crate::console::{self, Console};
-use crate::database::{self, DatabaseError, DatabaseSettings};
+use crate::database::{self, DatabaseError};
 use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
-use crate::http::{self, InFlight, Limits, Reads, Services};
-use crate::idempotency::{
-    Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, SecretsError, UnfitPool,
-};
-use crate::merchants::{Authenticator, RateLimit, RateLimiter};
+use crate::http::{self, InFlight, ReadLimiter, Services};
+use crate::idempotency::{Engine, IdempotencyError, SecretsError, UnfitPool};
+use crate::merchants::{Authenticator, RateLimiter};
 use crate::payments::Payments;
 use crate::recovery::Recovery;
+use crate::settings::{GatewayKind, GatewaySettings, Settings, StripeSettings};
 use crate::telemetry;
 use crate::tls::Certificate;
 
@@ -33,68 +29,6 @@ const LAST_WRITES: Duration = Duration::from_millis(100);
 /// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
 /// stops at once.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
-
-/// What the service is made of.
-#[derive(Debug)]
-pub struct Settings {
-    /// Address and port; port 0 picks one.
-    pub listen: String,
-    /// What HTTPS is spoken with; without it, plain HTTP.
-    pub certificate: Option<Arc<Certificate>>,
-    /// The database.
-    pub database: DatabaseSettings,
-    /// Apply pending migrations first; otherwise an older schema is refused.
-    pub migrate: bool,
-    /// Start although other fingerprint secrets sign this database's keys, and note nothing of ours.
-    pub allow_other_secret: bool,
-    /// The engine's settings.
-    pub idempotency: IdempotencyConfig,
-    /// What signs fingerprints.
-    pub fingerprint_secrets: FingerprintSecrets,
-    /// Who moves the money.
-    pub gateway: GatewaySettings,
-    /// The longest a request waits for the gateway.
-    pub gateway_timeout: Duration,
-    /// How often a node looks for work left behind.
-    pub recovery_interval: Duration,
-    /// How often a merchant may call; `None`: as often as it likes.
-    pub rate_limit: Option<RateLimit>,
-    /// What a connection may ask for.
-    pub limits: Limits,
-    /// Whether clients may send cards themselves.
-    pub card_intake: CardIntake,
-    /// What operators sign in to the console with; without it there is no console.
-    pub console_token: Option<SecretString>,
-}
-
-/// The gateways that are set up. Payments go on with the one that they began with.
-#[derive(Debug)]
-pub struct GatewaySettings {
-    /// The gateway for new payments.
-    pub kind: GatewayKind,
-    /// How long the simulated gateway takes to answer. It is always there.
-    pub simulated_latency: Duration,
-    /// Stripe, or what speaks like it; `None` where it is not set up.
-    pub stripe: Option<StripeSettings>,
-}
-
-/// The gateways there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GatewayKind {
-    /// In the process; for development, tests and demonstrations.
-    Simulated,
-    /// Stripe.
-    Stripe,
-}
-
-/// How Stripe is reached.
-#[derive(Debug)]
-pub struct StripeSettings {
-    /// Where its API is.
-    pub api_base: String,
-    /// Its secret key.
-    pub secret_key: SecretString,
-}
 
 /// Why the service did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +135,7 @@ impl Application {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),
             rate_limiter: settings.rate_limit.map(RateLimiter::new),
-            reads: Reads::of(pool.options().get_max_connections()),
+            read_limiter: ReadLimiter::of(pool.options().get_max_connections()),
             body_timeout: settings.limits.body_timeout,
             card_intake: settings.card_intake,
             pool,

@@ -1,29 +1,24 @@
-//! One run of the whole: the scenarios one after the other, and what they share.
+//! What the scenarios share: databases, servers and loads.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use sqlx::Connection;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checks::Checks;
 use crate::database::{Database, DatabaseServer};
 use crate::fill::MERCHANT;
 use crate::load::closed::{self, Driven, Load};
 use crate::load::{Connection as HttpConnection, Keys};
-use crate::machine::Machine;
-use crate::options::{Options, Plan, Scenario};
+use crate::options::Plan;
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
-use crate::report::{Report, Run, Series};
+use crate::report::{Run, Series};
 use crate::requests::{Customers, Request};
 use crate::rivals::{self, Answer};
 use crate::server::{Address, Server};
 use crate::store::{self, Counts};
-use crate::{fsync, scenarios};
 
 /// What every scenario needs.
 pub struct Bench {
@@ -41,97 +36,7 @@ pub struct Site {
     pub api_key: String,
 }
 
-/// Runs everything and writes the report.
-pub fn run(options: Options) -> anyhow::Result<()> {
-    allow_many_connections()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let bench = Bench {
-            plan: options.plan(),
-            server: DatabaseServer::open(&options.database_url).await?,
-            programs: Programs::find(&options)?,
-            checks: Checks::default(),
-            progress: Progress::new(),
-        };
-        let result = tokio::select! {
-            report = bench.measure() => report,
-            stopped = told_to_stop() => stopped.and(Err(anyhow::anyhow!("interrupted"))),
-        };
-        bench.progress.finish();
-        let dropped = bench.server.drop_all().await;
-        let report = result?;
-        dropped.context("cannot drop the benchmark's databases")?;
-        let [json, markdown, plot] = destinations(&options, &bench.plan);
-        report.write(&json, &markdown, &plot)?;
-        println!("{}", markdown.display());
-        Ok(())
-    })
-}
-
-/// Its services and databases must not outlive the program.
-async fn told_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-/// A quick or partial run does not replace the real one's report.
-fn destinations(options: &Options, plan: &Plan) -> [PathBuf; 3] {
-    let is_whole = !plan.quick && options.only.is_empty();
-    let folder = Path::new(if is_whole { "docs" } else { "target/bench" });
-    let given = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or(folder.join(name));
-    [
-        given(&options.json, "benchmarks.json"),
-        given(&options.markdown, "BENCHMARKS.md"),
-        given(&options.plot, "benchmarks.svg"),
-    ]
-}
-
-/// A storm has a thousand connections, each with a descriptor on both sides. Child processes inherit the limit.
-fn allow_many_connections() -> anyhow::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
-}
-
 impl Bench {
-    async fn measure(&self) -> anyhow::Result<Report> {
-        let started = Instant::now();
-        self.progress.expect(1);
-        self.progress.step("pg_test_fsync");
-        let mut report = Report {
-            machine: Machine::describe(&self.server.settings),
-            plan: self.plan.clone(),
-            took_seconds: 0.0,
-            checks: 0,
-            fsync: fsync::measure(&self.server, &self.programs).await?,
-            runs: Vec::new(),
-            reference_pools: Vec::new(),
-            table: None,
-            storms: Vec::new(),
-            many_keys: None,
-            gateway: Vec::new(),
-            cleanup: Vec::new(),
-        };
-        for scenario in &self.plan.scenarios {
-            match scenario {
-                Scenario::Fresh => scenarios::fresh(self, &mut report).await,
-                Scenario::Replays => scenarios::replays(self, &mut report).await,
-                Scenario::Storm => scenarios::storm(self, &mut report).await,
-                Scenario::ManyKeys => scenarios::many_keys(self, &mut report).await,
-                Scenario::Latency => scenarios::latency(self, &mut report).await,
-                Scenario::Cleanup => scenarios::cleanup(self, &mut report).await,
-            }
-            .with_context(|| format!("{scenario:?}"))?;
-        }
-        report.checks = self.checks.made();
-        report.took_seconds = started.elapsed().as_secs_f64();
-        Ok(report)
-    }
-
     /// A new database with payonce's schema and a merchant.
     pub async fn site(&self, name: &str) -> anyhow::Result<Site> {
         let database = self.server.create(name).await?;

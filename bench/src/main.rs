@@ -1,8 +1,8 @@
 //! payonce's benchmark: payonce beside what a developer could pick instead, in one run, on one database with fsync on.
 //!
-//! The way through it: [`options`] (what is measured) → [`bench`] (one scenario after the other) → `scenarios/*`, which
-//! start a [`server`] each, drive it by [`load`], count by [`checks`] what the database kept, and put [`report::Run`]s
-//! together; [`report`] then writes the JSON file, `docs/BENCHMARKS.md` and the plot.
+//! The way through it: [`options`] (what is measured) → [`run`] (one scenario after the other) → `scenarios/*`, which
+//! start a [`server`] each by [`bench`], drive it by [`load`], count by [`checks`] what the database kept, and put
+//! [`report::Run`]s together; [`report`] then writes the JSON file, `docs/BENCHMARKS.md` and the plot.
 //!
 //! Everything that is compared is driven by the same generator with the same bytes, in turns, so that a slow minute of the
 //! machine hits all of them. A run whose check fails ends the program with 1, and no table is written.
@@ -23,6 +23,7 @@ mod progress;
 mod report;
 mod requests;
 mod rivals;
+mod run;
 mod scenarios;
 mod server;
 mod store;
@@ -67,7 +68,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(options) => bench::run(*options),
+        Command::Run(options) => run::run(*options),
         Command::Render {
             json,
             markdown,

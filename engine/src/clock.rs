@@ -7,20 +7,22 @@ use std::time::{Duration, Instant, SystemTime};
 /// The monotonic clock does not run while a machine is suspended; the wall clock does, but may be stepped back. The elapsed time
 /// is the greater of the two, so an error only makes it too long, which is the safe side everywhere it is used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub struct Moment {
     monotonic: Instant,
     wall: SystemTime,
 }
 
 impl Moment {
-    pub(crate) fn now() -> Self {
+    /// The present moment.
+    pub fn now() -> Self {
         Self {
             monotonic: Instant::now(),
             wall: wall_clock(),
         }
     }
 
-    pub(crate) fn elapsed(self) -> Duration {
+    /// The time since then: never less than what passed.
+    pub fn elapsed(self) -> Duration {
         let by_wall = wall_clock().duration_since(self.wall).unwrap_or_default();
         self.monotonic.elapsed().max(by_wall)
     }

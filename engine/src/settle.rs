@@ -72,7 +72,7 @@ impl Engine {
             let error = match settler.try_settle(self, &permit.claim).await {
                 Ok(Some(answer)) => break Settled::Stored(answer),
                 Ok(None) => match self.read_back(&permit.claim.scope).await {
-                    Ok(seen) => break self.who_settled(&permit.claim, seen),
+                    Ok(seen) => break self.who_settled(&permit, seen),
                     Err(error) => error.into(),
                 },
                 Err(error) => error,
@@ -101,7 +101,7 @@ impl Engine {
             .read_back(&permit.claim.scope)
             .await
             .map_err(|lost| IdempotencyError::OutcomeUnknown(Box::new(lost.into())))?;
-        let settled = self.who_settled(&permit.claim, seen);
+        let settled = self.who_settled(&permit, seen);
         self.land(permit, &settled);
         Ok(settled)
     }
@@ -119,16 +119,19 @@ impl Engine {
         }
     }
 
-    fn who_settled(&self, claim: &Claim, seen: Option<SeenKey>) -> Settled {
+    fn who_settled(&self, held: &Held, seen: Option<SeenKey>) -> Settled {
         let Some(seen) = seen else {
             return Settled::Lost(None);
         };
         match seen.answer() {
-            Some(answer) if self.holds(claim, &seen) => Settled::Stored(Answer {
+            Some(answer) if self.holds(&held.claim, &seen) => Settled::Stored(Answer {
                 replayed: false,
                 ..answer
             }),
-            answer => Settled::Lost(answer),
+            // The claim may have been given back meanwhile, and the key used for another request: its answer is not this one's.
+            answer => {
+                Settled::Lost(answer.filter(|_| seen.fingerprint.hash == held.fingerprint.hash))
+            }
         }
     }
 

@@ -89,6 +89,7 @@ mod tests {
     use anyhow::anyhow;
 
     use super::*;
+    use crate::config::NoStripeSecretKey;
 
     #[test]
     fn a_cause_is_said_once() {
@@ -107,7 +108,7 @@ mod tests {
                 setting: "fsync"
             })),
             anyhow!(MerchantError::InvalidId),
-            anyhow!(ConfigError::NoStripeSecretKey),
+            anyhow!(ConfigError::from(NoStripeSecretKey)),
         ];
         assert!(misuse.iter().all(is_misuse));
         let other = [

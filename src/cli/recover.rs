@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::output::print_json;
-use crate::config::{DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
+use crate::config::{ConfigError, DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
 use crate::idempotency::Engine;
 use crate::payments::Payments;
 use crate::recovery::{Recovery, Summary};
@@ -40,9 +40,13 @@ pub(super) struct RecoverArgs {
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
-    let gateways = startup::gateways(&args.gateway.settings()?, gateway_timeout)?;
+    let gateways = startup::gateways(
+        &args.gateway.settings().map_err(ConfigError::from)?,
+        gateway_timeout,
+    )?;
     let pool = super::open_with(&args.database, MAX_CONNECTIONS).await?;
-    let secrets = args.idempotency.fingerprint_secrets()?;
+    let secrets = args.idempotency.fingerprint_secrets();
+    let secrets = secrets.map_err(ConfigError::from)?;
     let config = args
         .idempotency
         .config()

@@ -154,7 +154,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::cli::Command as PayonceCommand;
     use crate::cli::cleanup::CleanupCli;
-    use crate::config::{ConfigError, ServeArgs};
+    use crate::config::{ConfigError, NoStripeSecretKey, ServeArgs};
     use crate::idempotency::IdempotencyConfig;
 
     /// Parses without the environment of whoever runs the tests.
@@ -190,7 +190,7 @@ mod tests {
     fn defaults_are_those_of_the_library() {
         let args = serve(&[]).expect("good");
         assert_eq!(args.idempotency(), IdempotencyConfig::default());
-        assert_eq!(args.listen, "127.0.0.1:8080");
+        assert_eq!(args.server.listen, "127.0.0.1:8080");
         assert!(args.settings().expect("good").migrate);
     }
 
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(
             settings(&["--gateway=stripe"]),
-            Err(ConfigError::NoStripeSecretKey)
+            Err(ConfigError::from(NoStripeSecretKey))
         );
         assert_eq!(
             settings(&["--gateway=stripe", "--stripe-secret-key=sk_test_1"]),

@@ -73,6 +73,15 @@ pub enum DatabaseError {
         /// Why.
         source: sqlx::Error,
     },
+    /// A pooler gives statements of one connection to several sessions, which loses their settings and locks.
+    #[error(
+        "the pooler at {address} shares sessions between connections (transaction or statement mode); payonce needs sessions \
+         of its own: set pool_mode = session"
+    )]
+    SharedSessions {
+        /// `host:port/database as user`, without the password.
+        address: String,
+    },
     /// Names and descriptions in other languages could not be stored. Final.
     #[error("the database's encoding is {0}; payonce needs UTF8")]
     Encoding(String),
@@ -113,7 +122,7 @@ pub enum DatabaseError {
 pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseError> {
     let options = connect_options(&settings.url)?;
     let mut connection = reach(&options).await?;
-    let checked = server::check(&mut connection, &options).await;
+    let checked = check_server(&mut connection, &options).await;
     let limits = limits(&mut connection).bounded().await;
     // Dropped where it does not end in order.
     drop(connection.close().bounded().await);
@@ -123,6 +132,19 @@ pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseErro
     Ok(pool_options()
         .max_connections(granted(settings.max_connections, limit.as_ref()))
         .connect_lazy_with(options))
+}
+
+async fn check_server(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), DatabaseError> {
+    server::check(connection, options).await?;
+    if shares_sessions(options, connection).await? {
+        return Err(DatabaseError::SharedSessions {
+            address: describe(options),
+        });
+    }
+    Ok(())
 }
 
 /// Refuses a database that would lose what it confirmed, or warns of it where that is allowed.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Finding;
-use crate::config::{GatewayKind, ServeArgs};
+use crate::config::ServeArgs;
+use crate::settings::GatewayKind;
 use crate::startup::STOP_PATIENCE;
 
 /// A healthy process may pause for so long, by its scheduler or its disk; a lease that ends sooner is taken from the living.

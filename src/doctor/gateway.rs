@@ -3,8 +3,9 @@
 use secrecy::ExposeSecret;
 
 use super::Finding;
-use crate::config::{GatewayArgs, GatewayKind};
+use crate::config::GatewayArgs;
 use crate::gateway::{StripeGateway, StripeProbe};
+use crate::settings::GatewayKind;
 
 const NAME: &str = "gateway";
 

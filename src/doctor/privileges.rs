@@ -42,7 +42,7 @@ async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<F
         ));
     };
     let mut grants: Vec<String> = Vec::new();
-    let by_the_console = match args.console_token {
+    let by_the_console = match args.console.console_token {
         Some(_) => NEEDED_BY_THE_CONSOLE,
         None => &[],
     };

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Services;
 use super::problem::SHOWN_DIGITS;
 use super::request::Caller;
+use super::services::Services;
 use crate::idempotency::{IdempotencyKey, Inspector, KeyRecord, ScopedKey};
 use crate::payments::{Operation, PaymentError};
 use crate::problem::Problem;

@@ -8,6 +8,8 @@
 //! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
 //! * `observe`: request ids, one log line and the metrics of each request.
 
+mod body_guard;
+mod card_intake;
 mod docs;
 mod key_header;
 mod keys;
@@ -16,51 +18,26 @@ mod observe;
 mod openapi;
 mod operations;
 mod pages;
+mod payload_hold;
 mod payments;
 mod problem;
-mod problem_example;
 mod query;
-mod reads;
+mod read_limiter;
 mod refunds;
 mod reply;
 mod request;
+mod request_shapes;
 mod routes;
-mod sent;
+mod samples;
+mod services;
 mod stored;
-mod unread;
 
-use std::time::Duration;
-
-use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
-
+pub use self::card_intake::CardIntake;
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
 pub use self::observe::{InFlight, observe};
 pub use self::openapi::openapi_json;
-pub use self::reads::Reads;
+pub use self::read_limiter::ReadLimiter;
 pub use self::routes::routes;
+pub use self::services::Services;
 pub use self::stored::{answer_response, stored_response};
-use crate::config::CardIntake;
-use crate::merchants::{Authenticator, RateLimiter};
-use crate::payments::Payments;
-
-/// What the handlers work with.
-pub struct Services {
-    /// The payments.
-    pub payments: Payments,
-    /// Who calls.
-    pub authenticator: Authenticator,
-    /// How often each may call; `None`: as often as it likes.
-    pub rate_limiter: Option<RateLimiter>,
-    /// Whose turn it is to read.
-    pub reads: Reads,
-    /// Whether clients may send cards themselves.
-    pub card_intake: CardIntake,
-    /// How long a body may take.
-    pub body_timeout: Duration,
-    /// The database, for `/readyz` and the pool's metrics.
-    pub pool: PgPool,
-    /// What `/metrics` shows.
-    pub metrics: PrometheusHandle,
-}

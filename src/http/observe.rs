@@ -17,9 +17,9 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::KEY_HEADER;
-use super::sent::UntilSent;
-use super::unread::LentBody;
+use super::body_guard::GuardedBody;
+use super::key_header::KEY_HEADER;
+use super::payload_hold::LentPayload;
 use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,10 +79,11 @@ pub async fn observe(
     let method = request.method().clone();
     let span = request_span(request.headers(), &request_id);
     let mut request = request;
-    let body = LentBody::of(&mut request);
+    let body = LentPayload::of(&mut request);
     let response = next.call(request).instrument(span.clone()).await?;
     // A service that stops waits until the answer is on its way, not only until it is known.
-    let mut response = response.map_body(|_, answer| UntilSent::new(answer, (served, body.hold())));
+    let mut response =
+        response.map_body(|_, answer| GuardedBody::new(answer, (served, body.hold())));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
     // Twice the same header can't be echoed: its reply says so.

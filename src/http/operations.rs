@@ -7,7 +7,8 @@ use actix_web::web::{Data, Path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Services, openapi as document, pages};
+use super::pages;
+use super::services::Services;
 use crate::database;
 use crate::problem::{Code, Problem};
 
@@ -107,15 +108,6 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(services.metrics.render())
-}
-
-/// This document
-#[utoipa::path(
-    get, path = "/openapi.json", operation_id = "openapi", tag = "service",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")),
-)]
-pub(super) async fn openapi() -> HttpResponse {
-    document::response()
 }
 
 /// Explain a problem

@@ -6,12 +6,12 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use utoipa::IntoParams;
 
-use super::openapi::requests;
+use super::card_intake::CardIntake;
 use super::query::Parameters;
 use super::reply::PageView;
 use super::request::{AskingCaller, Caller, Keyed, PathId};
-use super::{Services, reply};
-use crate::config::CardIntake;
+use super::services::Services;
+use super::{reply, request_shapes};
 use crate::idempotency::IdempotencyKey;
 use crate::payments::{
     CancelRequest, CaptureRequest, NewPayment, Page, Payment, PaymentFilter, PaymentState,
@@ -21,7 +21,7 @@ use crate::problem::Problem;
 /// Charge a card once, or hold its money
 #[utoipa::path(
     post, path = "/v1/payments", operation_id = "create_payment", tag = "payments", security(("apiKey" = [])),
-    request_body(content = requests::NewPayment, description = "At most 64 KiB. A field that is not known is an error"),
+    request_body(content = request_shapes::NewPayment, description = "At most 64 KiB. A field that is not known is an error"),
     responses(
         (status = 201, description = "Charged, or held with `captureMethod` `MANUAL`", body = Payment),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
@@ -52,7 +52,7 @@ pub(super) async fn create(
     post, path = "/v1/payments/{id}/capture", operation_id = "capture_payment", tag = "payments",
     security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    request_body(content = Option<requests::CapturePayment>, description = "How much; all that is held where absent"),
+    request_body(content = Option<request_shapes::CapturePayment>, description = "How much; all that is held where absent"),
     responses(
         (status = 200, description = "Captured", body = Payment),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
@@ -81,7 +81,7 @@ pub(super) async fn capture(
     post, path = "/v1/payments/{id}/cancel", operation_id = "cancel_payment", tag = "payments",
     security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    request_body(content = Option<requests::CancelPayment>, description = "Nothing, or `{}`"),
+    request_body(content = Option<request_shapes::CancelPayment>, description = "Nothing, or `{}`"),
     responses(
         (status = 200, description = "Canceled", body = Payment),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),

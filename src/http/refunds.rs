@@ -5,10 +5,11 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
-use super::openapi::requests::RefundPayment;
+use super::reply;
 use super::reply::PageView;
 use super::request::{Caller, Keyed, PathId};
-use super::{Services, reply};
+use super::request_shapes::RefundPayment;
+use super::services::Services;
 use crate::payments::{Refund, RefundRequest};
 use crate::problem::Problem;
 

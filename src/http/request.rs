@@ -12,9 +12,10 @@ use actix_web::{FromRequest, HttpRequest, ResponseError, dev};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 
+use super::key_header::KeyHeader;
 use super::problem::rate_limited;
 use super::query::Parameters;
-use super::{KeyHeader, Services};
+use super::services::Services;
 use crate::idempotency::{IdempotencyKey, Wait};
 use crate::problem::{Code, Problem};
 

@@ -4,7 +4,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, ResponseError};
 
-use super::{docs, keys, operations, payments, refunds};
+use super::{docs, keys, openapi, operations, payments, refunds};
 use crate::problem::{Code, Problem};
 
 /// Adds the service's routes.
@@ -26,7 +26,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(reads(at("/healthz", "GET"), operations::healthz))
         .service(reads(at("/readyz", "GET"), operations::readyz))
         .service(reads(at("/metrics", "GET"), operations::metrics))
-        .service(reads(at("/openapi.json", "GET"), operations::openapi))
+        .service(reads(at("/openapi.json", "GET"), openapi::openapi))
         .service(reads(at("/docs", "GET"), docs::page))
         .service(reads(at("/docs/{asset}", "GET"), docs::asset))
         .service(reads(at("/problems", "GET"), operations::list_problems))

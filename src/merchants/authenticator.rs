@@ -13,7 +13,7 @@ use sqlx::PgPool;
 
 use super::api_key::ApiKeyHash;
 use super::store;
-use crate::idempotency::is_transient;
+use crate::database::is_transient;
 
 /// Two seconds less than the promised 5 s, for an answer that is slow on its way from the database
 /// into the cache.

@@ -52,9 +52,6 @@ impl Payments {
 
     async fn check(&self, due: &DueRefund) -> Result<bool, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
-        if !store::claim_check(&mut connection, due).bounded().await? {
-            return Ok(false);
-        }
         let refund = store::find_refund(&mut connection, &due.merchant_id, &due.refund_id)
             .bounded()
             .await?
@@ -63,6 +60,14 @@ impl Payments {
             .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))?;
+        // The check is for a process that can ask: claiming it here would put that one off.
+        if let Err(error) = self.gateway_of(&payment.gateway_type) {
+            tracing::debug!(refund = refund.id, %error, "a pending refund is left to other processes");
+            return Ok(false);
+        }
+        if !store::claim_check(&mut connection, due).bounded().await? {
+            return Ok(false);
+        }
         drop(connection);
         match self.ask_for(&payment, &refund).await? {
             Ok(Some(RefundProgress::Succeeded)) => self.end_refund(&refund, Ok(())).await,

@@ -1,7 +1,8 @@
 //! Chaos: two nodes on a PostgreSQL with a synchronous standby, sixteen clients that repeat each request until its answer is final, a gateway that
-//! fails in every way it knows, nodes that are killed, stand still or have a wrong secret, a third process with another gateway,
-//! and a database that is stopped, whose sessions are terminated and that is lost. After every minute the gateway's books, the
-//! database and what the clients were told agree.
+//! fails in every way it knows, nodes that are killed, stand still, sleep for a day or have a wrong secret, a third process with
+//! another gateway, and a database that is stopped, whose connections fall silent, whose sessions are terminated and that is lost.
+//! Refunds fail after they were accepted, and the merchant's account changes. After every minute the gateway's books, the database
+//! and what the clients were told agree.
 //!
 //! `make test` runs it from a fixed seed; `make soak SEED=7 SECONDS=3600` from any, for any time. The seed decides what is
 //! asked, who dies and when; what meets what is for the machine's timing.
@@ -23,19 +24,19 @@ use crate::support::process::merchant;
 use crate::support::service::Merchant;
 
 use self::client::Client;
-use self::storm::Storm;
+use self::storm::{Storm, settled_within};
 use self::told::Told;
 
 const CLIENTS: u64 = 16;
 
 /// Each kind of fault befalls so many of a hundred requests to the gateway.
-const PERCENT_EACH: u32 = 6;
+const PERCENT_EACH: u32 = 5;
+
+/// An answer that comes after everybody has stopped waiting for it.
+const SILENCE: Fault = Fault::Slow(Duration::from_secs(4));
 
 /// The books are compared after each.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
-
-/// All is settled this long after the faults end.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long, and from which seed.
 struct Plan {
@@ -61,7 +62,7 @@ impl Plan {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_charged_twice_and_nothing_is_lost() {
     let plan = Plan::from_environment();
-    let gateway = TestGateway::start();
+    let gateway = Arc::new(TestGateway::start());
     let mut pair = Pair::start().await;
     let mut storm = Storm::new(&pair, &gateway, plan.seed);
     let merchant = merchant(&pair.options(), &storm.nodes().url(0), "acme");
@@ -109,9 +110,9 @@ async fn rage(
     merchant: &Merchant,
     told: &Arc<Told>,
 ) -> (Storm, Pair) {
-    // The kinds that a retry gets through, and the one that it does not.
+    // The kinds that a retry gets through, and those that it does not.
     let mut kinds = Fault::CHAOS.to_vec();
-    kinds.push(Fault::StoredError);
+    kinds.extend([Fault::StoredError, SILENCE]);
     let percent = PERCENT_EACH * u32::try_from(kinds.len()).expect("a few");
     gateway.chaos_of(plan.seed.wrapping_add(round.into()), percent, &kinds);
     let (nodes, over) = (storm.nodes(), Arc::new(AtomicBool::new(false)));
@@ -141,13 +142,14 @@ async fn rage(
     let (storm, pair) = raging.await.expect("the storm's thread");
     over.store(true, Ordering::Relaxed);
     gateway.calm();
-    let deadline = Instant::now() + SETTLED_WITHIN;
+    let deadline = Instant::now() + settled_within();
     for client in clients {
         tokio::time::timeout_at(deadline.into(), client)
             .await
             .unwrap_or_else(|_| {
                 panic!(
-                    "a client has no final answer {SETTLED_WITHIN:?} after the faults ended: {}",
+                    "a client has no final answer {:?} after the faults ended: {}",
+                    settled_within(),
                     storm.logs()
                 )
             })
@@ -160,7 +162,7 @@ async fn compare_the_books(storm: &Storm, pair: &Pair, gateway: &TestGateway, to
     let pool = sqlx::PgPool::connect_with(pair.options())
         .await
         .expect("a pool");
-    audit::until_settled(&pool, Instant::now() + SETTLED_WITHIN, storm).await;
+    audit::until_settled(&pool, Instant::now() + settled_within(), storm).await;
     audit::books_agree(&pool, &gateway.ledger(), told).await;
     pool.close().await;
     told.every_key_still_answers_the_same(&storm.nodes()).await;

@@ -12,10 +12,10 @@ use payonce::recovery::Recovery;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::gateway::{Endpoint, TestGateway};
+use crate::support::gateway::{Endpoint, Fault, TestGateway};
 use crate::support::process::{Server, merchant};
 use crate::support::rows::end_leases;
-use crate::support::service::Service;
+use crate::support::service::{Answer, Service};
 
 /// Only what never happens runs into it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,13 +31,17 @@ struct Sleeper {
 
 impl Sleeper {
     fn start(database: &PgConnectOptions, gateway: &TestGateway) -> Self {
+        Self::start_with(database, gateway, "call-before=1*return(stop)")
+    }
+
+    fn start_with(database: &PgConnectOptions, gateway: &TestGateway, failpoints: &str) -> Self {
         let clock = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(clock.path(), "0").expect("the clock");
         let path = clock.path().to_string_lossy().into_owned();
         let settings = [
             ("PAYONCE_LOCK_TIMEOUT", "500ms"),
             ("PAYONCE_RECOVERY_INTERVAL", "1h"),
-            ("FAILPOINTS", "call-before=1*return(stop)"),
+            ("FAILPOINTS", failpoints),
             ("PAYONCE_TEST_CLOCK", &path),
         ];
         Self {
@@ -85,7 +89,33 @@ async fn an_owner_that_slept_for_a_day_and_was_succeeded_does_not_call(
 ) {
     let gateway = TestGateway::start();
     let sleeper = Sleeper::start(&db, &gateway);
-    let acme = merchant(&db, &sleeper.server.url, "acme");
+    let (late, paid) = sleep_for_a_day(&db, &gateway, &sleeper).await;
+    assert_eq!((late.status, &late.bytes), (paid.status, &paid.bytes));
+    assert!(late.replayed(), "it was not the late one that paid");
+}
+
+/// Its first attempt came to nothing.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn an_owner_that_slept_for_a_day_between_two_attempts_does_not_call(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = TestGateway::start();
+    gateway.script([(Endpoint::Charge, Fault::ErrorBefore)]);
+    let sleeper = Sleeper::start_with(&db, &gateway, "stripe-again=1*return(stop)");
+    let (late, paid) = sleep_for_a_day(&db, &gateway, &sleeper).await;
+    // What its first attempt did is not known to it.
+    assert_eq!((late.status.as_u16(), paid.status.as_u16()), (202, 201));
+}
+
+/// Another node takes over and charges, and a day later the first one wakes.
+/// Returns what the two answered.
+async fn sleep_for_a_day(
+    db: &PgConnectOptions,
+    gateway: &TestGateway,
+    sleeper: &Sleeper,
+) -> (Answer, Answer) {
+    let acme = merchant(db, &sleeper.server.url, "acme");
     let request = acme.pay("10").key("k");
     let late = tokio::spawn({
         let request = request.clone();
@@ -94,7 +124,7 @@ async fn an_owner_that_slept_for_a_day_and_was_succeeded_does_not_call(
     sleeper.until_it_stands_still().await;
     let survivor = Server::start_on(
         &gateway.url(),
-        &db,
+        db,
         &[
             ("PAYONCE_LOCK_TIMEOUT", "500ms"),
             ("PAYONCE_RECOVERY_INTERVAL", "100ms"),
@@ -113,14 +143,13 @@ async fn an_owner_that_slept_for_a_day_and_was_succeeded_does_not_call(
     gateway.forget_keys();
     sleeper.wake_after(A_DAY_AND_MORE);
     let late = late.await.expect("the late owner's client");
-    assert_eq!((late.status, &late.bytes), (paid.status, &paid.bytes));
-    assert!(late.replayed(), "it was not the late one that paid");
     assert_eq!(
         gateway.calls(Endpoint::Charge).received,
         calls,
         "the late owner called"
     );
     gateway.ledger().assert_nothing_twice();
+    (late, paid)
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

@@ -138,6 +138,48 @@ async fn a_later_attempt_that_reaches_nothing_keeps_the_claim(
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_late_owner_is_not_answered_what_another_request_was(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = ScriptedGateway::new(&[Turn::Hold, Turn::Refuse]);
+    // Nobody but the test ends a lease, or a call.
+    let for_ever = Duration::from_secs(3600);
+    let node = async || {
+        let mut setup = Setup {
+            recovery_interval: for_ever,
+            ..Setup::default()
+        };
+        setup.idempotency.lock_timeout = for_ever;
+        Service::start_on(&db, setup, gateway.clone(), for_ever).await
+    };
+    let (late, other) = (node().await, node().await);
+    let acme = late.merchant("acme").await;
+    let request = acme.pay("10").key("k");
+    let owner = tokio::spawn({
+        let request = request.clone();
+        async move { request.send().await }
+    });
+    while gateway.charges() == 0 {
+        crate::support::pause().await;
+    }
+    end_leases(&late.pool).await;
+    let refused = request.clone().at(&other.url).send().await;
+    refused.assert_problem(422, "gateway-refused", "fix-request");
+    let corrected = acme.at(&other).pay("11").key("k").send().await;
+    assert_eq!(corrected.status, 201);
+    gateway.release();
+    let told = owner.await.expect("the late owner's client");
+    assert_eq!((told.status.as_u16(), told.replayed()), (202, false));
+    assert_ne!(told.text("id"), corrected.text("id"));
+    // Its node has not taken the answer for its own either.
+    let reused = request.send().await;
+    reused.assert_problem(422, "idempotency-key-reused", "new-key");
+    let again = acme.pay("11").key("k").send().await;
+    assert_eq!((again.replayed(), &again.bytes), (true, &corrected.bytes));
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_capture_under_way_admits_no_other(_: PgPoolOptions, db: PgConnectOptions) {
     let gateway = ScriptedGateway::new(&[]);
     let service = service(&db, &gateway).await;
@@ -240,6 +282,28 @@ async fn what_the_gateway_declines_later_is_final_and_changes_no_amount(
             .text("amount"),
         "10.00"
     );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_card_that_is_declined_before_it_has_a_token_is_an_outcome(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = ScriptedGateway::new(&[]);
+    let service = service(&db, &gateway).await;
+    let acme = service.merchant("acme").await;
+    gateway.decline_the_next_card();
+    let declined = acme.pay("10").key("k").send().await;
+    declined.assert_problem(402, "payment-declined", "new-key");
+    assert_eq!(declined.text("declineCode"), "scripted");
+    // The key has its answer: nobody asks the gateway for it again.
+    let again = acme.pay("10").key("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.bytes, declined.bytes);
+    assert_eq!(gateway.asked(), Vec::<String>::new());
+    assert_eq!(service.count("unsettled_keys").await, 0);
+    let shown = acme.get("/v1/payments?idempotencyKey=k").await.json();
+    assert_eq!(shown["data"][0]["state"], "FAILED");
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

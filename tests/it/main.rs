@@ -1,6 +1,7 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
 mod backlog;
+#[cfg(feature = "failpoints")]
 mod chaos;
 mod clients;
 mod command_line;
@@ -38,6 +39,7 @@ mod openapi;
 mod orders_example;
 mod pages;
 mod payments;
+mod pgbouncer;
 mod problems;
 mod programs;
 mod proxied;

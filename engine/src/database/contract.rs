@@ -1,5 +1,6 @@
 //! Whether a pool keeps what the engine promises. It is asked once, when an engine starts.
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
@@ -76,7 +77,9 @@ const TABLES: [&str; 3] = ["idempotency_keys", "unsettled_keys", "fingerprint_se
 /// It asks one connection of the pool, and opens one beside it for a moment.
 pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPool> {
     let mut connection = acquire(pool).await?;
-    refuse_shared_sessions(pool, &mut connection).await?;
+    if shares_sessions(&pool.connect_options(), &mut connection).await? {
+        return Err(UnfitPool::SharesSessions);
+    }
     refuse_unbounded_sessions(&mut connection).await?;
     refuse_missing_tables(&mut connection).await?;
     for setting in settings_that_lose_commits(&mut connection).await? {
@@ -119,35 +122,35 @@ pub async fn settings_that_lose_commits(
     Ok(off.map(|(setting, _)| setting).collect())
 }
 
-/// Two connections at once have two sessions. Behind a pooler that shares them, the second is given the one that the first has
-/// just left, or the first finds itself in another while the second is inside a transaction.
-async fn refuse_shared_sessions(pool: &PgPool, first: &mut PgConnection) -> Result<(), UnfitPool> {
-    let options = pool.connect_options();
-    // Where the server grants no second connection, there is nothing to compare.
+/// Returns true where a pooler shares sessions between connections (transaction or statement mode).
+///
+/// Two connections at once have two sessions. Behind such a pooler the second is given the one that the first has just left, or
+/// the first finds itself in another while the second is inside a transaction. It opens the second connection for a moment;
+/// where the server grants none there is nothing to compare, and it returns false.
+///
+/// # Errors
+///
+/// The queries'.
+pub async fn shares_sessions(
+    options: &PgConnectOptions,
+    first: &mut PgConnection,
+) -> sqlx::Result<bool> {
     let Ok(Ok(mut second)) = timeout(ACQUIRE_TIMEOUT, options.connect()).await else {
-        return Ok(());
+        return Ok(false);
     };
-    let asked = async {
-        let before = session_of(first).await?;
-        sqlx::raw_sql("begin")
-            .execute(&mut second)
-            .bounded()
-            .await?;
-        let other = session_of(&mut second).await?;
-        let after = session_of(first).await?;
-        sqlx::raw_sql("rollback")
-            .execute(&mut second)
-            .bounded()
-            .await?;
-        Ok::<_, sqlx::Error>((before, other, after))
-    };
-    let (before, other, after) = asked.await?;
+    let before = session_of(first).await?;
+    sqlx::raw_sql("begin")
+        .execute(&mut second)
+        .bounded()
+        .await?;
+    let other = session_of(&mut second).await?;
+    let after = session_of(first).await?;
+    sqlx::raw_sql("rollback")
+        .execute(&mut second)
+        .bounded()
+        .await?;
     drop(second.close().bounded().await);
-    if before == after && before != other {
-        Ok(())
-    } else {
-        Err(UnfitPool::SharesSessions)
-    }
+    Ok(before != after || before == other)
 }
 
 /// A simple query: a pooler that shares sessions loses prepared statements.
@@ -240,4 +243,95 @@ async fn refuse_missing_tables(connection: &mut PgConnection) -> Result<(), Unfi
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+    use crate::database::{pool_options, session_options};
+
+    /// What a user without our options makes.
+    async fn plain_pool(database: PgConnectOptions) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(database)
+            .await
+            .expect("connected")
+    }
+
+    async fn refusal(pool: &PgPool) -> UnfitPool {
+        check(pool, Durability::Required)
+            .await
+            .expect_err("it is not fit")
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_pool_of_ours_is_fit(_: PgPoolOptions, database: PgConnectOptions) {
+        let pool = pool_options().max_connections(1).connect_with(database);
+        let pool = pool.await.expect("connected");
+        check(&pool, Durability::Required).await.expect("fit");
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_session_without_a_time_out_is_refused_by_its_name(
+        _: PgPoolOptions,
+        database: PgConnectOptions,
+    ) {
+        for (missing, value) in [
+            ("statement_timeout", "0"),
+            ("statement_timeout", "1min"),
+            ("lock_timeout", "0"),
+            ("lock_timeout", "6s"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("default_transaction_isolation", "serializable"),
+        ] {
+            let options = session_options(database.clone()).options([(missing, value)]);
+            let refused = refusal(&plain_pool(options).await).await;
+            assert!(
+                matches!(refused, UnfitPool::Setting { setting, .. } if setting == missing),
+                "{missing}: {refused:?}"
+            );
+            let text = refused.to_string();
+            assert!(text.contains(&format!("set {missing} = '")), "{text}");
+        }
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_pool_that_lends_unchecked_is_refused(_: PgPoolOptions, database: PgConnectOptions) {
+        let refused = refusal(&plain_pool(session_options(database)).await).await;
+        assert!(matches!(refused, UnfitPool::LendsUnchecked), "{refused:?}");
+        assert!(refused.to_string().contains("pool_options()"), "{refused}");
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_session_that_loses_commits_is_refused_unless_that_is_waived(
+        _: PgPoolOptions,
+        database: PgConnectOptions,
+    ) {
+        let options = database.options([("synchronous_commit", "off")]);
+        let pool = pool_options().max_connections(1).connect_with(options);
+        let pool = pool.await.expect("connected");
+        let refused = refusal(&pool).await;
+        assert!(
+            matches!(refused, UnfitPool::LosesCommits { setting } if setting == "synchronous_commit"),
+            "{refused:?}"
+        );
+        check(&pool, Durability::Waived).await.expect("waived");
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_database_without_the_tables_is_refused(
+        _: PgPoolOptions,
+        database: PgConnectOptions,
+    ) {
+        let pool = pool_options().max_connections(1).connect_with(database);
+        let pool = pool.await.expect("connected");
+        let refused = refusal(&pool).await;
+        assert!(matches!(refused, UnfitPool::NoSchema { .. }), "{refused:?}");
+        crate::migrate(&pool).await.expect("migrated");
+        crate::migrate(&pool).await.expect("nothing left to do");
+        check(&pool, Durability::Required).await.expect("fit");
+    }
 }

@@ -23,7 +23,9 @@ mod session;
 pub(crate) mod shortage;
 
 pub use self::address::describe;
-pub use self::contract::{Durability, UnfitPool, check, settings_that_lose_commits};
+pub use self::contract::{
+    Durability, UnfitPool, check, settings_that_lose_commits, shares_sessions,
+};
 pub use self::errors::{
     is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
     is_wrong_connection, may_have_committed,

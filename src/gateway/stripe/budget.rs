@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::time::Instant;
+
+use crate::idempotency::clock::Moment;
 
 /// An answer comes this long before the time is over, so that it is the answer that counts and not the caller's own
 /// time-out: a "nothing happened" would be lost by that.
@@ -10,36 +11,43 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// Less than this is no time for an attempt.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(20);
 
-/// A hung attempt is given up after half of the time, so that it can be made a second time; but a bank may need a second.
+/// The least time before a hung attempt is given up. It is half of the time, so that there can be a second attempt, but a bank may
+/// need a second.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first pause; each further one is twice as long, until they are [`LONGEST_PAUSE`]. Jitter makes each up to twice as
-/// long again, so that those who failed together do not come back together.
+/// long again, so that calls that failed together do not come back together.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The time that one call of the trait may take, with all that it does.
+/// The time that one call of the trait may take, including its retries.
+///
+/// It runs on while the machine is suspended: after a day of that the gateway has forgotten the call's key, and a further attempt
+/// would be a second call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    deadline: Instant,
+    began: Moment,
+    /// Since it began.
+    ends_after: Duration,
     patience: Duration,
 }
 
 impl Budget {
-    /// Begins now.
+    /// A budget that begins now.
     pub(super) fn new(request_time: Duration) -> Self {
         let margin = MARGIN.min(request_time / 10);
         Self {
-            deadline: Instant::now() + (request_time - margin),
+            began: Moment::now(),
+            ends_after: request_time - margin,
             patience: SHORTEST_PATIENCE.max(request_time / 2),
         }
     }
 
     fn left(self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.ends_after.saturating_sub(self.began.elapsed())
     }
 
-    /// How long an attempt may take that begins now; `None` where it is too late for one.
+    /// How long an attempt that begins now may take. Returns `None` if it is too late for one.
     pub(super) fn attempt(self) -> Option<Duration> {
         let left = self.left();
         (left >= SHORTEST_ATTEMPT).then(|| left.min(self.patience))
@@ -48,7 +56,7 @@ impl Budget {
     /// The same, but over after `time` at the latest: for what must not cost an answer that is known already.
     pub(super) fn at_most(self, time: Duration) -> Self {
         Self {
-            deadline: self.deadline.min(Instant::now() + time),
+            ends_after: self.ends_after.min(self.began.elapsed() + time),
             ..self
         }
     }
@@ -59,7 +67,7 @@ impl Budget {
     }
 }
 
-/// Growing, jittered pauses, without end: the budget ends them.
+/// Growing, jittered pauses without an end. The budget ends them.
 pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_PAUSE)
@@ -85,7 +93,7 @@ mod tests {
     /// A budget of which so much is left.
     fn left(millis: u64) -> Budget {
         Budget {
-            deadline: Instant::now() + Duration::from_millis(millis),
+            ends_after: Duration::from_millis(millis),
             ..Budget::new(Duration::from_secs(10))
         }
     }

@@ -9,7 +9,7 @@ use super::StripeGateway;
 use super::api::Call;
 use super::budget::Budget;
 use super::intent::{Intent, ListedIntent};
-use super::text;
+use super::search::{Name, Question, Search, Window};
 use crate::gateway::{Charge, GatewayError};
 
 /// Stripe's longest page.
@@ -18,8 +18,11 @@ pub(super) const PAGE: &str = "100";
 /// How much the database's clock, which dates the claim, may be ahead of Stripe's, which dates the intent.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(10);
 
-/// Nearly all intents are made this soon after their claim. The rest of the window may be long on a busy account, and is read only
-/// where none with money was found here.
+/// Clocks nearly always differ by less than this. Older intents are read last.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
+
+/// Nearly all intents are made this soon after their claim. The rest of the time until now may be long on a busy account, and is
+/// read only if no intent with money was found here.
 const SOON: TimeDelta = TimeDelta::hours(1);
 
 /// A page of a list, newest first.
@@ -30,70 +33,67 @@ pub(super) struct Page<T> {
 }
 
 impl StripeGateway {
-    /// All intents of a payment, each as it is now.
+    /// All intents of a payment, each as it is now. What was read for the same question before is not read again.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Unknown`] where the list was not read to its end.
+    /// [`GatewayError::Unknown`] if the list was not read to its end.
     pub(super) async fn intents_of(
         &self,
         budget: Budget,
         charge: &Charge,
+        question: Question,
     ) -> Result<Vec<Intent>, GatewayError> {
-        let mut intents: Vec<Intent> = Vec::new();
-        for (from, to) in windows(charge.claimed_at, Utc::now()) {
-            for id in self.ids_within(budget, charge, from, to).await? {
-                let account = charge.account.as_deref();
-                intents.push(self.retrieve(budget, account, &id).await?);
-            }
-            if intents.iter().any(Intent::is_charged) {
-                break;
-            }
+        let name = Name::new(charge, question);
+        let begin = || windows(charge.claimed_at, Utc::now());
+        let mut search = self.searches.begun_or(&name, begin);
+        loop {
+            let intents = match search.is_between_windows() {
+                true => self.retrieve_all(budget, charge, search.ids()).await?,
+                false => Vec::new(),
+            };
+            let is_charged = intents.iter().any(Intent::is_charged);
+            let Some((window, after)) = search.next().filter(|_| !is_charged) else {
+                self.searches.end(&name, &search);
+                return Ok(intents);
+            };
+            let page = self.page_of(budget, charge, window, after).await;
+            let page = page.map_err(|error| unfinished(&search, &error))?;
+            search.note(page, &charge.payment_id)?;
+            self.searches.keep(&name, &search);
+        }
+    }
+
+    async fn retrieve_all(
+        &self,
+        budget: Budget,
+        charge: &Charge,
+        ids: &[String],
+    ) -> Result<Vec<Intent>, GatewayError> {
+        let mut intents = Vec::new();
+        for id in ids {
+            let account = charge.account.as_deref();
+            intents.push(self.retrieve(budget, account, id).await?);
         }
         Ok(intents)
     }
 
-    /// The ids of the payment's intents that were created in a window of time, in Unix seconds, both ends included.
-    async fn ids_within(
+    /// A page of the intents that were created in a window of time.
+    async fn page_of(
         &self,
         budget: Budget,
         charge: &Charge,
-        from: i64,
-        to: Option<i64>,
-    ) -> Result<Vec<String>, GatewayError> {
+        (from, to): Window,
+        after: Option<&str>,
+    ) -> Result<Page<ListedIntent>, GatewayError> {
         let (from, to) = (from.to_string(), to.map(|to| to.to_string()));
         let mut params = vec![("created[gte]", from.as_str()), ("limit", PAGE)];
         params.extend(to.as_deref().map(|to| ("created[lte]", to)));
         let customer = charge.gateway_customer_id.as_deref();
         params.extend(customer.map(|customer| ("customer", customer)));
-        let mut ids = Vec::new();
-        let mut after = None;
-        loop {
-            let page: Page<ListedIntent> = self
-                .page(
-                    budget,
-                    charge.account.as_deref(),
-                    "payment_intents",
-                    &params,
-                    after.as_deref(),
-                )
-                .await?;
-            after = page.data.last().map(|last| last.id.clone());
-            let of_payment = page
-                .data
-                .into_iter()
-                .filter(|i| i.is_of(&charge.payment_id));
-            ids.extend(of_payment.map(|intent| intent.id));
-            if !page.has_more || after.is_none() {
-                break;
-            }
-        }
-        match ids.iter().all(|id| text::is_id(id, "pi_")) {
-            true => Ok(ids),
-            false => Err(GatewayError::Unknown {
-                reason: "Stripe lists an intent by an id that is none".to_owned(),
-            }),
-        }
+        let account = charge.account.as_deref();
+        self.page(budget, account, "payment_intents", &params, after)
+            .await
     }
 
     /// A page of a list, newest first.
@@ -113,15 +113,30 @@ impl StripeGateway {
     }
 }
 
-/// From before the first call can have been made until now, in Unix seconds; `None`: without an end.
-fn windows(claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<(i64, Option<i64>)> {
-    let from = (claimed_at - CLOCK_MARGIN).timestamp();
+/// From before the first call can have been made until now, the likeliest first.
+fn windows(claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
+    let seconds = |time: DateTime<Utc>| time.timestamp();
+    let (first, likely) = (claimed_at - CLOCK_MARGIN, claimed_at - CLOCK_DIFFERENCE);
+    let before = (seconds(first), Some(seconds(likely) - 1));
     let soon = claimed_at + SOON;
     if soon >= now {
-        return vec![(from, None)];
+        return vec![(seconds(likely), None), before];
     }
-    let soon = soon.timestamp();
-    vec![(from, Some(soon)), (soon + 1, None)]
+    vec![
+        (seconds(likely), Some(seconds(soon))),
+        (seconds(soon) + 1, None),
+        before,
+    ]
+}
+
+/// How far a search came whose next page could not be read.
+fn unfinished(search: &Search, error: &GatewayError) -> GatewayError {
+    GatewayError::Unknown {
+        reason: format!(
+            "{} pages of intents are read so far: {error}",
+            search.pages()
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -132,10 +147,12 @@ mod tests {
     fn the_windows_reach_from_before_the_claim_until_now_without_a_gap() {
         let now = DateTime::from_timestamp(1_000_000, 0).expect("a time");
         let young = windows(now - TimeDelta::minutes(5), now);
-        assert_eq!(young, [(1_000_000 - 15 * 60, None)]);
+        let claimed = 1_000_000 - 5 * 60;
+        let before = (claimed - 600, Some(claimed - 31));
+        assert_eq!(young, [(claimed - 30, None), before]);
         let old = windows(now - TimeDelta::hours(21), now);
         let claimed = 1_000_000 - 21 * 3600;
-        let soon = claimed + 3600;
-        assert_eq!(old, [(claimed - 600, Some(soon)), (soon + 1, None)]);
+        let (soon, before) = (claimed + 3600, (claimed - 600, Some(claimed - 31)));
+        assert_eq!(old, [(claimed - 30, Some(soon)), (soon + 1, None), before]);
     }
 }

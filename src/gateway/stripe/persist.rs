@@ -1,4 +1,4 @@
-//! Asking until there is an answer, or the time is over.
+//! Repeating a call until there is an answer or the time is over.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -10,17 +10,18 @@ use super::StripeGateway;
 use super::api::Call;
 use super::budget::{Budget, pauses};
 use super::decline::Declined;
+use super::search::Question;
 use super::verdict::{Again, Cause, Verdict, classify};
 use crate::gateway::{GatewayError, Refusal};
 
 /// Stripe may ask for any pause, and the client is waiting.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(1);
 
-/// So many attempts in a row may find nobody there: enough for a restart behind a load balancer. A client that is told at
-/// once that nothing happened comes back by itself, and does not fill this process's queues meanwhile.
+/// Maximum number of attempts in a row that reach no host: enough for a restart behind a load balancer. A client that is told early
+/// that nothing happened comes back by itself, and does not fill this process's queues meanwhile.
 const MAX_UNREACHED: u32 = 3;
 
-/// After every so many failures with one key, it is asked what became of the call instead: the key may be mute.
+/// Number of failures with one key after which the result of the call is asked for instead, because the key may be mute.
 const FAILURES_PER_QUESTION: u32 = 2;
 
 /// Maximum number of keys for one call. Each was found mute: Stripe had stored a failure of its own under it.
@@ -29,19 +30,19 @@ const MAX_KEYS: u32 = 20;
 /// Maximum number of keys that one call may use up, so that a failure of minutes does not use up all of them.
 const MAX_FRESH_KEYS: u32 = 2;
 
-/// What became of a call that was made until it was answered.
+/// The result of a call that was repeated until it was answered.
 pub(super) enum Told<O, T> {
     /// The call's own answer.
     Answered(O),
-    /// The call failed and failed, but what it was to do is found done.
+    /// The call failed repeatedly, but a read found it carried out.
     Found(T),
-    /// A final no, of the payer's card or of the object's state.
+    /// A decline, because of the payer's card or the object's state.
     Declined(Declined),
     /// The request's content is wrong.
     Refused(Refusal),
 }
 
-/// The same, of one key.
+/// The result of the attempts with one key.
 enum OfKey<O, T> {
     Told(Told<O, T>),
     /// The key answers nothing but Stripe's own failure, which ended its execution, and a consistent read has shown that nothing
@@ -51,7 +52,7 @@ enum OfKey<O, T> {
     },
 }
 
-/// What the attempts so far came to.
+/// The state of the attempts so far.
 #[derive(Default)]
 struct Trail {
     may_have_happened: bool,
@@ -76,6 +77,12 @@ impl Trail {
         self.reason = again.reason;
     }
 
+    /// Notes that the result of the last attempt was asked for and is not known either.
+    fn note_unanswered(&mut self, error: &GatewayError) {
+        let failure = &self.reason;
+        self.reason = format!("{failure}, and what it did could not be read: {error}");
+    }
+
     /// The first word on a call that stays without an answer.
     fn end(self) -> GatewayError {
         let reason = self.reason.clone();
@@ -87,7 +94,7 @@ impl Trail {
         self.end()
     }
 
-    /// An error that says that nothing was done says it of the last attempt only: an earlier one may have been carried out.
+    /// An error that nothing was done is about the last attempt only. An earlier one may have been carried out.
     fn unless_happened(&self, error: GatewayError) -> GatewayError {
         match self.may_have_happened {
             true => unknown(error),
@@ -103,14 +110,14 @@ impl StripeGateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Misconfigured`] and [`GatewayError::NothingHappened`] where no attempt can have been carried out,
-    /// [`GatewayError::Unknown`] where one can, and what `ask` found declined.
+    /// [`GatewayError::Misconfigured`] and [`GatewayError::NothingHappened`] if no attempt can have been carried out,
+    /// [`GatewayError::Unknown`] if one can, and the decline that `ask` found.
     pub(super) async fn make<O, T, F>(
         &self,
         budget: Budget,
         call: &Call<'_>,
         first_key: &str,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Question) -> F,
     ) -> Result<Told<O, T>, GatewayError>
     where
         O: DeserializeOwned,
@@ -147,7 +154,7 @@ impl StripeGateway {
         &self,
         budget: Budget,
         call: &Call<'_>,
-        ask: impl Fn() -> F,
+        ask: impl Fn(Question) -> F,
     ) -> Result<OfKey<O, T>, GatewayError>
     where
         O: DeserializeOwned,
@@ -177,7 +184,7 @@ impl StripeGateway {
             );
             trail.note(again);
             if is_time_to_ask(cause, trail.failures) {
-                match ask().await {
+                match ask(question(call, cause)).await {
                     Ok(Some(found)) => return Ok(OfKey::Told(Told::Found(found))),
                     Ok(None) if cause == Cause::FailedForGood => {
                         let was_fresh = trail.attempts > 1;
@@ -187,7 +194,8 @@ impl StripeGateway {
                         return Err(GatewayError::Declined(decline));
                     }
                     // A question without an answer leaves the call as it was.
-                    Ok(None) | Err(_) => {}
+                    Ok(None) => {}
+                    Err(error) => trail.note_unanswered(&error),
                 }
             }
             let pause = pause.max(asked_pause.min(LONGEST_ASKED_PAUSE));
@@ -195,6 +203,7 @@ impl StripeGateway {
                 break;
             }
             tokio::time::sleep(pause).await;
+            failpoint!("stripe-again");
         }
         Err(trail.end())
     }
@@ -207,7 +216,7 @@ impl StripeGateway {
         call: &Call<'_>,
     ) -> Result<O, GatewayError> {
         let told = self
-            .make_once(budget, call, || ready(Ok(None::<Infallible>)))
+            .make_once(budget, call, |_| ready(Ok(None::<Infallible>)))
             .await;
         let reason = match told {
             Ok(OfKey::Told(Told::Answered(object))) => return Ok(object),
@@ -222,7 +231,7 @@ impl StripeGateway {
         })
     }
 
-    /// Whether there is to be a further attempt.
+    /// Whether to make a further attempt.
     fn goes_on(&self, budget: Budget, trail: &Trail, pause: Duration) -> bool {
         if trail.may_have_happened {
             return budget.allows(pause, Duration::ZERO);
@@ -232,12 +241,12 @@ impl StripeGateway {
     }
 }
 
-/// What a verdict means that no further attempt would change.
+/// The result of a verdict that no further attempt would change.
 async fn concluded<O, T, F>(
     call: &Call<'_>,
     trail: &Trail,
     verdict: Verdict<O>,
-    ask: impl Fn() -> F,
+    ask: impl Fn(Question) -> F,
 ) -> Result<OfKey<O, T>, GatewayError>
 where
     F: Future<Output = Result<Option<T>, GatewayError>>,
@@ -277,7 +286,7 @@ where
                 reason,
                 "Stripe has another request by this idempotency key"
             );
-            match ask().await {
+            match ask(Question::Call(call.key().to_owned())).await {
                 Ok(Some(found)) => Told::Found(found),
                 Err(GatewayError::Declined(decline)) => {
                     return Err(GatewayError::Declined(decline));
@@ -299,6 +308,15 @@ fn is_time_to_ask(cause: Cause, failures: u32) -> bool {
         Cause::FailedForGood => true,
         Cause::Failed => failures.is_multiple_of(FAILURES_PER_QUESTION),
         Cause::Unreached | Cause::Throttled | Cause::InUse | Cause::Lost => false,
+    }
+}
+
+/// The question for the result of a call that failed.
+fn question(call: &Call<'_>, cause: Cause) -> Question {
+    let key = call.key().to_owned();
+    match cause {
+        Cause::FailedForGood => Question::EndedCall(key),
+        _ => Question::Call(key),
     }
 }
 

@@ -20,8 +20,8 @@ struct PaymentMethod {
 }
 
 impl StripeGateway {
-    /// Nothing is charged by it: where no answer comes, nothing happened, and where a key is found mute, another one makes a
-    /// second token that does no harm.
+    /// This charges nothing. Without an answer nothing happened, and if a key is mute, the next one makes a second token, which does
+    /// no harm.
     pub(super) async fn tokenize_within(
         &self,
         budget: Budget,
@@ -41,7 +41,7 @@ impl StripeGateway {
         let name = card.holder_name.as_deref().filter(|name| !name.is_empty());
         params.extend(name.map(|name| ("billing_details[name]", name)));
         let call = Call::post(&["payment_methods"], &key, &params).on(account);
-        let nothing_is_charged = || ready(Ok(None::<GatewayToken>));
+        let nothing_is_charged = |_| ready(Ok(None::<GatewayToken>));
         match self.make(budget, &call, &key, nothing_is_charged).await {
             Ok(Told::Answered(PaymentMethod { id })) if text::is_id(&id, "pm_") => {
                 Ok(GatewayToken::new(id))

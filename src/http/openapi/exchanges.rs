@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::samples;
 use crate::http::keys::RecordView;
+use crate::http::samples;
 use crate::payments::Payment;
 use crate::problem::Code;
 

@@ -5,7 +5,7 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Response, Type};
 
-use super::samples;
+use crate::http::samples;
 use crate::problem::{Code, Retry};
 
 /// On a response: which of its headers come with which of its problems only.

@@ -2,14 +2,12 @@
 //! where they are serialised, the problems in their one table.
 //!
 //! * [`openapi_json`]: the document as it is served and checked in (`make openapi`).
-//! * `requests`: what a client sends; `headers`: what replies carry; `problems`: what a call may refuse.
-//! * `samples`, `exchanges`: the examples.
+//! * `headers`: what replies carry; `problems`: what a call may refuse.
+//! * `exchanges`: the examples, made of `http::samples`. The shapes of requests are in `http::request_shapes`.
 
 mod exchanges;
 mod headers;
 mod problems;
-pub(super) mod requests;
-pub(super) mod samples;
 
 use std::sync::LazyLock;
 
@@ -25,8 +23,8 @@ use utoipa::openapi::server::Server;
 use utoipa::openapi::{Components, Ref, RefOr, Schema};
 use utoipa::{IntoParams, Modify, OpenApi};
 
-use self::requests::{AnyHeaders, KeyedHeaders};
-use crate::http::{docs, keys, operations, payments, refunds};
+use crate::http::request_shapes::{self, AnyHeaders, KeyedHeaders};
+use crate::http::{docs, keys, operations, payments, refunds, samples};
 use crate::problem::Code;
 
 const ABOUT: &str = "Payments whose clients may repeat any request and are charged once.
@@ -47,7 +45,7 @@ The simulated gateway's cards: `4242424242424242` succeeds, `4000000000000002` i
         payments::create, payments::list, payments::get, payments::capture, payments::cancel,
         refunds::create, refunds::list, refunds::get,
         keys::get,
-        operations::healthz, operations::readyz, operations::metrics, operations::openapi,
+        operations::healthz, operations::readyz, operations::metrics, openapi,
         docs::page, docs::asset, operations::list_problems, operations::explain_problem,
     ),
     components(schemas(problems::Problem)),
@@ -70,7 +68,12 @@ pub fn openapi_json() -> &'static str {
     &JSON
 }
 
-pub(super) fn response() -> HttpResponse {
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = "service",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")),
+)]
+pub(super) async fn openapi() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::json())
         .body(Bytes::from_static(openapi_json().as_bytes()))
@@ -103,7 +106,9 @@ impl Modify for Shared {
                 .insert(parameter.name.clone(), parameter.into());
         }
         for (name, schema) in &mut components.schemas {
-            if let (true, RefOr::T(Schema::Object(object))) = (requests::is_strict(name), schema) {
+            if let (true, RefOr::T(Schema::Object(object))) =
+                (request_shapes::is_strict(name), schema)
+            {
                 object.additional_properties =
                     Some(Box::new(AdditionalProperties::FreeForm(false)));
             }

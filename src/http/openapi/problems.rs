@@ -7,7 +7,8 @@ use utoipa::openapi::{
     ContentBuilder, Object, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Responses, Type,
 };
 
-use super::{headers, samples};
+use super::headers;
+use crate::http::samples;
 use crate::problem::{CONTENT_TYPE, Charged, Code, Retry};
 
 /// Every call that asks for an API key.

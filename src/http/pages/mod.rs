@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{self, ContentType};
 use maud::{DOCTYPE, Markup, html};
 
-use super::openapi::samples;
+use super::samples;
 use crate::problem::Code;
 
 /// Dark or light as the reader's system is; one column that a telephone shows without a sideways scroll.

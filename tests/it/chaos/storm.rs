@@ -1,9 +1,11 @@
 //! What befalls the nodes and the database.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use payonce::merchants::Merchants;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgConnectOptions;
@@ -11,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::support::gateway::{SECRET_KEY, TestGateway};
 use crate::support::pair::Pair;
-use crate::support::process::Server;
+use crate::support::process::{Server, program, run};
 
 const STOPS_EVERY: Duration = Duration::from_secs(10);
 
@@ -21,8 +23,39 @@ const FAILS_OVER_EVERY: Duration = Duration::from_secs(17);
 /// Stripe does not know it.
 const WRONG_SECRET: &str = "sk_live_of_somebody_else";
 
+/// Longer than any gateway remembers its idempotency keys.
+const A_DAY_AND_MORE: Duration = Duration::from_secs(25 * 60 * 60);
+
+/// The merchant's own accounts at the gateway; `None` is the account of the nodes' secret.
+const ACCOUNTS: [Option<&str>; 3] = [None, Some("acct_1"), Some("acct_2")];
+
+/// What a node says that is started with a fingerprint secret that did not sign this database's keys.
+const REFUSED: &str = "PAYONCE_FINGERPRINT_SECRET does not fit this database";
+
+/// What the nodes log of a commit whose answer was lost.
+const UNKNOWN_COMMITS: [&str; 2] = [
+    "canceling the wait for synchronous replication",
+    "the database was lost while an outcome was being stored",
+];
+
 /// A claim without a sign of life is taken over after this.
-const LOCK_TIMEOUT: &str = "1s";
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest that a call of the gateway takes.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest pause that a recovery makes between two tries of one claim.
+const LONGEST_RECOVERY_PAUSE: Duration = Duration::from_secs(60);
+
+/// A claim may be tried so often once the gateway fails no more: a search of a long list goes on from one attempt to the next.
+const TRIES: u32 = 20;
+
+/// Everything is settled this long after the faults end, by what the nodes are set to.
+pub fn settled_within() -> Duration {
+    LONGEST_RECOVERY_PAUSE + (LOCK_TIMEOUT + GATEWAY_TIMEOUT + RECOVERY_INTERVAL) * TRIES
+}
 
 /// Where the two nodes are now: a node that is started again has another port.
 pub struct Nodes([Mutex<String>; 2]);
@@ -40,8 +73,10 @@ impl Nodes {
 /// Two nodes, and what is done to them.
 pub struct Storm {
     database: PgConnectOptions,
-    gateway: String,
+    gateway: Arc<TestGateway>,
     servers: [Server; 2],
+    /// Each node's clock: by how many seconds it is ahead of the machine's.
+    clocks: [Clock; 2],
     nodes: Arc<Nodes>,
     /// A process whose gateway is another one. No client asks it, but it looks for abandoned claims as the others do.
     _stranger: Server,
@@ -60,25 +95,56 @@ struct Count {
     cut_offs: u32,
     endings: u32,
     wrong_secrets: u32,
+    sleeps: u32,
+    silences: u32,
+    other_fingerprints: u32,
+    moves: u32,
+    failed_refunds: usize,
+    unknown_commits: usize,
+}
+
+/// A file that a node reads: its wall clock is ahead by so many seconds, as after a suspension.
+struct Clock {
+    file: tempfile::NamedTempFile,
+    ahead: Duration,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut clock = Self {
+            file,
+            ahead: Duration::ZERO,
+        };
+        clock.advance(Duration::ZERO);
+        clock
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.ahead += by;
+        let seconds = self.ahead.as_secs().to_string();
+        std::fs::write(self.file.path(), seconds).expect("the clock");
+    }
 }
 
 impl Storm {
-    pub fn new(pair: &Pair, gateway: &TestGateway, seed: u64) -> Self {
-        let (database, gateway) = (pair.options(), gateway.url());
-        let servers = [
-            node(&database, &gateway, SECRET_KEY),
-            node(&database, &gateway, SECRET_KEY),
-        ];
+    pub fn new(pair: &Pair, gateway: &Arc<TestGateway>, seed: u64) -> Self {
+        let (database, gateway) = (pair.options(), Arc::clone(gateway));
+        let clocks = [Clock::new(), Clock::new()];
+        let servers = clocks
+            .each_ref()
+            .map(|clock| node(&database, &gateway, SECRET_KEY, clock));
         let nodes = Nodes(
             servers
                 .each_ref()
                 .map(|server| Mutex::new(server.url.clone())),
         );
-        let stranger = Server::start(&database, &SETTINGS);
+        let stranger = Server::start(&database, &as_texts(&settings()));
         Self {
             database,
             gateway,
             servers,
+            clocks,
             nodes: Arc::new(nodes),
             _stranger: stranger,
             rng: StdRng::seed_from_u64(seed ^ 0x5707),
@@ -91,7 +157,8 @@ impl Storm {
         Arc::clone(&self.nodes)
     }
 
-    /// Kills a node every second or two, stops the database every ten, and loses it for good every 17. Blocks.
+    /// Kills a node every second or two, stops the database every ten, and loses it for good every 17. In between come the rarer
+    /// events. Blocks.
     pub fn rage(&mut self, length: Duration, pair: &mut Pair, runtime: &Handle) {
         self.past.clear();
         let began = Instant::now();
@@ -111,9 +178,15 @@ impl Storm {
                 self.count.endings += 1;
             }
             let victim = self.rng.random_range(0..self.servers.len());
-            if self.rng.random_bool(0.2) {
-                self.stand_still(victim);
+            match self.rng.random_range(0..100) {
+                0..20 => self.stand_still(victim),
+                20..35 => self.sleep_for_a_day(victim, runtime),
+                35..50 => self.fall_silent(pair),
+                50..55 => self.start_with_another_fingerprint_secret(),
+                55..75 => self.move_the_merchant(runtime),
+                _ => {}
             }
+            self.turn_the_refunds();
             self.kill(victim);
             // Now and then nobody is there for a moment.
             if self.rng.random_bool(0.25) {
@@ -129,6 +202,86 @@ impl Storm {
             }
             self.start(victim, SECRET_KEY);
         }
+        self.gateway.hasten_refunds();
+        self.end_refunds();
+        let log = self.logs();
+        let lost = |text: &&str| log.matches(*text).count();
+        self.count.unknown_commits += UNKNOWN_COMMITS.iter().map(lost).sum::<usize>();
+    }
+
+    /// Stands still while a day passes. Its claims are taken over and settled meanwhile, and the gateway forgets their keys: a call
+    /// that it still makes when it wakes would be a second one.
+    fn sleep_for_a_day(&mut self, node: usize, runtime: &Handle) {
+        self.servers[node].signal(Signal::SIGSTOP);
+        self.count.sleeps += 1;
+        self.pause(2500..4500);
+        if let Ok(settled) = runtime.block_on(settled(&self.database)) {
+            self.gateway.forget_keys_of(&settled);
+        }
+        self.clocks[node].advance(A_DAY_AND_MORE);
+        self.servers[node].signal(Signal::SIGCONT);
+        self.pause(0..300);
+    }
+
+    /// The nodes' connections to the database carry nothing any more, and none ends.
+    fn fall_silent(&mut self, pair: &Pair) {
+        pair.silence();
+        self.count.silences += 1;
+        self.pause(500..2500);
+    }
+
+    /// It must not serve: the clients' keys would be mismatches to it.
+    fn start_with_another_fingerprint_secret(&mut self) {
+        let secret = ("PAYONCE_FINGERPRINT_SECRET", "another secret of the tests");
+        let mut command = program("payonce", &self.database);
+        command
+            .arg("serve")
+            .envs(settings())
+            .env("PAYONCE_LISTEN", "127.0.0.1:0")
+            .env(secret.0, secret.1);
+        for _ in 0..10 {
+            let output = run(&mut command);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "it served: {said}");
+            if said.contains(REFUSED) {
+                self.count.other_fingerprints += 1;
+                return;
+            }
+            // The database may be starting.
+            assert!(said.contains("database"), "{said}");
+        }
+        panic!("a node with another fingerprint secret never finds the database");
+    }
+
+    /// The merchant has another account at the gateway from now on. Payments stay with the one that they began with.
+    fn move_the_merchant(&mut self, runtime: &Handle) {
+        let account = ACCOUNTS[self.rng.random_range(0..ACCOUNTS.len())];
+        let moved = runtime.block_on(async {
+            let pool = sqlx::PgPool::connect_with(self.database.clone()).await?;
+            let moved = Merchants::new(pool.clone())
+                .set_stripe_account("acme", account)
+                .await;
+            pool.close().await;
+            Ok::<_, sqlx::Error>(moved.is_ok())
+        });
+        self.count.moves += u32::from(moved.is_ok_and(|moved| moved));
+    }
+
+    /// Refunds are on their way from now on, or done at once; those that are on their way arrive or fail, half of the time.
+    fn turn_the_refunds(&mut self) {
+        match self.rng.random_bool(0.5) {
+            true => self.gateway.delay_refunds(),
+            false => self.gateway.hasten_refunds(),
+        }
+        if self.rng.random_bool(0.5) {
+            self.end_refunds();
+        }
+    }
+
+    fn end_refunds(&mut self) {
+        let succeed = self.rng.random_bool(0.5);
+        let ended = self.gateway.end_refunds(succeed);
+        self.count.failed_refunds += if succeed { 0 } else { ended };
     }
 
     /// For longer than the lease, so that its claims are taken over before it wakes.
@@ -186,7 +339,7 @@ impl Storm {
     }
 
     fn start(&mut self, number: usize, secret: &str) {
-        let server = node(&self.database, &self.gateway, secret);
+        let server = node(&self.database, &self.gateway, secret, &self.clocks[number]);
         self.nodes.moved(number, &server.url);
         let dead = std::mem::replace(&mut self.servers[number], server);
         self.past.push_str(&dead.log());
@@ -207,21 +360,60 @@ impl Storm {
             cut_offs,
             endings,
             wrong_secrets,
+            sleeps,
+            silences,
+            other_fingerprints,
+            moves,
+            failed_refunds,
+            unknown_commits,
         } = &self.count;
         format!(
-            "{kills} kills, {pauses} pauses, {stops} database stops, {failovers} failovers ({cut_offs} of a standby that was \
-             cut off), all sessions terminated {endings} times, {wrong_secrets} starts with a wrong secret"
+            "{kills} kills, {pauses} pauses, {sleeps} sleeps of a day, {stops} database stops, {failovers} failovers ({cut_offs} \
+             of a standby that was cut off), all sessions terminated {endings} times, all connections silent {silences} times, \
+             {wrong_secrets} starts with a wrong Stripe secret, {other_fingerprints} refused starts with another fingerprint \
+             secret, {moves} changes of the merchant's account, {failed_refunds} refunds that failed late, {unknown_commits} \
+             unknown commits"
         )
     }
 }
 
-const SETTINGS: [(&str, &str); 3] = [
-    ("PAYONCE_GATEWAY_TIMEOUT", "2s"),
-    ("PAYONCE_LOCK_TIMEOUT", LOCK_TIMEOUT),
-    ("PAYONCE_RECOVERY_INTERVAL", "200ms"),
-];
+fn settings() -> [(&'static str, String); 3] {
+    let milliseconds = |time: Duration| format!("{}ms", time.as_millis());
+    [
+        ("PAYONCE_GATEWAY_TIMEOUT", milliseconds(GATEWAY_TIMEOUT)),
+        ("PAYONCE_LOCK_TIMEOUT", milliseconds(LOCK_TIMEOUT)),
+        ("PAYONCE_RECOVERY_INTERVAL", milliseconds(RECOVERY_INTERVAL)),
+    ]
+}
 
-fn node(database: &PgConnectOptions, gateway: &str, secret: &str) -> Server {
-    let secret = [("PAYONCE_STRIPE_SECRET_KEY", secret)];
-    Server::start_on(gateway, database, &[&SETTINGS[..], &secret].concat())
+fn as_texts<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
+}
+
+fn node(database: &PgConnectOptions, gateway: &TestGateway, secret: &str, clock: &Clock) -> Server {
+    let (settings, clock) = (settings(), clock.file.path().to_string_lossy());
+    let own = [
+        ("PAYONCE_STRIPE_SECRET_KEY", secret),
+        ("PAYONCE_TEST_CLOCK", clock.as_ref()),
+    ];
+    let all = [&as_texts(&settings)[..], &own].concat();
+    Server::start_on(&gateway.url(), database, &all)
+}
+
+/// The payments and refunds that nobody calls the gateway for any more.
+async fn settled(database: &PgConnectOptions) -> sqlx::Result<HashSet<String>> {
+    let pool = sqlx::PgPool::connect_with(database.clone()).await?;
+    let ids: Vec<String> = sqlx::query_scalar(
+        "select payment_id from payments
+            where state <> 'PROCESSING' and pending_operation is null and updated_at < now() - interval '1 second'
+         union all
+         select refund_id from refunds where state <> 'PROCESSING' and updated_at < now() - interval '1 second'",
+    )
+    .fetch_all(&pool)
+    .await?;
+    pool.close().await;
+    Ok(ids.into_iter().collect())
 }

@@ -1,6 +1,6 @@
 //! What real accounts need: merchants' own accounts, saved cards, payers who are away, and no raw cards.
 
-use payonce::config::CardIntake;
+use payonce::http::CardIntake;
 use payonce::merchants::Merchants;
 use sqlx::postgres::PgPoolOptions;
 

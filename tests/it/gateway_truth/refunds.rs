@@ -3,7 +3,7 @@
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
-use crate::support::gateway::Endpoint;
+use crate::support::gateway::{Endpoint, Fault};
 
 /// The next look at each pending refund is due.
 async fn look(service: &Service) -> u64 {
@@ -114,6 +114,26 @@ async fn the_pauses_between_looks_grow_and_a_look_waits_for_its_time(
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_process_with_another_gateway_leaves_the_looks_to_others(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = TestGateway::start();
+    gateway.delay_refunds();
+    let service = node(&db, &gateway, AMPLE).await;
+    let stranger = Service::start_with(&db, no_recovery()).await;
+    let acme = service.merchant("acme").await;
+    let id = paid(&acme, "10", "p").await;
+    on(&acme, &id, "refunds", "r", json!({})).send().await;
+    gateway.end_refunds(true);
+    execute(&service, "update refunds set next_look_at = now()").await;
+    let ended = stranger.payments.follow_refunds().await.expect("looks");
+    assert_eq!(ended, 0);
+    let ended = service.payments.follow_refunds().await.expect("looks");
+    assert_eq!(ended, 1, "the stranger took the look");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptions) {
     let gateway = TestGateway::start();
     gateway.delay_refunds();
@@ -156,4 +176,49 @@ async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptio
         .await
         .expect("a count");
     assert_eq!(given_back, 8);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_look_that_outlives_its_pause_ends_no_refund_twice(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let gateway = TestGateway::start();
+    // The gate is open for as long as the test needs.
+    let (slow, quick) = (
+        node(&db, &gateway, Duration::from_secs(60)).await,
+        node(&db, &gateway, AMPLE).await,
+    );
+    let acme = quick.merchant("acme").await;
+    let id = paid(&acme, "10", "p").await;
+    // What was given back before must not be given back to the payment a second time.
+    let kept = on(&acme, &id, "refunds", "kept", json!({"amount": "4"}));
+    assert_eq!(kept.send().await.text("state"), "SUCCESS");
+    gateway.delay_refunds();
+    let failing = on(&acme, &id, "refunds", "failing", json!({"amount": "4"}));
+    assert_eq!(failing.send().await.text("state"), "PENDING");
+    assert_eq!(shown(&acme, &id).await.text("amountRefunded"), "8.00");
+    gateway.end_refunds(false);
+    let looks = gateway.calls(Endpoint::ListRefunds).received;
+    gateway.script([(Endpoint::ListRefunds, Fault::Hold)]);
+    execute(
+        &quick,
+        "update refunds set next_look_at = now() where state = 'PENDING'",
+    )
+    .await;
+    let held = tokio::spawn({
+        let payments = slow.payments.clone();
+        async move { payments.follow_refunds().await }
+    });
+    gateway
+        .until_executed(Endpoint::ListRefunds, looks + 1)
+        .await;
+    assert_eq!(look(&quick).await, 1);
+    let ended = shown(&acme, &id).await;
+    assert_eq!(ended.text("amountRefunded"), "4.00");
+    gateway.release();
+    let held = held.await.expect("no panic").expect("looks");
+    assert_eq!(held, 0, "the other node ended it");
+    assert_eq!(shown(&acme, &id).await.bytes, ended.bytes);
+    gateway.ledger().assert_nothing_twice();
 }

@@ -1,97 +1,225 @@
-//! What a history is made of.
+//! What a history is made of, and what comes next in one.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::support::scripted::Turn;
-
+use super::gateway::Turn;
 use super::spec::Model;
 
-/// One step. The key, the node and the gateway's turn are unused where it is no request.
-#[derive(Clone, Debug)]
-pub struct Step {
-    pub op: Op,
-    pub key: String,
-    pub node: usize,
-    /// What the gateway does if this step calls it.
-    pub turn: Turn,
-}
-
-/// Amounts are in whole units. A payment is named by the key that made it.
+/// What is asked for. Amounts are in whole units. A payment is named by the key that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Pay {
-        amount: i64,
-        manual: bool,
-    },
-    Capture {
-        of: String,
-        amount: i64,
-    },
-    Cancel {
-        of: String,
-    },
-    Refund {
-        of: String,
-        amount: i64,
-    },
-    /// All final keys that made a payment or a refund are past their time.
-    Expire,
-    /// The owners of all claims have been silent for their leases.
-    EndLeases,
-    Restart,
+    Pay { amount: i64, manual: bool },
+    Capture { of: String, amount: i64 },
+    Cancel { of: String },
+    Refund { of: String, amount: i64 },
 }
 
-/// What comes next. It is mostly a repetition, or of a payment that is there.
+impl Op {
+    /// The payment that it is on.
+    pub fn of(&self) -> Option<&str> {
+        match self {
+            Self::Pay { .. } => None,
+            Self::Capture { of, .. } | Self::Cancel { of } | Self::Refund { of, .. } => Some(of),
+        }
+    }
+}
+
+/// An operation, under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub key: String,
+    pub op: Op,
+}
+
+/// One step. `turn` is what the gateway answers to whoever calls it in the step.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Send {
+        request: Request,
+        node: usize,
+        turn: Turn,
+    },
+    /// The call of the request, if it makes one, is held at the gateway.
+    Hold {
+        request: Request,
+        node: usize,
+    },
+    /// What a node has at the gateway is answered.
+    Open {
+        node: usize,
+        turn: Turn,
+    },
+    /// The request reaches both nodes at once: the database lets none of them write before both wait.
+    Race {
+        request: Request,
+        turn: Turn,
+    },
+    /// A node takes over all that is abandoned.
+    Recover {
+        node: usize,
+        turn: Turn,
+    },
+    /// All final keys are past their time.
+    Expire,
+    /// So are those under way.
+    ExpireAll,
+    CleanUp {
+        node: usize,
+    },
+    /// The owners of all claims have been silent for their leases.
+    EndLeases,
+    /// The node forgets what it has in memory.
+    Restart {
+        node: usize,
+    },
+}
+
+const TURNS: [Turn; 12] = [
+    Turn::Answer,
+    Turn::Answer,
+    Turn::Answer,
+    Turn::Decline,
+    Turn::Refuse,
+    Turn::Refuse,
+    Turn::Misconfigured,
+    Turn::Nothing,
+    Turn::Nothing,
+    Turn::Unknown,
+    Turn::Unknown,
+    Turn::Unknown,
+];
+
+fn one_of<T: Clone>(rng: &mut StdRng, all: &[T]) -> T {
+    all[rng.random_range(0..all.len())].clone()
+}
+
+/// What comes next. It is mostly about what is under way, or of a payment that is there.
 pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
-    let turn = match rng.random_range(0..10) {
-        0 => Turn::Decline,
-        1 => Turn::Nothing,
-        2 | 3 => Turn::Unknown,
-        4 => Turn::Misconfigured,
-        _ => Turn::Answer,
-    };
+    let turn = one_of(rng, &TURNS);
     let node = rng.random_range(0..2);
-    let sent = model.sent();
-    if !sent.is_empty() && rng.random_bool(0.25) {
-        let again = sent[rng.random_range(0..sent.len())].clone();
-        return Step {
+    let holders: Vec<usize> = (0..2).filter(|node| model.held(*node).is_some()).collect();
+    if !holders.is_empty() && rng.random_bool(0.7) {
+        let holder = one_of(rng, &holders);
+        let held = model.held(holder).expect("it is held").clone();
+        return about_held(rng, model, held, holder, turn);
+    }
+    let unfinished = model.unfinished();
+    if !unfinished.is_empty() && rng.random_bool(0.5) {
+        let request = one_of(rng, &unfinished);
+        return about_unfinished(rng, model, request, node, turn);
+    }
+    let request = match rng.random_bool(0.25) && !model.sent().is_empty() {
+        true => one_of(rng, model.sent()),
+        false => new_request(rng, model),
+    };
+    // Whatever opens a connection is rare: it takes longer than all else.
+    match rng.random_range(0..60) {
+        0..3 => Step::Expire,
+        3..5 => Step::CleanUp { node },
+        5 => Step::Restart { node },
+        6..12 => Step::Race { request, turn },
+        12..24 => Step::Hold { request, node },
+        _ => Step::Send {
+            request,
             node,
             turn,
-            ..again
-        };
+        },
     }
-    let payments = model.views();
-    let of = |rng: &mut StdRng| payments[rng.random_range(0..payments.len())].0.clone();
-    let amount = [4, 6, 10, 11][rng.random_range(0..4)];
-    let (op, prefix) = match rng.random_range(0..24) {
-        0 => (Op::Expire, ""),
-        1..4 => (Op::EndLeases, ""),
-        4 => (Op::Restart, ""),
-        kind if payments.is_empty() || kind < 9 => {
-            let manual = rng.random_bool(0.5);
-            (Op::Pay { amount: 10, manual }, "p")
+}
+
+/// What may befall a call that is held at the gateway.
+fn about_held(
+    rng: &mut StdRng,
+    model: &Model,
+    request: Request,
+    holder: usize,
+    turn: Turn,
+) -> Step {
+    let other = 1 - holder;
+    match rng.random_range(0..20) {
+        0..5 if !model.leases_are_over() => Step::EndLeases,
+        0..10 => Step::Send {
+            request,
+            node: other,
+            turn,
+        },
+        10 => Step::Send {
+            request,
+            node: holder,
+            turn,
+        },
+        11..13 => Step::Send {
+            request: changed(rng, model, &request),
+            node: rng.random_range(0..2),
+            turn,
+        },
+        13 => Step::Recover { node: other, turn },
+        14 => Step::Hold {
+            request,
+            node: other,
+        },
+        15 => Step::Race { request, turn },
+        16 => Step::ExpireAll,
+        _ => Step::Open { node: holder, turn },
+    }
+}
+
+/// What may befall a claim whose outcome is not known.
+fn about_unfinished(
+    rng: &mut StdRng,
+    model: &Model,
+    request: Request,
+    node: usize,
+    turn: Turn,
+) -> Step {
+    match rng.random_range(0..20) {
+        0..6 if !model.leases_are_over() => Step::EndLeases,
+        0..10 => Step::Send {
+            request,
+            node,
+            turn,
+        },
+        10..14 => Step::Race { request, turn },
+        14 => Step::Send {
+            request: changed(rng, model, &request),
+            node,
+            turn,
+        },
+        15 => Step::Recover { node, turn },
+        16 => Step::ExpireAll,
+        17 if rng.random_bool(0.3) => Step::CleanUp { node },
+        _ => Step::Hold { request, node },
+    }
+}
+
+/// Another request under the same key.
+fn changed(rng: &mut StdRng, model: &Model, request: &Request) -> Request {
+    for _ in 0..20 {
+        let other = new_request(rng, model);
+        if std::mem::discriminant(&other.op) == std::mem::discriminant(&request.op) {
+            let key = request.key.clone();
+            return Request { key, ..other };
         }
-        9..13 => (
-            Op::Capture {
-                of: of(rng),
-                amount,
-            },
-            "c",
-        ),
-        13..15 => (Op::Cancel { of: of(rng) }, "x"),
-        _ => (
-            Op::Refund {
-                of: of(rng),
-                amount,
-            },
-            "r",
-        ),
-    };
-    Step {
-        op,
-        key: format!("{prefix}{}", rng.random_range(0..4)),
-        node,
-        turn,
     }
+    request.clone()
+}
+
+fn new_request(rng: &mut StdRng, model: &Model) -> Request {
+    let payments: Vec<String> = model.views().into_iter().map(|(key, _)| key).collect();
+    let amount = one_of(rng, &[4, 6, 10, 11]);
+    let kind = rng.random_range(0..16);
+    let (prefix, op) = if payments.is_empty() || kind < 5 {
+        let manual = rng.random_bool(0.5);
+        ("p", Op::Pay { amount: 10, manual })
+    } else {
+        let of = one_of(rng, &payments);
+        match kind {
+            5..9 => ("c", Op::Capture { of, amount }),
+            9..11 => ("x", Op::Cancel { of }),
+            _ => ("r", Op::Refund { of, amount }),
+        }
+    };
+    let key = format!("{prefix}{}", rng.random_range(0..4));
+    Request { key, op }
 }

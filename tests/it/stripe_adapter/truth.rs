@@ -132,6 +132,65 @@ async fn a_list_that_is_not_read_to_its_end_says_nothing() {
     assert_eq!(word(&hasty.find_charge(&never).await), "unknown");
 }
 
+/// The list can be read for one page an attempt: the next one hangs.
+fn one_page_an_attempt(gateway: &TestGateway) {
+    let faults = [Fault::None, Fault::Hold].map(|fault| (Endpoint::ListIntents, fault));
+    gateway.script(faults.into_iter().cycle().take(200));
+}
+
+/// The list can be read for one page.
+fn the_second_page_hangs(gateway: &TestGateway) {
+    gateway.script([(Endpoint::ListIntents, Fault::None)]);
+    gateway.script([(Endpoint::ListIntents, Fault::Hold); 20]);
+}
+
+/// A gateway that has so many intents of other payments.
+async fn busy_gateway(others: usize) -> TestGateway {
+    let (gateway, stripe) = pair();
+    for number in 0..others {
+        let other = taken(&format!("other_{number}"));
+        stripe.charge(&other).await.expect("a charge");
+    }
+    gateway
+}
+
+#[tokio::test]
+async fn a_search_that_no_attempt_can_read_to_its_end_goes_on_in_the_next() {
+    let gateway = busy_gateway(310).await;
+    let hasty = adapter(&gateway.url(), Duration::from_secs(1));
+    gateway.script([(Endpoint::Charge, Fault::StoredFailure)]);
+    one_page_an_attempt(&gateway);
+    let charge = taken("pay_1");
+    let mut attempts = 0;
+    while word(&hasty.charge(&charge).await) != "done" {
+        attempts += 1;
+        assert!(attempts < 30, "the search begins anew each time");
+    }
+    gateway.ledger().only_charge("pay_1");
+    let last = gateway.requests(Endpoint::Charge).pop();
+    let key = last.and_then(|request| request.idempotency_key);
+    assert_eq!(key.as_deref(), Some("pay_1:2"));
+    // What was found out stays so: nobody reads the list for it again.
+    let lists = gateway.calls(Endpoint::ListIntents).received;
+    assert_eq!(word(&hasty.charge(&charge).await), "done");
+    assert_eq!(gateway.calls(Endpoint::ListIntents).received, lists);
+}
+
+/// The search began while a call under the key could still be carried out, and one was, after its first page was read.
+#[tokio::test]
+async fn what_was_read_before_a_call_was_over_does_not_count_afterwards() {
+    let gateway = busy_gateway(110).await;
+    let hasty = adapter(&gateway.url(), Duration::from_secs(2));
+    gateway.script([(Endpoint::Charge, Fault::ErrorBefore); 2]);
+    the_second_page_hangs(&gateway);
+    let charge = taken("pay_1");
+    assert_eq!(word(&hasty.charge(&charge).await), "unknown");
+    gateway.calm();
+    gateway.script([(Endpoint::Charge, Fault::StoredError)]);
+    assert_eq!(word(&hasty.charge(&charge).await), "done");
+    gateway.ledger().only_charge("pay_1");
+}
+
 #[tokio::test]
 async fn of_several_intents_the_one_with_money_counts_and_the_others_are_closed() {
     let (gateway, stripe) = pair();

@@ -35,6 +35,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,7 +45,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 pub use self::call::Endpoint;
 pub use self::fault::Fault;
-pub use self::ledger::{Calls, ChargeStatus, Ledger};
+pub use self::ledger::{Calls, ChargeEntry, ChargeStatus, Ledger, RefundEntry};
 pub use self::state::SeenRequest;
 
 use self::intent::RefundStatus;
@@ -170,8 +171,13 @@ impl TestGateway {
         self.shared.state().settings.refunds_take_time = true;
     }
 
-    /// Ends all refunds that are `pending`: they succeed, or fail and the charge is no longer refunded by them.
-    pub fn end_refunds(&self, succeed: bool) {
+    /// From now on a refund is done at once again.
+    pub fn hasten_refunds(&self) {
+        self.shared.state().settings.refunds_take_time = false;
+    }
+
+    /// Ends all refunds that are `pending`: they succeed, or fail and the charge is no longer refunded by them. Returns how many.
+    pub fn end_refunds(&self, succeed: bool) -> usize {
         let status = match succeed {
             true => RefundStatus::Succeeded,
             false => RefundStatus::Failed,
@@ -180,7 +186,8 @@ impl TestGateway {
         state
             .books
             .values_mut()
-            .for_each(|books| books.end_refunds(status));
+            .map(|books| books.end_refunds(status))
+            .sum()
     }
 
     /// Makes all intents and refunds older. The keys stay: see [`forget_keys`](Self::forget_keys).
@@ -202,6 +209,11 @@ impl TestGateway {
     /// Forgets all finished idempotency keys, as Stripe does after a day. The books stay.
     pub fn forget_keys(&self) {
         self.shared.state().keys.forget();
+    }
+
+    /// Forgets the finished idempotency keys of these payments and refunds, as Stripe does after a day.
+    pub fn forget_keys_of(&self, ids: &HashSet<String>) {
+        self.shared.state().keys.forget_those_of(ids);
     }
 
     /// Lets go of the answers that [`Fault::Hold`] holds back now.

@@ -10,6 +10,9 @@ use super::proxy::Proxy;
 
 const STANDBY: &str = "standby";
 
+/// Only what never happens runs into it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Ends every session but its own.
 const END_SESSIONS: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
      where backend_type = 'client backend' and pid <> pg_backend_pid()";
@@ -54,7 +57,7 @@ impl Pair {
         self.run("alter system set synchronous_standby_names = 'standby'")
             .await;
         self.run("select pg_reload_conf()").await;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         let pool = self.pool().await;
         let is_followed =
             "select exists (select from pg_stat_replication where sync_state = 'sync')";
@@ -82,6 +85,11 @@ impl Pair {
         let standby = self.standby.as_ref().expect("a standby");
         standby.down();
         standby.up_with(&format!("-c cluster_name={STANDBY}"));
+    }
+
+    /// No connection that there is carries anything any more, and none ends. New ones work.
+    pub fn silence(&self) {
+        self.address.silence();
     }
 
     /// As an operator does whose statements hang: what waited for the standby is visible afterwards, and is not durable.

@@ -190,11 +190,20 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, up: watch:
                 _ = is_up.wait_for(|up| !up) => false,
             };
             if is_silent {
-                // Both ends stay open.
-                drop(is_up.wait_for(|up| !up).await);
+                // Each end stays open until it ends by itself, and hears nothing of the other.
+                tokio::select! {
+                    _ = async { tokio::join!(swallow(client), swallow(server)) } => {}
+                    _ = is_up.wait_for(|up| !up) => {}
+                }
             }
         });
     }
+}
+
+/// Takes whatever comes, until the other side ends.
+async fn swallow(mut end: TcpStream) {
+    let mut bytes = vec![0; 4096];
+    while matches!(end.read(&mut bytes).await, Ok(1..)) {}
 }
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! A gateway that answers as it is told, and remembers what it was asked.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum Turn {
 pub struct ScriptedGateway {
     inner: SimulatedGateway,
     turns: Mutex<VecDeque<Turn>>,
+    /// Why the next card gets no token.
+    no_token: Mutex<Option<Decline>>,
     asked: Mutex<Vec<String>>,
     /// One permit for each held call that may go on.
     released: Semaphore,
@@ -53,6 +56,7 @@ impl ScriptedGateway {
         Arc::new(Self {
             inner: SimulatedGateway::new(latency),
             turns: Mutex::new(turns.iter().copied().collect()),
+            no_token: Mutex::default(),
             asked: Mutex::default(),
             released: Semaphore::new(0),
         })
@@ -62,11 +66,9 @@ impl ScriptedGateway {
         self.turns.lock().expect("the turns").extend(turns);
     }
 
-    /// This turn is the next, and the only one.
-    pub fn script(&self, turn: Turn) {
-        let mut turns = self.turns.lock().expect("the turns");
-        turns.clear();
-        turns.push_back(turn);
+    /// The next card is declined before it has a token.
+    pub fn decline_the_next_card(&self) {
+        *self.no_token.lock().expect("the decline") = Some(Decline::new("scripted", "Scripted"));
     }
 
     /// Lets one held call go on, whether it is held already or will be.
@@ -146,7 +148,11 @@ impl Gateway for ScriptedGateway {
         card: &'a Card,
         account: Option<&'a str>,
     ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        self.inner.tokenize(card, account)
+        let declined = self.no_token.lock().expect("the decline").take();
+        match declined {
+            Some(decline) => ready(Err(GatewayError::Declined(decline))).boxed(),
+            None => self.inner.tokenize(card, account),
+        }
     }
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
         self.inner.describe_token(token)

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use payonce::config::CardIntake;
 use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
-use payonce::http::Limits;
+use payonce::http::{CardIntake, Limits};
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
 use payonce::merchants::{Merchants, RateLimit};
 use payonce::payments::Payments;
-use payonce::startup::{Application, GatewayKind, GatewaySettings, Settings};
+use payonce::settings::{GatewayKind, GatewaySettings, Settings};
+use payonce::startup::Application;
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};

@@ -224,7 +224,7 @@ impl Books {
         metadata: BTreeMap<String, String>,
         settings: Settings,
     ) -> Result<Value, ApiError> {
-        let intent = self.intents.iter_mut().find(|intent| intent.id == id);
+        let intent = self.intents.iter_mut().rev().find(|intent| intent.id == id);
         let intent = intent
             .ok_or_else(|| ApiError::missing_reference("payment_intent", "payment_intent", id))?;
         if intent.status != Status::Succeeded {
@@ -265,21 +265,25 @@ impl Books {
         Ok(answer)
     }
 
-    /// Ends all refunds that are on their way.
-    pub(super) fn end_refunds(&mut self, status: RefundStatus) {
+    /// Ends all refunds that are on their way. Returns how many.
+    pub(super) fn end_refunds(&mut self, status: RefundStatus) -> usize {
+        let mut ended = 0;
         for refund in &mut self.refunds {
             if refund.status != RefundStatus::Pending {
                 continue;
             }
             refund.status = status;
+            ended += 1;
             let intent = self
                 .intents
                 .iter_mut()
+                .rev()
                 .find(|intent| intent.id == refund.intent_id);
             if let Some(intent) = intent.filter(|_| status == RefundStatus::Failed) {
                 intent.refunded -= refund.amount;
             }
         }
+        ended
     }
 
     /// Makes everything older.
@@ -296,12 +300,12 @@ impl Books {
     }
 
     fn intent_in_path(&self, id: &str) -> Result<&Intent, ApiError> {
-        let found = self.intents.iter().find(|intent| intent.id == id);
+        let found = self.intents.iter().rev().find(|intent| intent.id == id);
         found.ok_or_else(|| ApiError::missing_resource("payment_intent", id))
     }
 
     fn intent_in_path_mut(&mut self, id: &str) -> Result<&mut Intent, ApiError> {
-        let found = self.intents.iter_mut().find(|intent| intent.id == id);
+        let found = self.intents.iter_mut().rev().find(|intent| intent.id == id);
         found.ok_or_else(|| ApiError::missing_resource("payment_intent", id))
     }
 

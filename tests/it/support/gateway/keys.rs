@@ -1,12 +1,15 @@
 //! Stripe's idempotency rules, version 1. See <https://docs.stripe.com/api/idempotent_requests>.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::form::Params;
 use super::reply::{ApiError, Reply};
 
 /// Stripe's bound on a key.
 const MAX_KEY_CHARS: usize = 255;
+
+/// `pay_` or `ref_`, and a UUID.
+const ID_CHARS: usize = 40;
 
 /// What is known under each key.
 ///
@@ -75,6 +78,13 @@ impl Keys {
             .get_mut(key)
             .expect("a key in use is never forgotten");
         entry.answer = Some(answer);
+    }
+
+    /// Forgets the finished keys that begin with an id: those that are named after it.
+    pub(super) fn forget_those_of(&mut self, ids: &HashSet<String>) {
+        let is_of_one = |key: &str| key.get(..ID_CHARS).is_some_and(|id| ids.contains(id));
+        self.0
+            .retain(|key, entry| entry.answer.is_none() || !is_of_one(key));
     }
 
     pub(super) fn forget(&mut self) {

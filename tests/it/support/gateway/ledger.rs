@@ -263,13 +263,18 @@ impl Ledger {
         for (what, ids) in twice {
             assert!(ids.is_empty(), "{what} more than once: {ids:?}");
         }
+        // Added up from the entries, so that a wrong total in the books is found too.
+        let mut refunded_of: HashMap<&str, i64> = HashMap::new();
+        for refund in self
+            .refunds
+            .iter()
+            .filter(|refund| refund.status != "failed")
+        {
+            *refunded_of.entry(&refund.intent_id).or_default() += refund.amount;
+        }
         for charge in &self.charges {
-            // Added up from the entries, so that a wrong total in the books is found too.
-            let refunds = self
-                .refunds
-                .iter()
-                .filter(|refund| refund.intent_id == charge.intent_id && refund.status != "failed");
-            let refunded: i64 = refunds.map(|refund| refund.amount).sum();
+            let refunded = refunded_of.get(charge.intent_id.as_str());
+            let refunded = refunded.copied().unwrap_or_default();
             assert_eq!(
                 refunded, charge.amount_refunded,
                 "the refunds do not add up: {charge:?}"

@@ -61,7 +61,7 @@ impl Books {
         filter: &CreatedFilter,
         page: &Page,
     ) -> Result<Value, ApiError> {
-        if let Some(id) = intent.filter(|id| !self.intents.iter().any(|i| i.id == *id)) {
+        if let Some(id) = intent.filter(|id| !self.intents.iter().rev().any(|i| i.id == *id)) {
             return Err(ApiError::missing_reference(
                 "payment_intent",
                 "payment_intent",

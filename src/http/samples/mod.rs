@@ -1,6 +1,8 @@
 //! What the examples are made of: one merchant's payment and its refund, serialised by the code that serialises the real
 //! ones.
 
+mod problems;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -9,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
 use crate::gateway::CaptureMethod;
-use crate::http::problem_example;
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
 use crate::money::{Amount, Currency};
 use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
-use crate::problem::Code;
+
+pub(super) use self::problems::problem;
 
 pub(crate) const PAYMENT_ID: &str = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11";
 pub(crate) const REFUND_ID: &str = "ref_01936d32-11aa-7b0c-8e55-2d1f4c6b7a90";
@@ -41,11 +43,6 @@ pub(super) fn processing(operation: &str) -> Value {
             ..held()
         }),
     }
-}
-
-/// The body of such a problem.
-pub(crate) fn problem(code: Code) -> Value {
-    serde_json::from_slice(&problem_example::body(code)).unwrap_or_default()
 }
 
 /// So many seconds after noon of a day.

@@ -3,48 +3,51 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::gateway::{Decline, Refusal};
+use crate::http::problem::keyed;
 use crate::idempotency::Mismatch;
 use crate::payments::{NewPayment, PaymentError, PaymentState, answers};
 use crate::problem::{Charged, Code, Problem};
 
-use super::openapi::samples;
-use super::problem::keyed;
+/// The example of a problem, as it is sent.
+pub(in crate::http) fn problem(code: Code) -> Value {
+    serde_json::from_slice(&body(code)).unwrap_or_default()
+}
 
-/// The body of such a problem.
-pub(super) fn body(code: Code) -> Bytes {
+fn body(code: Code) -> Bytes {
     match code {
         Code::PaymentDeclined => {
-            answers::declined(samples::PAYMENT_ID, &declined())
+            answers::declined(super::PAYMENT_ID, &declined())
                 .into_response()
                 .body
         }
         Code::PaymentStateConflict => {
-            let payment = samples::payment_in(PaymentState::Failed);
+            let payment = super::payment_in(PaymentState::Failed);
             answers::state_conflict(&payment, "captured")
                 .into_response()
                 .body
         }
         Code::AmountTooLarge => {
-            let payment = samples::payment_in(PaymentState::Success);
+            let payment = super::payment_in(PaymentState::Success);
             let asked = payment.in_currency(100_000);
             answers::amount_too_large(&payment, asked, payment.amount)
                 .into_response()
                 .body
         }
-        code => problem(code).body().into(),
+        code => made(code).body().into(),
     }
 }
 
-fn problem(code: Code) -> Problem {
+fn made(code: Code) -> Problem {
     match code {
         Code::IdempotencyKeyInUse => keyed(PaymentError::InProgress {
             retry_after: Duration::from_secs(1),
         }),
         Code::IdempotencyKeyExpired => keyed(PaymentError::Expired {
-            resource_id: samples::PAYMENT_ID.to_owned(),
-            created_at: samples::time(0),
+            resource_id: super::PAYMENT_ID.to_owned(),
+            created_at: super::time(0),
             charged: Charged::Yes,
         }),
         Code::IdempotencyKeyReused => keyed(PaymentError::Mismatch {
@@ -66,7 +69,7 @@ fn problem(code: Code) -> Problem {
             may_have_charged: false,
         }),
         Code::OutcomeUnknown => plain(code).charged(Charged::Unknown),
-        Code::ValidationFailed => NewPayment::parse(samples::INVALID_PAYMENT.as_bytes())
+        Code::ValidationFailed => NewPayment::parse(super::INVALID_PAYMENT.as_bytes())
             .err()
             .map_or_else(|| plain(code), Into::into),
         Code::GatewayUnavailable => keyed(PaymentError::GatewayUnavailable),
@@ -78,6 +81,6 @@ fn plain(code: Code) -> Problem {
     Problem::new(code, code.title())
 }
 
-pub(super) fn declined() -> Decline {
+fn declined() -> Decline {
     Decline::new("insufficient_funds", "Insufficient funds")
 }

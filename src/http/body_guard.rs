@@ -1,7 +1,7 @@
-//! A response's body that is sent piece by piece, and keeps something until it has been sent.
+//! A response body that is sent in pieces, and owns a guard that is dropped when it has been sent.
 //!
-//! actix-web copies what a body gives into the connection's buffer, and asks for more while that has less than 32 KiB. A body that
-//! gives all of itself at once is copied whole, however large it is, for a peer that may never read it.
+//! actix-web copies each chunk of a body into the connection's buffer, and asks for the next one while the buffer has less than
+//! 32 KiB. A body that is one chunk is copied whole, however large it is, for a peer that may never read it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,31 +10,31 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use pin_project_lite::pin_project;
 
-/// The largest piece, in bytes.
+/// Maximum size of a piece, in bytes.
 const PIECE: usize = 16 * 1024;
 
 pin_project! {
-    /// A body, and what is dropped with it: after its last byte is on its way.
-    pub struct UntilSent<B, K> {
+    /// A body with a guard. actix-web drops both once the last byte has been handed to the connection.
+    pub struct GuardedBody<B, G> {
         #[pin]
         body: B,
-        // What the body gave and was not sent yet: a part of it, and no copy.
+        // The part of the current chunk that is not sent yet: a slice of it, not a copy.
         rest: Bytes,
-        kept: K,
+        guard: G,
     }
 }
 
-impl<B, K> UntilSent<B, K> {
-    pub(super) fn new(body: B, kept: K) -> Self {
+impl<B, G> GuardedBody<B, G> {
+    pub(super) fn new(body: B, guard: G) -> Self {
         Self {
             body,
             rest: Bytes::new(),
-            kept,
+            guard,
         }
     }
 }
 
-impl<B: MessageBody, K> MessageBody for UntilSent<B, K> {
+impl<B: MessageBody, G> MessageBody for GuardedBody<B, G> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn it_gives_pieces_of_the_body_without_a_copy() {
         let whole = Bytes::from(vec![b'x'; 3 * PIECE + 1]);
-        let mut body = Box::pin(UntilSent::new(whole.clone(), ()));
+        let mut body = Box::pin(GuardedBody::new(whole.clone(), ()));
         assert_eq!(body.size(), BodySize::Sized(3 * PIECE as u64 + 1));
         let mut next = || {
             poll_fn(|context| body.as_mut().poll_next(context))
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_body_of_any_length_comes_whole() {
         for length in [0, 1, PIECE, PIECE + 1] {
-            let sent = to_bytes(UntilSent::new(Bytes::from(vec![b'x'; length]), ()));
+            let sent = to_bytes(GuardedBody::new(Bytes::from(vec![b'x'; length]), ()));
             let sent = sent.now_or_never().expect("at once").expect("no error");
             assert_eq!(sent.len(), length);
         }

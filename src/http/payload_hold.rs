@@ -1,8 +1,8 @@
-//! A chunked body that nobody reads to its end.
+//! Keeps a chunked request body alive until the response has been sent.
 //!
-//! actix-web would go on receiving it after the response, for as long as the client likes, to use the connection again. It
-//! does so for a body that was dropped; one that still lives when the response has been sent makes it close the connection,
-//! within a second. So the body lives until then.
+//! If a handler does not read a chunked body to its end and the body is dropped, actix-web goes on receiving it after the
+//! response, for as long as the client likes, to use the connection again. If the body is still alive when the response has been
+//! sent, actix-web closes the connection within a second.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use actix_web::http::header::TRANSFER_ENCODING;
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
 
-/// A request's body that is lent to a handler.
-pub(super) struct LentBody(Option<Rc<RefCell<Payload>>>);
+/// A request body that a handler reads without owning it.
+pub(super) struct LentPayload(Option<Rc<RefCell<Payload>>>);
 
-impl LentBody {
-    /// Lends a chunked body. One with a length needs no hold.
+impl LentPayload {
+    /// Replaces a chunked body by a stream that reads it. A body with a length needs no hold.
     pub(super) fn of(request: &mut ServiceRequest) -> Self {
         if !request.headers().contains_key(TRANSFER_ENCODING) {
             return Self(None);
@@ -32,7 +32,7 @@ impl LentBody {
         Self(Some(body))
     }
 
-    /// What keeps it: whoever holds this when the response has been sent.
+    /// Returns the body, to be kept until the response has been sent; `None` if it needs no hold.
     pub(super) fn hold(self) -> Option<Rc<RefCell<Payload>>> {
         self.0
     }
