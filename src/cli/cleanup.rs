@@ -18,18 +18,17 @@ use crate::idempotency::{Cleaner, CleanupLimits, CleanupReport};
 
 const PROGRAM: &str = "payonce-cleanup";
 
-/// Deletes idempotency keys past their time, oldest first, in short transactions; never one that is
-/// still PROCESSING.
+/// Deletes expired idempotency keys, oldest first, in short transactions. It never deletes one that is still PROCESSING.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, after_help = examples::CLEANUP)]
 pub(super) struct CleanupCli {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The most keys that one transaction deletes.
+    /// Maximum number of keys that one transaction deletes.
     #[arg(long, value_name = "KEYS", default_value_t = CleanupLimits::default().batch_size)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     batch_size: u32,
-    /// After this long no further transaction is begun.
+    /// No transaction is started after this time.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = positive_duration)]
     max_duration: Duration,
     /// Delete nothing; count what would be deleted.

@@ -31,16 +31,16 @@ pub(super) enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// List records, newest first, or those that are stuck, oldest first
+    /// List records, newest first; with --stuck, oldest first
     #[command(after_help = examples::KEYS_LIST)]
     List {
-        /// Only those in this state.
+        /// Only records in this state.
         #[arg(long, value_parser = ["PROCESSING", "COMPLETED", "FAILED"], ignore_case = true)]
         state: Option<String>,
-        /// Only those in PROCESSING whose owner has been silent for its whole lease.
+        /// Only records in PROCESSING whose lease has expired.
         #[arg(long, conflicts_with = "state")]
         stuck: bool,
-        /// The most records to list.
+        /// Maximum number of records to list.
         #[arg(long, default_value_t = 100)]
         #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
         limit: u32,

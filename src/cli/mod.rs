@@ -50,10 +50,10 @@ enum Command {
     /// Create, list and revoke the API keys of merchants
     #[command(subcommand)]
     ApiKeys(api_keys::Command),
-    /// Look at the records of idempotency keys
+    /// Show and list the records of idempotency keys
     #[command(subcommand)]
     IdempotencyKeys(idempotency_keys::Command),
-    /// Run the recovery pass by hand: go on with what dead processes left behind
+    /// Run recovery now: finish the work that dead processes left behind
     #[command(after_help = examples::RECOVER)]
     Recover(Box<recover::RecoverArgs>),
     /// Check the database, the gateway and the settings, and say what to do about each finding
@@ -62,7 +62,7 @@ enum Command {
     /// Run the eight demonstrations against a real server and a real database
     #[command(after_help = examples::DEMO)]
     Demo(DatabaseArgs),
-    /// Print the script that teaches a shell to complete this program's commands
+    /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(completions::CompletionsArgs),
 }

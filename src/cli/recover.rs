@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The settings of a service that recovery needs. It calls the gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecoverArgs {
-    /// Make one pass, whatever it leaves; otherwise passes go on until nothing is left, or nothing was resolved for a minute.
+    /// Make one pass only. Without it, passes are repeated until nothing is left, or nothing was resolved for a minute.
     #[arg(long)]
     once: bool,
     #[command(flatten)]

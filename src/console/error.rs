@@ -52,8 +52,8 @@ impl ConsoleError {
                 "Nothing was done. Go back to the page, load it again, and fill the form in there."
             }
             Self::Database(_) | Self::Aborted(_) => {
-                "Nothing that you asked for is certain to have been done, and nothing that is not in the audit was. The \
-                 cause is in the service's log, by this reply's X-Request-Id."
+                "Whether your action was taken is not certain; the audit shows it if it was. The cause is in the service's log, under \
+                 this reply's X-Request-Id."
             }
         }
     }

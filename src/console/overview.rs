@@ -17,7 +17,7 @@ use super::{Console, keys};
 use crate::mismatches::{Mismatches, NotedMismatch};
 
 /// Maximum number of mismatches that are shown.
-const REFUSED_SHOWN: u16 = 5;
+const MISMATCHES_SHOWN: u16 = 5;
 
 /// Share of declines that needs attention: several times the usual share for card payments.
 const MANY_DECLINES: f64 = 0.2;
@@ -33,7 +33,7 @@ struct Seen {
     processing: u64,
     oldest: Duration,
     left_behind: u64,
-    refused: Vec<NotedMismatch>,
+    mismatches: Vec<NotedMismatch>,
 }
 
 async fn look(console: Console) -> sqlx::Result<Seen> {
@@ -45,7 +45,7 @@ async fn look(console: Console) -> sqlx::Result<Seen> {
         processing: counts.processing,
         oldest: counts.oldest,
         left_behind: counts.left_behind,
-        refused: Mismatches::latest(pool, REFUSED_SHOWN).await?,
+        mismatches: Mismatches::latest(pool, MISMATCHES_SHOWN).await?,
     })
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn page(
         ul .cards aria-labelledby="attention" { @for card in attention(&console, &seen, &all) { (card) } }
         h2 { "The last hour" }
         (hour(&seen.hour, &all))
-        (refused_table("Keys that came again with another request", &seen.refused))
+        (mismatches_table("Keys that came again with another request", &seen.mismatches))
     };
     Ok(layout::renewing_page(
         &console,
@@ -129,7 +129,7 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
             seen.left_behind == 0,
             &seen.left_behind.to_string(),
             "/console/stuck",
-            &html! { "left behind by whoever held them" },
+            &html! { "left behind by their owners" },
         ),
         card(
             "Oldest PROCESSING",
@@ -231,17 +231,17 @@ fn figures(hour: &Hour) -> Markup {
 }
 
 /// Mismatches as a table.
-fn refused_table(caption: &str, refused: &[NotedMismatch]) -> Markup {
-    let rows = refused.iter().map(|reuse| {
-        let scope = &reuse.scope;
+fn mismatches_table(caption: &str, mismatches: &[NotedMismatch]) -> Markup {
+    let rows = mismatches.iter().map(|mismatch| {
+        let scope = &mismatch.scope;
         let (merchant, operation) = (&scope.merchant_id, &scope.operation);
         vec![
-            Cell::text(html::time(reuse.last_seen_at)),
+            Cell::text(html::time(mismatch.last_seen_at)),
             Cell::row_name(links::merchant("/console/payments", merchant)),
             Cell::text(operation),
             Cell::text(links::key(merchant, operation, scope.key.as_str())),
-            Cell::text(html::foreign(Some(reuse.changed.join(", ")))),
-            Cell::number(reuse.refusals),
+            Cell::text(html::foreign(Some(mismatch.changed.join(", ")))),
+            Cell::number(mismatch.refusals),
         ]
     });
     html::table(

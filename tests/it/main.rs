@@ -1,5 +1,12 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test fails by a panic, and tells its story from beginning to end"
+)]
+
 mod backlog;
 #[cfg(feature = "failpoints")]
 mod chaos;

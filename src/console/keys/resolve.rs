@@ -90,27 +90,27 @@ pub(super) fn outcome_notice(outcome: Option<&str>) -> Markup {
     let (tone, sentence) = if is(Recovered::Resolved) {
         (
             "good",
-            "Resolved. The outcome is final, or the claim was given back because nothing had happened.",
+            "Resolved. The outcome is final, or the claim was released because nothing had happened.",
         )
     } else if is(Recovered::Unknown) {
         (
             "wait",
-            "Still unknown: the gateway did not say. Nothing is lost; recovery goes on asking.",
+            "Still unknown: the gateway did not tell. Nothing is lost; recovery keeps asking.",
         )
     } else if is(Recovered::TakenByOthers) {
         (
             "wait",
-            "Nothing was to be done: somebody holds the claim, or it was settled before.",
+            "Nothing to do: another process holds the claim, or it was settled before.",
         )
     } else if is(Recovered::Failed) {
         (
             "bad",
-            "It failed. The cause is in the service's log; recovery goes on trying.",
+            "It failed. The cause is in the service's log; recovery keeps trying.",
         )
     } else {
         (
             "wait",
-            "Under way, or its outcome could not be written. Load the page again.",
+            "In progress, or its outcome could not be written. Load the page again.",
         )
     };
     html! { p class={ "notice " (tone) } role="status" { (sentence) } }

@@ -214,6 +214,7 @@ pub(super) const LOOKED_AT: i64 = 5_000;
 
 /// The keys in a final state among the newest [`LOOKED_AT`] behind `after`. They are taken by the index of the clean-up, on
 /// the time at which a key is forgotten: all keys are kept for the same time, so the order is that of their making.
+#[expect(clippy::too_many_lines, reason = "one statement")]
 pub(super) async fn list_newest(
     pool: &PgPool,
     merchant_id: Option<&str>,

@@ -104,7 +104,7 @@ fn going_on(query: &SearchQuery, found: &Found) -> Markup {
     html! {
         @if found.was_cut_short {
             p .help {
-                "Only so many payments are looked at for one page"
+                "The number of payments searched for one page is limited"
                 @if let Some(time) = looked_back_to { ", this time back to " (html::time(time)) }
                 ". Older ones were not looked at yet."
             }

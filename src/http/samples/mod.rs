@@ -50,6 +50,7 @@ pub(crate) fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_772_366_400 + seconds, 123_456_000).unwrap_or_default()
 }
 
+#[expect(clippy::expect_used, reason = "a constant, which the tests use")]
 fn usd(minor: i64) -> Amount {
     let usd = Currency::from_code("USD").expect("USD is in ISO 4217");
     Amount::from_minor(minor, usd)
@@ -159,6 +160,7 @@ pub(super) fn refund(minor: i64, reason: Option<&str>) -> Refund {
     }
 }
 
+#[expect(clippy::expect_used, reason = "a constant, which the tests use")]
 pub(super) fn key_record() -> KeyRecord {
     let key = IdempotencyKey::new(KEY).expect("it is visible ASCII");
     KeyRecord {

@@ -44,7 +44,8 @@ fn alternatives(path: &str) -> Vec<String> {
 }
 
 /// Returns true if the path exists. Its last part may have one `*`.
-fn exists(path: &str) -> bool {
+fn exists(path: &Path) -> bool {
+    let path = path.to_str().expect("UTF-8");
     let Some((before, after)) = path.split_once('*') else {
         return root().join(path).exists();
     };
@@ -92,9 +93,11 @@ fn each_path_that_a_document_names_exists() {
             .filter(|text| is_path(text))
         {
             for path in alternatives(text) {
-                let is_found = BASES.iter().any(|base| exists(&format!("{base}/{path}").trim_start_matches('/')))
-                    // A bare name is a file of the folder that the sentence is about.
-                    || !path.contains('/') && sources.iter().any(|source| source.ends_with(&path));
+                let below = |base: &&str| exists(&Path::new(base).join(&path));
+                // A bare name is a file of the folder that the sentence is about.
+                let is_bare = !path.contains('/');
+                let is_found = BASES.iter().any(below)
+                    || is_bare && sources.iter().any(|source| source.ends_with(&path));
                 checked += 1;
                 if !is_found {
                     missing.push(format!("{}: `{path}`", document.display()));

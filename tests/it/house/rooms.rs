@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("merchants", &["database"]),
     ("mismatches", &["database", "idempotency"]),
     ("problem", &["idempotency"]),
-    ("gateway", &["cards", "money"]),
+    ("gateway", &["cards", "idempotency", "money"]),
     (
         "payments",
         &[
