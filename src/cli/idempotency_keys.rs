@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::examples;
 use super::output::{or_dash, print_json, print_table, time};
 use crate::config::DatabaseArgs;
-use crate::idempotency::{IdempotencyKey, Inspector, InvalidKey, KeyRecord, KeyState, ScopedKey};
+use crate::idempotency::records::{Inspector, KeyRecord, KeyState};
+use crate::idempotency::{IdempotencyKey, InvalidKey, ScopedKey};
 
 /// Number of digits of a fingerprint that are shown, as in the API.
 const FINGERPRINT_DIGITS: usize = 16;

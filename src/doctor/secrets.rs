@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use super::Finding;
 use super::upkeep::is_undefined_table;
 use crate::config::ServeArgs;
-use crate::idempotency::{ComparedSecrets, UnknownSecret};
+use crate::idempotency::records::{ComparedSecrets, UnknownSecret};
 
 const NAME: &str = "signing-secret";
 

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::problem::SHOWN_DIGITS;
 use super::request::Caller;
 use super::services::Services;
-use crate::idempotency::{IdempotencyKey, Inspector, KeyRecord, ScopedKey};
+use crate::idempotency::records::{Inspector, KeyRecord};
+use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::payments::{Operation, PaymentError};
 use crate::problem::Problem;
 

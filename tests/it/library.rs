@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use payonce::database::pool_options;
+use payonce::idempotency::records::{Inspector, KeyState};
 use payonce::idempotency::{
     Answer, CleanupLimits, Engine, FingerprintSecrets, Gate, IdempotencyConfig, IdempotencyError,
-    IdempotencyKey, Inspector, KeyState, Outcome, Permit, Plan, Released, ScopedKey, Settled,
-    StoredResponse, Transaction, Wait,
+    IdempotencyKey, Outcome, Permit, Plan, Released, ScopedKey, Settled, StoredResponse,
+    Transaction, Wait,
 };
 use serde_json::json;
 use sqlx::PgPool;

@@ -1,3 +1,11 @@
+//! Claims and settles by a statement of one's own, many in one commit.
+//!
+//! [`Engine::claim`](crate::Engine::claim) and [`Engine::settle`](crate::Engine::settle) take a transaction each. A service whose
+//! claim is one statement can write many of them in one commit: it implements [`Claimant`] and [`Settler`] over a
+//! [`GroupCommit`], and gives requests to [`Engine::enter`](crate::Engine::enter) and
+//! [`Engine::settle_by`](crate::Engine::settle_by). The columns of the engine's tables come from [`NewKey`], [`Outcome::columns`](crate::Outcome::columns) and
+//! [`FoundColumns`].
+//!
 //! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
 //!
 //! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
@@ -21,10 +29,16 @@ use tokio::time::Instant;
 use self::fair_queue::FairQueue;
 use self::lane::Lane;
 use crate::caller::Caller;
+pub use crate::claimant::{Attempt, Claimant, Remembered};
+pub use crate::config::LARGEST_GROUP;
 use crate::engine::Engine;
+pub use crate::engine::SignedRequest;
 use crate::error::IdempotencyError;
+pub use crate::fingerprint::FINGERPRINT_VERSION;
+pub use crate::settle::{Settler, in_transaction};
+pub use crate::store::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns};
 
-/// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
+/// Maximum number of items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
 const MAX_WAITING: usize = 8192;
 

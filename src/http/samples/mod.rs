@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
 use crate::gateway::CaptureMethod;
-use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
+use crate::idempotency::records::{KeyRecord, KeyState};
+use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::money::{Amount, Currency};
 use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
 
