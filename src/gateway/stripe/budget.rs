@@ -11,8 +11,8 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// Less than this is no time for an attempt.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(20);
 
-/// The least time before a hung attempt is given up. It is half of the time, so that there can be a second attempt, but a bank may
-/// need a second.
+/// The least time before a hung attempt is given up. Otherwise it is given up after half of the time, so that there can be a second
+/// attempt.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first pause; each further one is twice as long, until they are [`LONGEST_PAUSE`]. Jitter makes each up to twice as
