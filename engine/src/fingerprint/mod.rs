@@ -159,7 +159,7 @@ impl Fingerprint {
         }
     }
 
-    /// The id of the secret that signed it; `None` where it does not say.
+    /// The id of the secret that signed it. `None` if the row does not say.
     fn secret_id(&self) -> Option<&str> {
         self.fields.lines().next()?.strip_prefix('#')
     }

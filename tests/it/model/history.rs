@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::gateway::Turn;
-use super::spec::Model;
+use super::spec::{HeldStands, Model};
 
 /// What is asked for. Amounts are in whole units. A payment is named by the key that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,17 @@ const TURNS: [Turn; 12] = [
     Turn::Unknown,
 ];
 
+/// What a gate is opened with.
+const LATE_TURNS: [Turn; 7] = [
+    Turn::Answer,
+    Turn::Answer,
+    Turn::Decline,
+    Turn::Refuse,
+    Turn::Misconfigured,
+    Turn::Nothing,
+    Turn::Unknown,
+];
+
 fn one_of<T: Clone>(rng: &mut StdRng, all: &[T]) -> T {
     all[rng.random_range(0..all.len())].clone()
 }
@@ -119,7 +130,10 @@ pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
         3..5 => Step::CleanUp { node },
         5 => Step::Restart { node },
         6..12 => Step::Race { request, turn },
-        12..24 => Step::Hold { request, node },
+        12..28 => Step::Hold {
+            request: new_request(rng, model),
+            node,
+        },
         _ => Step::Send {
             request,
             node,
@@ -128,7 +142,7 @@ pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
     }
 }
 
-/// What may befall a call that is held at the gateway.
+/// What may befall a call that is held at the gateway: mostly what leads on to where its answer comes too late.
 fn about_held(
     rng: &mut StdRng,
     model: &Model,
@@ -137,31 +151,67 @@ fn about_held(
     turn: Turn,
 ) -> Step {
     let other = 1 - holder;
-    match rng.random_range(0..20) {
-        0..5 if !model.leases_are_over() => Step::EndLeases,
-        0..10 => Step::Send {
+    let stands = model.held_stands(holder).expect("it is held");
+    let open = Step::Open {
+        node: holder,
+        turn: one_of(rng, &LATE_TURNS),
+    };
+    if rng.random_bool(0.5) {
+        let node = other;
+        return match stands {
+            HeldStands::Ours {
+                lease_is_over: false,
+            } => Step::EndLeases,
+            HeldStands::Ours {
+                lease_is_over: true,
+            } => {
+                let turn = one_of(rng, &[Turn::Refuse, Turn::Refuse, Turn::Unknown, turn]);
+                Step::Send {
+                    request,
+                    node,
+                    turn,
+                }
+            }
+            HeldStands::GivenBack => {
+                let turn = one_of(rng, &[Turn::Unknown, turn]);
+                let request = match rng.random_bool(0.3) {
+                    true => changed(rng, model, &request),
+                    false => request,
+                };
+                Step::Send {
+                    request,
+                    node,
+                    turn,
+                }
+            }
+            HeldStands::TakenOver | HeldStands::Replaced => open,
+        };
+    }
+    match rng.random_range(0..10) {
+        0 => Step::EndLeases,
+        1..3 => Step::Send {
             request,
             node: other,
             turn,
         },
-        10 => Step::Send {
+        3 => Step::Send {
             request,
             node: holder,
             turn,
         },
-        11..13 => Step::Send {
+        4 => Step::Send {
             request: changed(rng, model, &request),
             node: rng.random_range(0..2),
             turn,
         },
-        13 => Step::Recover { node: other, turn },
-        14 => Step::Hold {
+        5 => Step::Recover { node: other, turn },
+        6 => Step::Hold {
             request,
             node: other,
         },
-        15 => Step::Race { request, turn },
-        16 => Step::ExpireAll,
-        _ => Step::Open { node: holder, turn },
+        7 => Step::Race { request, turn },
+        8 => Step::ExpireAll,
+        _ => open,
     }
 }
 
@@ -220,6 +270,6 @@ fn new_request(rng: &mut StdRng, model: &Model) -> Request {
             _ => ("r", Op::Refund { of, amount }),
         }
     };
-    let key = format!("{prefix}{}", rng.random_range(0..4));
+    let key = format!("{prefix}{}", rng.random_range(0..9));
     Request { key, op }
 }

@@ -26,6 +26,19 @@ pub enum Reply {
     Held,
 }
 
+/// How a claim stands whose call is held at the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldStands {
+    Ours {
+        lease_is_over: bool,
+    },
+    TakenOver,
+    /// Whoever took it over gave it back.
+    GivenBack,
+    /// The key has a claim that was made after this one was given back.
+    Replaced,
+}
+
 /// What may become of a request that reaches both nodes at once.
 #[derive(Debug)]
 pub struct Possible {
@@ -201,6 +214,22 @@ impl Model {
     /// What a node has at the gateway.
     pub fn held(&self, node: usize) -> Option<&Request> {
         self.held[node].as_ref().map(|held| &held.request)
+    }
+
+    /// How the claim stands whose call a node has at the gateway.
+    pub fn held_stands(&self, node: usize) -> Option<HeldStands> {
+        let held = self.held[node].as_ref()?;
+        let key = self.keys.get(&held.request.key);
+        Some(match key {
+            None => HeldStands::GivenBack,
+            Some(key) if key.claim != held.claim => HeldStands::Replaced,
+            Some(key) => match key.stands {
+                Stands::Processing { lease_is_over } if key.attempt == held.attempt => {
+                    HeldStands::Ours { lease_is_over }
+                }
+                _ => HeldStands::TakenOver,
+            },
+        })
     }
 
     /// False for a step that asks for what is not there. Such a step is left out.
