@@ -106,7 +106,7 @@ impl Rules {
     async fn collect(&self, body: Body) -> Result<Bytes, Refusal> {
         let limit = self.route.max_body;
         body::to_bytes(body, limit).await.map_err(|error| {
-            if is_too_long(error) {
+            if is_too_long(&error) {
                 Refusal::BodyTooLarge { limit }
             } else {
                 Refusal::BodyBroken
@@ -199,13 +199,14 @@ async fn handled<E>(route: &Route, response: Response) -> Handled<Result<Respons
                 .collect(),
             body,
         }),
-        Err(error) if is_too_long(error) => Handled::Refused(Refusal::AnswerTooLarge { limit }),
+        Err(error) if is_too_long(&error) => Handled::Refused(Refusal::AnswerTooLarge { limit }),
         Err(_) => Handled::Refused(Refusal::AnswerBroken),
     }
 }
 
-fn is_too_long(error: axum::Error) -> bool {
-    error.into_inner().is::<LengthLimitError>()
+fn is_too_long(error: &axum::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<LengthLimitError>())
 }
 
 /// A reply as axum sends it. What cannot be sent, as a header of a route's own refusals may be, is answered by 500.

@@ -16,7 +16,7 @@
 //! | `POST /brief` | `ttl(1 h)` | inserts an order, 201 |
 //! | `POST /own-form` | own refusals: 418 with the code as text | inserts an order, 201 |
 //! | `POST /swallows` | | inserts an order, runs a query that fails, 201 |
-//! | `POST /keeps` | | gives its `Tx` to a task that never ends, 201 |
+//! | `POST /keeps` | | gives its `Tx` to a task that holds it until [`Gates::pass`], 201 |
 //! | `POST /bare` | no layer | takes `Tx` |
 //! | `POST /twice` | | takes `Tx` twice |
 //! | `POST /nested` | two layers | inserts an order, 201 |

@@ -2,7 +2,7 @@
 //!
 //! An adapter's `tests/suite.rs` implements [`Framework`] and names it to [`suite!`](crate::suite).
 
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, reason = "it is all tests")]
 
 mod app;
 mod client;

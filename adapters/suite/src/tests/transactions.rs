@@ -29,6 +29,7 @@ pub async fn a_transaction_that_outlives_its_handler_commits_nothing<F: Framewor
         (500, "handler-aborted")
     );
     assert_eq!((shop.orders().await, shop.keys().await), (0, 0));
+    shop.gates.open();
     shop.close().await;
 }
 
