@@ -88,7 +88,9 @@ fn routes(app: App) -> Router {
         )
         .route(
             "/large",
-            post(large).layer(plain("large").max_body(11 * 1024 * 1024)),
+            post(large)
+                .layer::<_, Infallible>(DefaultBodyLimit::disable())
+                .layer(plain("large").max_body(11 * 1024 * 1024)),
         )
         .route(
             "/optional",
