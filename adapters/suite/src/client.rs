@@ -98,9 +98,36 @@ impl Call {
     pub async fn send(&self) -> Reply {
         let mut stream = self.open().await;
         let mut bytes = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
-        read.expect("an answer in time").expect("an answer");
+        let read = async {
+            // A service that refuses a body may leave the connection open for what is still to come of it.
+            while !is_whole(&bytes, self.head.starts_with("HEAD")) {
+                if stream.read_buf(&mut bytes).await.expect("an answer") == 0 {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, read).await.expect("an answer in time");
         Reply::parse(&bytes)
+    }
+}
+
+/// Whether nothing of an answer is still to come.
+fn is_whole(bytes: &[u8], is_head: bool) -> bool {
+    let Some(end) = bytes.windows(4).position(|at| at == b"\r\n\r\n") else {
+        return false;
+    };
+    let reply = Reply::parse_head(&bytes[..end]);
+    let body = &bytes[end + 4..];
+    let length = reply
+        .header("content-length")
+        .and_then(|length| length.parse().ok());
+    match length {
+        _ if is_head => true,
+        Some(length) => body.len() >= length,
+        None if reply.header("transfer-encoding") == Some("chunked") => {
+            body.ends_with(b"0\r\n\r\n")
+        }
+        None => false,
     }
 }
 
@@ -126,22 +153,27 @@ impl Reply {
             .windows(4)
             .position(|at| at == b"\r\n\r\n")
             .expect("a head");
-        let head = String::from_utf8_lossy(&bytes[..end]);
-        let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|line| line.split(' ').nth(1));
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-        let mut reply = Self {
-            status: status
-                .and_then(|status| status.parse().ok())
-                .expect("a status"),
-            headers: headers.collect(),
-            body: bytes[end + 4..].to_vec(),
-        };
+        let mut reply = Self::parse_head(&bytes[..end]);
+        reply.body = bytes[end + 4..].to_vec();
         if reply.header("transfer-encoding") == Some("chunked") {
             reply.body = dechunk(&reply.body);
         }
         reply
+    }
+
+    fn parse_head(head: &[u8]) -> Self {
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        Self {
+            status: status
+                .and_then(|status| status.parse().ok())
+                .expect("a status"),
+            headers: headers.collect(),
+            body: Vec::new(),
+        }
     }
 
     /// A header's value.
