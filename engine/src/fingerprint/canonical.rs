@@ -33,6 +33,11 @@ impl CanonicalFields {
         });
     }
 
+    /// Number of fields.
+    pub(super) fn count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Paths and values by path, and where a path is there twice by value: the order in which they came makes no difference.
     pub(super) fn sorted(&self) -> Vec<(&str, &str)> {
         let value_of = |field: &Field| self.values.get(field.value.clone()).unwrap_or_default();
