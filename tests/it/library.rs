@@ -257,8 +257,8 @@ async fn a_double_click_on_two_nodes_makes_one_call(_: PgPoolOptions, db: PgConn
     let (one, two) = (Shop::open(&db).await, Shop::open(&db).await);
     let permit = one.claimed(&key).await;
     let patience = Duration::from_secs(5);
-    let mut here = std::pin::pin!(one.claim_within(&key, patience));
-    let mut there = std::pin::pin!(two.claim_within(&key, patience));
+    let mut here = Box::pin(one.claim_within(&key, patience));
+    let mut there = Box::pin(two.claim_within(&key, patience));
     // Both have come while the first is at work.
     assert!(futures_util::poll!(here.as_mut()).is_pending());
     assert!(futures_util::poll!(there.as_mut()).is_pending());
