@@ -15,7 +15,7 @@ HEAVY_TESTS := backlog::ten_thousand chaos:: crashes::sweep fairness::beside
 
 test: ## Run every test against a database that is thrown away, and list at the end what could not run here
 	@PAYONCE_SKIPPED=$$(mktemp) && export PAYONCE_SKIPPED && status=0 && \
-	scripts/with-postgres sh -ec '\
+	scripts/with-postgres --memory sh -ec '\
 		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
 		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)' || status=$$?; \
 	if [ -s "$$PAYONCE_SKIPPED" ]; then echo 'SKIPPED, because something is missing here:'; sort -u "$$PAYONCE_SKIPPED" | sed 's/^/  /'; fi; \

@@ -1,19 +1,19 @@
 //! payonce: a payments service on PostgreSQL whose clients may repeat any request and are charged once, and the
 //! idempotency engine that it is built on.
 //!
-//! The way of a request, from the outside in:
+//! A request passes through these modules, from the outside in:
 //!
-//! * [`http`]: routes, what is read from a request and written to a reply.
-//! * [`payments`]: what a payment is, and what may be done to it.
-//! * [`idempotency`]: who executes, and what everybody else is told. A library of its own: it knows nothing of payments,
-//!   and an embedding service needs nothing else (see `examples/orders.rs`).
-//! * [`gateway`]: whoever moves the money, called between two transactions.
-//! * [`recovery`]: goes on with what a dead process left behind, by the same code.
-//! * [`console`]: the operator's pages. Off unless it is asked for; it knows actix-web, too.
+//! * [`http`]: routes, requests and replies.
+//! * [`payments`]: payments and their operations.
+//! * [`idempotency`]: the engine, which decides which request executes and what the others get. It knows nothing of payments, and an
+//!   embedding service needs nothing else (see `examples/orders.rs`).
+//! * [`gateway`]: the gateways that move the money, called between two transactions.
+//! * [`recovery`]: finishes the work of dead processes, by the same code.
+//! * [`console`]: the operators' pages, off by default. It knows actix-web, too.
 //!
-//! Beside it: [`merchants`] (who is paid, and API keys), [`refused_reuses`] (what the console shows of keys that came again
-//! with another request), [`problem`] (every refusal, in one table), [`input`], [`money`], [`cards`], and what starts and
-//! stops it all: [`config`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
+//! Also: [`merchants`] (merchants and API keys), [`mismatches`] (requests that came under a key of another request, for the console),
+//! [`problem`] (all refusals in one table), [`input`], [`money`], [`cards`], and what starts and stops the service: [`config`],
+//! [`settings`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
 /// The idempotency engine, a package of its own.
 #[macro_use(failpoint, phase)]
@@ -30,11 +30,11 @@ pub mod gateway;
 pub mod http;
 pub mod input;
 pub mod merchants;
+pub mod mismatches;
 pub mod money;
 pub mod payments;
 pub mod problem;
 pub mod recovery;
-pub mod refused_reuses;
 pub mod settings;
 pub mod startup;
 pub mod telemetry;
@@ -43,3 +43,10 @@ pub mod tls;
 /// The schema, as migrations that are compiled in. An embedding service that uses the engine alone needs
 /// [`idempotency::MIGRATOR`] only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// The Rust in these documents compiles.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+}

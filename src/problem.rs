@@ -1,4 +1,4 @@
-//! Every refusal, in one table: RFC 9457 problem details, with what a program should do next.
+//! All refusals in one table: RFC 9457 problem details, and what a program should do next.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use crate::idempotency::StoredResponse;
 /// The content type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// What a client's program should do.
+/// What a program should do after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Send the same request with the same key, after `Retry-After`.
@@ -41,7 +41,7 @@ impl Retry {
         }
     }
 
-    /// As problems spell it.
+    /// The value in problems.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SameKey => "same-key",
@@ -55,14 +55,14 @@ impl Retry {
 macro_rules! problems {
     ($($variant:ident: $status:literal, $slug:literal, $retry:ident, $title:literal,
         $happened:literal, $charged:literal, $next:literal;)*) => {
-        /// Which refusal it is.
+        /// The kinds of refusal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = concat!("`", $slug, "`: ", $title, ".")] $variant,)*
         }
 
         impl Code {
-            /// All of them, in the order of their statuses.
+            /// All kinds, in the order of their statuses.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The HTTP status.
@@ -217,19 +217,19 @@ impl Code {
     }
 }
 
-/// Whether a payment by the key took or holds money.
+/// Whether a payment under the key took or holds money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charged {
-    /// It did.
+    /// Yes.
     Yes,
-    /// Certainly none did.
+    /// Certainly not.
     No,
     /// It is not known yet.
     Unknown,
 }
 
 impl Charged {
-    /// As the API spells it.
+    /// The value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Yes => "yes",
@@ -239,25 +239,25 @@ impl Charged {
     }
 }
 
-/// One refusal.
+/// A refusal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// Which.
+    /// Its kind.
     pub code: Code,
-    /// This occurrence, for people. Never a secret, never a cause from inside.
+    /// A description of this occurrence, for people. It never contains a secret or an internal cause.
     pub detail: String,
-    /// What the code's row in the table names besides.
+    /// Further members, which depend on the kind.
     pub members: Map<String, Value>,
-    /// Seconds, for `Retry-After`.
+    /// Seconds for `Retry-After`.
     pub retry_after_seconds: Option<u64>,
-    /// `None` where the request was refused before its key was looked at.
+    /// Whether the key has paid; `None` if the request was refused before its key was looked up.
     pub charged: Option<Charged>,
 }
 
 impl Problem {
-    /// A refusal, explained.
+    /// A refusal of this kind.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        // Whoever is told to come back is told when.
+        // A client that should retry needs to know when.
         let retry_after_seconds = (code.retry() == Retry::SameKey).then_some(1);
         Self {
             code,
@@ -268,7 +268,7 @@ impl Problem {
         }
     }
 
-    /// Says what is known of the key.
+    /// Sets whether the key has paid.
     #[must_use]
     pub fn charged(mut self, charged: Charged) -> Self {
         self.charged = Some(charged);
@@ -282,7 +282,7 @@ impl Problem {
         self
     }
 
-    /// Adds a member where there is a value.
+    /// Adds a member if there is a value.
     #[must_use]
     pub fn with_some(self, name: &str, value: Option<impl Into<Value>>) -> Self {
         match value {
@@ -320,7 +320,7 @@ impl Problem {
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    /// The refusal as an outcome that is stored and replayed.
+    /// The refusal as a response that is stored and replayed.
     pub fn to_stored(&self) -> StoredResponse {
         StoredResponse {
             status: self.code.status(),

@@ -1,7 +1,7 @@
 //! The service as a whole: built in one place, for production and for tests.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -13,44 +13,46 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{self, Console};
 use crate::database::{self, DatabaseError};
-use crate::gateway::{Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
+use crate::gateway::{self, Circuit, Gateway, Gateways, SimulatedGateway, StripeGateway};
 use crate::http::{self, InFlight, ReadLimiter, Services};
-use crate::idempotency::{Engine, IdempotencyError, SecretsError, UnfitPool};
+use crate::idempotency::records::SecretsError;
+use crate::idempotency::{self, Engine, IdempotencyError, UnfitPool};
 use crate::merchants::{Authenticator, RateLimiter};
-use crate::payments::Payments;
+use crate::mismatches;
+use crate::payments::{self, Operation, Payments};
 use crate::recovery::Recovery;
 use crate::settings::{GatewayKind, GatewaySettings, Settings, StripeSettings};
 use crate::telemetry;
 use crate::tls::Certificate;
 
-/// How long a stopping service leaves its connections to write answers that are ready.
+/// How long a stopping service waits for its connections to write answers that are ready.
 const LAST_WRITES: Duration = Duration::from_millis(100);
 
-/// How long a stopping service waits for the requests under way. It is longer than the gateway may take, and an idle service
-/// stops at once.
+/// Maximum time that a stopping service waits for the requests in flight. It is longer than a call to the gateway may take. An idle
+/// service stops at once.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why the service did not start, or did not go on.
+/// Why the service did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
-    /// The database is not to be had, or not to be trusted.
+    /// The database cannot be reached, or may lose what it confirmed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The pool or its database cannot keep the engine's guarantees.
     #[error("the database is not fit for the idempotency engine")]
     Unfit(#[from] UnfitPool),
-    /// The address is taken, or no address.
+    /// The address is in use, or is not valid.
     #[error("cannot listen on {address} (PAYONCE_LISTEN)")]
     Listen {
-        /// As it was given.
+        /// The address in the settings.
         address: String,
-        /// Why.
+        /// Why it cannot be used.
         source: std::io::Error,
     },
-    /// The server or its signals failed.
+    /// The server or its signal handlers failed.
     #[error("the server failed")]
     Server(#[from] std::io::Error),
-    /// This build offers no TLS.
+    /// TLS cannot be set up.
     #[error("TLS cannot be offered")]
     Tls(#[from] rustls::Error),
     /// The metrics cannot be recorded.
@@ -59,11 +61,11 @@ pub enum StartupError {
     /// The fingerprints of this database were signed by another secret.
     #[error(
         "PAYONCE_FINGERPRINT_SECRET does not fit this database; use the secret that it was used with before, \
-         put that one second to rotate it, or pass --allow-other-fingerprint-secret where it is lost (docs/OPERATIONS.md)"
+         put that one second to rotate it, or pass --allow-other-fingerprint-secret if it is lost (docs/OPERATIONS.md)"
     )]
     Secrets(#[source] SecretsError),
-    /// The database failed while its secrets were looked at.
-    #[error("the database's fingerprint secrets could not be looked at")]
+    /// The database failed while its fingerprint secrets were checked.
+    #[error("the database's fingerprint secrets could not be checked")]
     Engine(#[source] IdempotencyError),
     /// The gateway's client cannot be built.
     #[error("the gateway's client cannot be built")]
@@ -79,7 +81,7 @@ impl From<SecretsError> for StartupError {
     }
 }
 
-/// A service that listens, and is about to serve.
+/// A service that listens, and is ready to serve.
 pub struct Application {
     server: Server,
     address: SocketAddr,
@@ -92,7 +94,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Connects, checks, migrates and listens.
+    /// Connects to the database, checks and migrates it, and listens.
     pub async fn build(settings: Settings) -> Result<Self, StartupError> {
         let pool = database::connect(&settings.database).await?;
         database::check_durability(&pool, settings.database.allow_unsafe).await?;
@@ -110,14 +112,14 @@ impl Application {
         Ok(application)
     }
 
-    /// Listens, on a database that is ready and with gateways of the caller's.
+    /// Listens, with a database that is ready and with gateways that the caller provides.
     pub async fn build_with(
         pool: PgPool,
         gateways: Gateways,
         settings: Settings,
     ) -> Result<Self, StartupError> {
-        // First: what is counted before there is a recorder is lost.
-        let metrics = telemetry::metrics()?;
+        // First, because events before there is a recorder are not counted.
+        let metrics = described_metrics()?;
         let durability = settings.database.durability();
         let engine = Engine::start(
             pool.clone(),
@@ -185,7 +187,7 @@ impl Application {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -195,17 +197,17 @@ impl Application {
         self.address.port()
     }
 
-    /// The payments service behind it.
+    /// Its payments.
     pub fn payments(&self) -> &Payments {
         &self.payments
     }
 
-    /// Stops the server from outside.
+    /// A handle that stops the server.
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
     }
 
-    /// Serves until SIGTERM or SIGINT. Then no new connection is taken, and the requests under way end.
+    /// Serves until SIGTERM or SIGINT. Then it accepts no new connections, and finishes the requests in flight.
     pub async fn run_until_stopped(self) -> Result<(), StartupError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -226,13 +228,13 @@ impl Application {
             }
         }
         tracing::info!("stopping: requests under way end first");
-        // Idle connections do not hold the stop up, so its end is not awaited: the requests' is.
+        // The server's own stop also waits for idle connections, so it is not awaited here. The requests are.
         let mut stopping = tokio::spawn(handle.stop(true));
         let drained = self.in_flight.drained(STOP_PATIENCE).await;
         let finished = tokio::time::timeout(STOP_PATIENCE, self.payments.engine().finish())
             .await
             .is_ok();
-        // The last answers have been handed to their connections: a moment to write them.
+        // The last answers have been handed to their connections, which need a moment to write them.
         let _ = tokio::time::timeout(LAST_WRITES, &mut stopping).await;
         stopping.abort();
         if let Some(console) = &self.console {
@@ -242,15 +244,30 @@ impl Application {
             tracing::info!("stopped");
         } else {
             tracing::warn!(
-                "stopped with requests under way; their retries, or recovery, find their outcome"
+                "stopped with requests in flight; their retries, or recovery, find their outcome"
             );
         }
         Ok(())
     }
 }
 
-/// Has the system close each connection whose peer takes nothing of what was sent for so long (`TCP_USER_TIMEOUT`, which accepted
-/// connections inherit). actix-web has no such limit: a peer that asks and never reads would hold its answers for ever.
+/// The process's recorder of metrics, with the descriptions of every module.
+fn described_metrics() -> Result<PrometheusHandle, BuildError> {
+    static DESCRIBED: Once = Once::new();
+    let recorder = telemetry::metrics()?;
+    DESCRIBED.call_once(|| {
+        idempotency::describe_metrics(Operation::ALL.iter().map(|operation| operation.as_str()));
+        gateway::describe_metrics();
+        payments::describe_metrics();
+        mismatches::describe_metrics();
+        http::describe_metrics();
+        console::describe_metrics();
+    });
+    Ok(recorder)
+}
+
+/// Lets the operating system close a connection whose peer has acknowledged nothing for `timeout` (`TCP_USER_TIMEOUT`, which accepted
+/// connections inherit). actix-web has no such limit: answers to a peer that never reads would be kept for ever.
 fn close_unread(listener: &TcpListener, timeout: Duration) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     socket2::SockRef::from(listener).set_tcp_user_timeout(Some(timeout))?;
@@ -259,20 +276,24 @@ fn close_unread(listener: &TcpListener, timeout: Duration) -> std::io::Result<()
     Ok(())
 }
 
-/// SIGHUP: the certificate was renewed. Without one, SIGHUP ends the process, as it does by default.
+/// Reloads the certificate on SIGHUP. Without a certificate, SIGHUP ends the process, as it does by default.
 fn renew_on_hangup(certificate: Arc<Certificate>) -> std::io::Result<AbortOnDrop> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(AbortOnDrop(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             match certificate.reload() {
-                Ok(()) => tracing::info!("new connections get the certificate as it is now"),
-                Err(error) => tracing::error!(%error, "the old certificate stays"),
+                Ok(()) => {
+                    tracing::info!("the certificate has been reloaded; new connections get it")
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the certificate cannot be reloaded: the old certificate stays")
+                }
             }
         }
     })))
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when its owner is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -281,7 +302,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Refuses secrets that are not those which this database's fingerprints are signed with.
+/// Checks that our secrets are the ones that signed this database's fingerprints.
 async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
     let retired = engine.register_secrets().await?;
     let lifetime = engine.config().ttl;
@@ -297,7 +318,7 @@ async fn check_secrets(engine: &Engine) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// The gateways that are set up; each of their calls takes at most `timeout`.
+/// The gateways that are set up. Each of their calls takes at most `timeout`.
 pub fn gateways(settings: &GatewaySettings, timeout: Duration) -> Result<Gateways, StartupError> {
     let simulated: Arc<dyn Gateway> = Arc::new(SimulatedGateway::new(settings.simulated_latency));
     let stripe = settings
@@ -319,7 +340,7 @@ fn stripe_gateway(
     settings: &StripeSettings,
     timeout: Duration,
 ) -> Result<Arc<dyn Gateway>, StartupError> {
-    // It ends by itself, and says what it knows, just before the service stops waiting.
+    // The client times out just before the service stops waiting, so that it can still report what it knows.
     let request_time = timeout.mul_f64(0.9);
     let secret_key = settings.secret_key.clone();
     let gateway = StripeGateway::new(&settings.api_base, secret_key, request_time)

@@ -1,5 +1,4 @@
-//! TLS from clients: the service's certificate and its key, read from files, and read again while it
-//! runs.
+//! TLS: the service's certificate and key, which are read from files and can be reloaded while the service runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,47 +11,47 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Why TLS cannot be offered. Each names its setting, and none holds anything of the key.
+/// Why TLS cannot be set up. Each message names its setting; none contains any part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    /// The file of the certificates.
+    /// The file with the certificates.
     #[error("--tls-cert (PAYONCE_TLS_CERT) {0}")]
     Certificate(String),
-    /// The file of the key, or a key of another certificate.
+    /// The file with the key, or a key that belongs to another certificate.
     #[error("--tls-key (PAYONCE_TLS_KEY) {0}")]
     Key(String),
 }
 
-/// Where certificate and key lie, both in PEM.
+/// The files with certificate and key, both in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The service's certificate first, then those that lead to its authority.
+    /// The service's certificate, followed by the intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key: PKCS #8, PKCS #1 or SEC 1, without a passphrase.
     pub key: PathBuf,
 }
 
-/// The certificate that new connections are shown.
+/// The certificate for new connections.
 pub struct Certificate {
     files: TlsFiles,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
 impl Certificate {
-    /// Reads the files. Final: without them there is no service.
+    /// Reads the files.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let current = RwLock::new(Arc::new(read(&files)?));
         Ok(Self { files, current })
     }
 
-    /// Reads the files again, for the connections to come. After an error the old certificate stays.
+    /// Reads the files again, for new connections. If that fails, the old certificate stays.
     pub fn reload(&self) -> Result<(), TlsError> {
         let renewed = Arc::new(read(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
     }
 
-    /// TLS 1.2 and 1.3, for any client.
+    /// TLS 1.2 and 1.3, without client certificates.
     pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as _;
         Ok(ServerConfig::builder_with_provider(provider())
@@ -100,7 +99,7 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     })
 }
 
-/// Without what the file holds, which some of the errors would show.
+/// A message without the content of the file, which some errors would show.
 fn unreadable(path: &Path, error: &pem::Error) -> String {
     let path = path.display();
     match error {

@@ -1,9 +1,9 @@
 //! Fills a table with copies of a row that payonce itself has written.
 //!
-//! One payment is made by a request. Its key's row and its own are read in `copy`'s binary format and written back as often as
-//! wanted, with the merchant, the key, the payment's id, the customer and the time of expiry replaced. So the rows are as large
-//! as real ones, whatever the schema is, and a copy is answered as the original would be. Rows are written frozen and before
-//! the indexes are: a table as it is when it has long been there, with nothing for a vacuum to do.
+//! One payment is made by a request. The rows of the key and of the payment are read in `copy`'s binary format and written back in
+//! any number, with the merchant, the key, the payment's id, the customer and the time of expiry replaced. So the rows are as large as
+//! real ones, whatever the schema is, and a copy is answered like the original. Rows are written frozen and before the indexes are
+//! built, which gives a table like one that has existed for a long time, with nothing for a vacuum to do.
 
 use anyhow::{Context, bail, ensure};
 use futures_util::TryStreamExt;

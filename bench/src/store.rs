@@ -205,7 +205,7 @@ pub async fn references_to(
     .await
 }
 
-/// What a developer would write in a cron job of his own. Returns how many keys it deleted.
+/// The statement that a developer would write in a cron job. Returns the number of keys that it deleted.
 pub async fn plain_delete(connection: &mut PgConnection) -> sqlx::Result<u64> {
     sqlx::query("delete from idempotency_keys where expires_at < now()")
         .execute(connection)

@@ -1,7 +1,7 @@
-//! The caller of a task: whoever waits for what it brings.
+//! The caller of a task, which waits for its result.
 //!
 //! Work runs in a task of its own that outlives its caller: once something was sent, it is carried through. What was not
-//! sent yet asks first whether anybody still waits for it.
+//! sent yet asks first whether its caller still waits.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -10,10 +10,10 @@ tokio::task_local! {
     static CALLER: Caller;
 }
 
-/// Held by whoever waits.
+/// Held by the caller for as long as it waits.
 pub(super) struct Presence(Arc<()>);
 
-/// Whoever waits, as the task sees it.
+/// The caller, as the task sees it.
 #[derive(Clone)]
 pub(super) struct Caller(Weak<()>);
 

@@ -30,7 +30,7 @@ pub trait Claimant<T> {
     ) -> impl Future<Output = Result<(), IdempotencyError>> + Send;
 }
 
-/// What came of an attempt to take a key.
+/// The result of an attempt to take a key.
 pub enum Attempt<T> {
     /// It is ours, in `PROCESSING`.
     Claimed {

@@ -1,6 +1,6 @@
 //! Steps at which a test makes the process die or stand still, named by the environment's `FAILPOINTS`:
 //! `settle-committed=return` aborts it there, `1*call-answered=return(stop)` stops it there, the first time, as SIGSTOP
-//! does, until somebody sends SIGCONT.
+//! does, until it is sent SIGCONT.
 
 pub use fail::FailScenario;
 use nix::sys::signal::{Signal, raise};

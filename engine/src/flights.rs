@@ -30,9 +30,9 @@ pub(super) enum Landing {
 
 /// One request's way in.
 pub(super) enum Boarding {
-    /// Nobody else in this process works on the key.
+    /// No other request in this process works on the key.
     Leader(Flight),
-    /// Somebody does.
+    /// Another request does.
     Follower(Follower),
 }
 
@@ -79,7 +79,7 @@ struct Aloft {
     lease: Option<Arc<Lease>>,
 }
 
-/// So many that two requests seldom meet at one lock.
+/// Number of shards: enough that two requests seldom meet at one lock.
 const SHARDS: usize = 64;
 
 type Shard = Mutex<HashMap<ScopedKey, Aloft>>;

@@ -13,7 +13,7 @@ use super::key::ScopedKey;
 use super::lease::Lease;
 use super::record::{Answer, Outcome};
 
-/// What became of a request at the gate. There is no other way in, and each way must be answered.
+/// What became of a request at the gate. Each variant has to be handled.
 #[must_use]
 pub enum Gate<T> {
     /// The key is this request's to execute: make the call, then settle.
@@ -29,7 +29,7 @@ pub enum Gate<T> {
     /// The final answer. [`Answer::replayed`] is false where this request executed, and its outcome was known within the
     /// claim's own transaction.
     Answered(Answer),
-    /// Another is at work, and was for as long as this one would wait.
+    /// Another request is at work, and was for as long as this one would wait.
     InProgress {
         /// When to ask again.
         retry_after: Duration,
@@ -80,7 +80,7 @@ impl<T> Plan<T> {
     }
 }
 
-/// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to whoever takes the
+/// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to the process that takes the
 /// claim over when its lease has run out.
 #[must_use]
 pub struct Permit(pub(super) Box<Held>);
@@ -111,7 +111,7 @@ pub struct Claim {
     pub created_at: DateTime<Utc>,
     /// When the key will be forgotten.
     pub expires_at: DateTime<Utc>,
-    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` where that clock was
+    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` if that clock was
     /// stepped back, so that the age is not known. What it has become since is told by [`super::Engine::fence`].
     pub age: Option<Duration>,
 }
@@ -128,7 +128,7 @@ impl Permit {
     }
 }
 
-/// What came of settling.
+/// The result of a settle.
 #[must_use]
 pub enum Settled {
     /// The outcome is stored.
@@ -137,7 +137,7 @@ pub enum Settled {
     Lost(Option<Answer>),
 }
 
-/// What came of giving a claim back.
+/// The result of a release.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {

@@ -11,7 +11,7 @@ use super::clock::Moment;
 pub enum Fence {
     /// The claim is held.
     Held {
-        /// The key's age now. Suspension of the process or the machine counts. `None` where it is not known: see
+        /// The key's age now. Suspension of the process or the machine counts. `None` if it is not known: see
         /// [`Claim::age`](super::Claim::age).
         age: Option<Duration>,
     },
@@ -64,7 +64,7 @@ impl Lease {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Lost;
     }
 
-    /// The time since the lease was last confirmed; `None` where the claim is lost.
+    /// The time since the lease was last confirmed. `None` if the claim is lost.
     pub(super) fn unconfirmed_for(&self) -> Option<Duration> {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Confirmed(sent) => Some(sent.elapsed()),

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// A library is used by what it says of itself.
+#![warn(missing_docs)]
 
 /// A step at which a test makes the process die or stand still. It expands to nothing without the calling crate's feature
 /// `failpoints`.
@@ -24,7 +26,6 @@ macro_rules! phase {
 mod caller;
 mod claimant;
 mod cleanup;
-mod cleanup_pace;
 pub mod clock;
 mod config;
 pub mod database;
@@ -33,16 +34,16 @@ mod error;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub mod failpoints;
-mod fair_queue;
 #[cfg(test)]
 mod fenced_writes;
 mod fingerprint;
 mod flights;
 mod gate;
-mod group;
+pub mod grouped;
 mod inspector;
 mod key;
 mod lease;
+mod metrics;
 mod migrate;
 mod record;
 mod recovery;
@@ -53,27 +54,28 @@ mod settle;
 mod store;
 mod transaction;
 
-pub use self::claimant::{Attempt, Claimant, Remembered};
+// What everybody uses.
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
-pub use self::config::{IdempotencyConfig, LARGEST_GROUP};
+pub use self::config::IdempotencyConfig;
 pub use self::database::{Durability, UnfitPool, is_transient, may_have_committed};
-pub use self::engine::{Engine, GATE_RESULTS, SignedRequest, Wait};
+pub use self::engine::{Engine, Wait};
 pub use self::error::IdempotencyError;
-pub use self::fingerprint::{
-    CanonicalFields, FINGERPRINT_VERSION, FingerprintSecrets, Fingerprinted, Mismatch,
-};
+pub use self::fingerprint::{CanonicalFields, FingerprintSecrets, Fingerprinted, Mismatch};
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
-pub use self::group::{GroupCommit, GroupWriter, Grouped};
-pub use self::inspector::Inspector;
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
+pub use self::metrics::describe_metrics;
 pub use self::migrate::{MIGRATOR, migrate};
-pub use self::record::{Answer, KeyRecord, KeyState, Outcome};
+pub use self::record::{Answer, Outcome};
 pub use self::recovery::{Recovered, Recovery, Resume, Summary};
 pub use self::response::{InvalidResponse, StoredResponse};
-pub use self::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
-pub use self::settle::{Settler, in_transaction};
-pub use self::store::{
-    Abandoned, FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns,
-};
 pub use self::transaction::Transaction;
+
+/// Looks at records from outside of a service: for programs and pages of operators.
+pub mod records {
+    pub use crate::engine::GATE_RESULTS;
+    pub use crate::inspector::Inspector;
+    pub use crate::record::{KeyRecord, KeyState};
+    pub use crate::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
+    pub use crate::store::Abandoned;
+}

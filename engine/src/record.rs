@@ -11,7 +11,7 @@ use super::response::StoredResponse;
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// Somebody holds a claim on it, or died holding one.
+    /// A process holds a claim on it, or died holding one.
     Processing,
     /// Final: it succeeded.
     Completed,
@@ -29,7 +29,7 @@ impl KeyState {
         }
     }
 
-    /// Reads a state; `None` where it is none.
+    /// Parses a state. Returns `None` if there is no such state.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Processing, Self::Completed, Self::Failed]
             .into_iter()

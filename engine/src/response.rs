@@ -117,7 +117,7 @@ fn check_header(name: &str, value: &str) -> Result<(), InvalidResponse> {
     if OF_THE_MESSAGE.iter().chain(&OF_THE_REPLAY).any(is_named) {
         return Err(InvalidResponse::HeaderOfTheMessage(name.to_owned()));
     }
-    // Whoever reads a header takes the space around its value away.
+    // Readers of a header trim the space around its value.
     let is_sent = value.trim_matches([' ', '\t']) == value
         && value
             .bytes()

@@ -47,12 +47,12 @@ pub struct ComparedSecrets {
     pub ours: Vec<String>,
     /// Those of the database that are not ours, oldest first.
     pub unknown: Vec<UnknownSecret>,
-    /// True where the database has noted one of ours.
+    /// True if the database has noted one of ours.
     pub is_ours_noted: bool,
 }
 
 impl ComparedSecrets {
-    /// Reads which secrets a database has noted. It writes nothing. `secrets`: `None` where there are none to compare.
+    /// Reads which secrets a database has noted. It writes nothing. Pass `None` if there are no secrets to compare.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl ComparedSecrets {
 }
 
 impl UnknownSecret {
-    /// True where keys that it signed may still be remembered, which they are for `lifetime`.
+    /// Returns true if keys that it signed may still be remembered, which they are for `lifetime`.
     pub fn is_needed(&self, lifetime: Duration) -> bool {
         let since = self.retired_at.map(|at| Utc::now() - at);
         since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))

@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an outcome is written.
 pub trait Settler {
-    /// Writes the caller's result and the answer in one commit, if the claim is still held. `None`: it isn't, or an earlier
+    /// Writes the caller's result and the answer in one commit, if the claim is still held. Returns `None` if it isn't, or if an earlier
     /// try had committed.
     fn try_settle(
         &self,
@@ -277,7 +277,7 @@ where
         .bounded()
         .await?;
     if !removed {
-        // Gone is as good as removed: an earlier try had committed. It is told once it is durable.
+        // It is gone, so an earlier try had committed. The caller is told once that is durable.
         let seen = store::lock_key(&mut transaction, &claim.scope)
             .bounded()
             .await?;
@@ -318,7 +318,7 @@ impl Patience {
         }
     }
 
-    /// False: it has ended.
+    /// Returns false if it has ended.
     async fn pause(&mut self) -> bool {
         let now = Instant::now();
         let until = now + self.next;

@@ -17,7 +17,7 @@ use crate::database;
 /// waited for longer, and 2 s for an answer to arrive, waits for a connection that is silent.
 const UNTOUCHED: Duration = Duration::from_secs(12);
 
-/// An open transaction, lent to the work that runs in it. It is a [`PgConnection`] to whoever queries through it; only the
+/// An open transaction, lent to the work that runs in it. Queries run on it as on a [`PgConnection`]; only the
 /// engine commits. Dropping it gives it back.
 pub struct Transaction {
     /// `None` only while it is being dropped.
@@ -68,7 +68,7 @@ impl DerefMut for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let (Some(home), Some(transaction)) = (self.home.take(), self.lent.take()) {
-            // Nobody waits for it when the work was dropped midway: it is then rolled back.
+            // If the work was dropped midway, nothing waits for it, and it is rolled back.
             drop(home.send(transaction));
         }
     }

@@ -1,5 +1,4 @@
-//! `payonce api-keys`: a merchant rotates its key by creating another, using it, and revoking the
-//! first.
+//! `payonce api-keys`. A merchant's key is rotated by creating another one, using it, and revoking the first.
 
 use anyhow::bail;
 use clap::Subcommand;

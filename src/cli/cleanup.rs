@@ -1,4 +1,4 @@
-//! `payonce-cleanup`: run by cron, it deletes the idempotency keys past their time.
+//! `payonce-cleanup`, which cron runs to delete expired idempotency keys.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,18 +18,17 @@ use crate::idempotency::{Cleaner, CleanupLimits, CleanupReport};
 
 const PROGRAM: &str = "payonce-cleanup";
 
-/// Deletes idempotency keys past their time, oldest first, in short transactions; never one that is
-/// still PROCESSING.
+/// Deletes expired idempotency keys, oldest first, in short transactions. It never deletes one that is still PROCESSING.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, after_help = examples::CLEANUP)]
 pub(super) struct CleanupCli {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The most keys that one transaction deletes.
+    /// Maximum number of keys that one transaction deletes.
     #[arg(long, value_name = "KEYS", default_value_t = CleanupLimits::default().batch_size)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     batch_size: u32,
-    /// After this long no further transaction is begun.
+    /// No transaction is started after this time.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = positive_duration)]
     max_duration: Duration,
     /// Delete nothing; count what would be deleted.
@@ -56,7 +55,7 @@ impl CleanupCli {
         } else {
             self.clean(&cleaner).await?
         };
-        // Before the output, which may fail for want of a reader.
+        // Before the output, which fails if its reader is gone.
         if let Some(path) = &self.metrics_file
             && !report.another_at_work
         {
@@ -113,8 +112,7 @@ async fn count(cleaner: &Cleaner) -> anyhow::Result<CleanupReport> {
     })
 }
 
-/// The report in Prometheus's text format. `succeeded_at`: when keys were deleted, not only
-/// counted.
+/// The report in Prometheus's text format. `succeeded_at` is set if keys were deleted, and not only counted.
 fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> String {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: &dyn std::fmt::Display| {
@@ -148,7 +146,7 @@ fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> Strin
     text
 }
 
-/// Replaces a file as a whole: a collector that reads meanwhile sees the old one or the new one.
+/// Replaces a file atomically: a collector that reads it at that moment sees the old one or the new one.
 fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = File::create(&temporary)
@@ -158,14 +156,14 @@ fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
         })
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // The first error is the one to tell of.
+        // Report the first error.
         drop(fs::remove_file(&temporary));
     }
     written
 }
 
-/// In the same folder, because a rename does not cross file systems, and not ending in `.prom`,
-/// which a collector reads.
+/// A temporary name in the same folder, because a rename does not work across file systems. It does not end in `.prom`, so collectors
+/// ignore it.
 fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let mut temporary = std::ffi::OsString::from(".");

@@ -7,11 +7,11 @@ use super::output::print_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CompletionsArgs {
-    /// The shell that is to complete.
+    /// The shell.
     shell: Shell,
 }
 
-/// Prints the script that teaches a shell this program's commands and settings.
+/// Prints a script by which a shell completes this program's commands and settings.
 pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     let mut command = super::Cli::command();

@@ -6,9 +6,9 @@ use super::output::{print_json, print_line, print_table};
 use crate::config::ServeArgs;
 use crate::doctor::{self, Report};
 
-/// All settings of the service that is to be looked at.
+/// The settings of the service to check.
 #[derive(Debug, clap::Args)]
-// That it is missing is one of the findings, and keeps no other from being made.
+// A missing secret is one of the findings, so the other checks still run.
 #[command(mut_arg("fingerprint_secret", |arg| arg.required(false)))]
 pub(super) struct DoctorArgs {
     /// One JSON object in place of a table.
@@ -18,7 +18,7 @@ pub(super) struct DoctorArgs {
     serve: ServeArgs,
 }
 
-/// Prints the findings. The exit status is 1 where one is a problem.
+/// Prints the findings. The exit status is 1 if one of them is a problem.
 pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     args.serve.log.init(None);
     let report = doctor::examine(&args.serve).await;

@@ -1,4 +1,4 @@
-//! Examples at the end of each command's `--help`. A test reads them as the program would.
+//! Examples at the end of each command's `--help`. A test parses them as the program would.
 
 pub(super) const PAYONCE: &str = "\
 Begin:
@@ -123,7 +123,7 @@ mod tests {
     use crate::cli::cleanup::CleanupCli;
     use crate::cli::usage::parse_from;
 
-    /// What a shell would give to the program: the words before a pipe, a redirection or a comment.
+    /// The arguments that a shell would pass to the program: the words before a pipe, a redirection or a comment.
     fn words(line: &str) -> Vec<&str> {
         let words = line.split_whitespace();
         words

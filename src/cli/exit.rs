@@ -1,4 +1,4 @@
-//! How a program ends: its exit status, and the one line that says why.
+//! Exit statuses, and the one line that explains a failure.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use crate::merchants::MerchantError;
 use crate::startup::StartupError;
 use crate::telemetry::TracesError;
 
-/// Bad usage or bad configuration.
+/// The exit status for bad usage or bad configuration.
 const MISUSED: u8 = 2;
 
-/// Says what went wrong, where something did, and gives the exit status.
+/// Prints the error, if there is one, and returns the exit status.
 pub(super) fn conclude(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(status) => status,
@@ -33,7 +33,7 @@ pub(super) fn misuse(program: &str, message: &str) -> ExitCode {
     ExitCode::from(MISUSED)
 }
 
-/// One line on standard error. If nobody reads it, there is nobody to tell.
+/// Prints one line on standard error. If that fails, there is no place to report it.
 pub(super) fn complain(program: &str, message: &str) {
     let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     drop(writeln!(io::stderr(), "{program}: {line}"));
@@ -62,15 +62,14 @@ fn is_misuse(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error and its causes. Many errors of other crates name their cause themselves; it is not
-/// said twice.
+/// The error and its causes. The messages of many errors contain their cause, which is not repeated.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let server = cause
             .downcast_ref::<sqlx::Error>()
             .and_then(sqlx::Error::as_database_error);
-        // sqlx adds the line of PostgreSQL's source that raised it.
+        // sqlx's own message also names the line of PostgreSQL's source code.
         let text = server.map_or_else(|| cause.to_string(), |error| error.message().to_owned());
         if line.is_empty() {
             line = text;

@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::examples;
 use super::output::{or_dash, print_json, print_table, time};
 use crate::config::DatabaseArgs;
-use crate::idempotency::{IdempotencyKey, Inspector, InvalidKey, KeyRecord, KeyState, ScopedKey};
+use crate::idempotency::records::{Inspector, KeyRecord, KeyState};
+use crate::idempotency::{IdempotencyKey, InvalidKey, ScopedKey};
 
-/// How many digits of a fingerprint are shown, here as everywhere.
+/// Number of digits of a fingerprint that are shown, as in the API.
 const FINGERPRINT_DIGITS: usize = 16;
 
 #[derive(Debug, Subcommand)]
@@ -31,16 +32,16 @@ pub(super) enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// List records, newest first, or those that are stuck, oldest first
+    /// List records, newest first; with --stuck, oldest first
     #[command(after_help = examples::KEYS_LIST)]
     List {
-        /// Only those in this state.
+        /// Only records in this state.
         #[arg(long, value_parser = ["PROCESSING", "COMPLETED", "FAILED"], ignore_case = true)]
         state: Option<String>,
-        /// Only those in PROCESSING whose owner has been silent for its whole lease.
+        /// Only records in PROCESSING whose lease has expired.
         #[arg(long, conflicts_with = "state")]
         stuck: bool,
-        /// The most records to list.
+        /// Maximum number of records to list.
         #[arg(long, default_value_t = 100)]
         #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
         limit: u32,
@@ -137,8 +138,7 @@ fn print_records(records: &[KeyRecord], json: bool) -> anyhow::Result<()> {
     print_table(titles, rows)
 }
 
-/// The record as the HTTP interface shows it, and what only an operator sees: whose it is, and
-/// its lease.
+/// The record as the API shows it, with two fields for operators: its merchant and its lease.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown<'a> {

@@ -16,7 +16,7 @@ pub(super) enum Command {
     Create {
         /// [A-Za-z0-9_.-]{1,64}, but not . or ..; it never changes.
         id: String,
-        /// For people, up to 200 characters [default: the ID].
+        /// A name for people, up to 200 characters [default: the ID].
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) enum Command {
     Set {
         /// The merchant's ID.
         id: String,
-        /// The merchant's own account at Stripe, sent as Stripe-Account with what begins from now on; empty for none.
+        /// The merchant's own account at Stripe, sent as Stripe-Account for new payments; empty for none.
         #[arg(long, value_name = "ACCT")]
         stripe_account: String,
         #[command(flatten)]

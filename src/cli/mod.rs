@@ -1,8 +1,7 @@
-//! The programs: their commands, and what they say and end with.
+//! The programs: their commands, output and exit status.
 //!
-//! Exit status: 0 done; 2 bad usage or bad configuration, in one line that names the setting; 1
-//! anything else, in one line with the chain of causes. Results go to standard output, everything
-//! else to standard error.
+//! Exit status: 0 for success; 2 for bad usage or bad configuration, with one line that names the setting; 1 for anything else, with
+//! one line that has the chain of causes. Results go to standard output, everything else to standard error.
 
 mod api_keys;
 pub mod cleanup;
@@ -26,7 +25,7 @@ use sqlx::PgPool;
 use crate::config::{DatabaseArgs, ServeArgs};
 use crate::{database, demo};
 
-/// A command works alone: one connection, and one to spare.
+/// A command needs one connection, and has one to spare.
 const MAX_CONNECTIONS: u32 = 2;
 
 /// A payments service whose clients may repeat any request, and are charged once.
@@ -51,10 +50,10 @@ enum Command {
     /// Create, list and revoke the API keys of merchants
     #[command(subcommand)]
     ApiKeys(api_keys::Command),
-    /// Look at the records of idempotency keys
+    /// Show and list the records of idempotency keys
     #[command(subcommand)]
     IdempotencyKeys(idempotency_keys::Command),
-    /// Run the recovery pass by hand: go on with what dead processes left behind
+    /// Run recovery now: finish the work that dead processes left behind
     #[command(after_help = examples::RECOVER)]
     Recover(Box<recover::RecoverArgs>),
     /// Check the database, the gateway and the settings, and say what to do about each finding
@@ -63,7 +62,7 @@ enum Command {
     /// Run the eight demonstrations against a real server and a real database
     #[command(after_help = examples::DEMO)]
     Demo(DatabaseArgs),
-    /// Print the script that teaches a shell to complete this program's commands
+    /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(completions::CompletionsArgs),
 }
@@ -89,7 +88,7 @@ impl Command {
             Self::Doctor(args) => return doctor::run(&args).await,
             Self::Demo(args) => {
                 let all_hold = demo::run(args).await?;
-                // It has said itself what does not hold.
+                // It has printed itself which checks failed.
                 return Ok(if all_hold {
                     ExitCode::SUCCESS
                 } else {
@@ -106,7 +105,7 @@ async fn open(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
     open_with(args, MAX_CONNECTIONS).await
 }
 
-/// The same, for a command that works on more than one thing at once.
+/// The same, for a command that needs more connections.
 async fn open_with(args: &DatabaseArgs, max_connections: u32) -> anyhow::Result<PgPool> {
     let pool = database::connect(&args.settings(max_connections)).await?;
     database::check_durability(&pool, args.allow_unsafe_database).await?;

@@ -11,12 +11,12 @@ pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(value)?)
 }
 
-/// Prints a line. An error where the reader is gone, instead of a panic.
+/// Prints a line. Returns an error if the reader is gone, where `println!` would panic.
 pub(super) fn print_line(line: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot write to standard output")
 }
 
-/// Prints rows below their titles, in columns.
+/// Prints rows in columns, below their titles.
 pub(super) fn print_table<const N: usize>(
     titles: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -24,12 +24,12 @@ pub(super) fn print_table<const N: usize>(
     print_line(&table(titles, rows.into_iter().collect()))
 }
 
-/// A time for people and programs alike: RFC 3339, UTC, to the millisecond.
+/// A time in RFC 3339, in UTC, to the millisecond.
 pub(super) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// What there is, or a dash.
+/// The value, or a dash if there is none.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -11,19 +11,19 @@ use crate::payments::Payments;
 use crate::recovery::{Recovery, Summary};
 use crate::startup;
 
-/// As many as a pass works on at once, and one to read with.
+/// One for each key that a pass works on at once, and one to read with.
 const MAX_CONNECTIONS: u32 = 9;
 
-/// How long passes go on that resolve nothing: longer than a gateway's outage of a moment.
+/// How long passes are repeated although they resolve nothing: longer than a short outage of a gateway.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The pause between two passes where there is work left.
+/// The pause between two passes if work is left.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The settings of a service, as far as recovery needs them: it calls the gateway.
+/// The settings of a service that recovery needs. It calls the gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecoverArgs {
-    /// Make one pass, whatever it leaves; otherwise passes go on until nothing is left, or nothing was resolved for a minute.
+    /// Make one pass only. Without it, passes are repeated until nothing is left, or nothing was resolved for a minute.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) struct RecoverArgs {
     log: LogArgs,
 }
 
-/// Prints a JSON summary of each pass. Ends with an error where claims are left.
+/// Prints a JSON summary of each pass. Returns an error if claims are left.
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
@@ -74,7 +74,7 @@ fn is_done(summary: &Summary) -> bool {
     summary.found == summary.resolved + summary.taken_by_others
 }
 
-/// All that is left waits for an operator.
+/// Returns true if all remaining claims need an operator.
 fn cannot_go_on(summary: &Summary) -> bool {
     summary.misconfigured > 0
         && summary.found == summary.resolved + summary.taken_by_others + summary.misconfigured

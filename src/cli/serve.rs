@@ -6,7 +6,7 @@ use crate::telemetry::Traces;
 
 /// Serves until the process is told to stop.
 pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    // Dropped last: what is left is sent then.
+    // Dropped last, which sends the remaining spans.
     let traces = Traces::from_env()?;
     args.log.init(traces.as_ref());
     let settings = args.settings()?;

@@ -1,5 +1,5 @@
-//! Reads arguments and environment. What is wrong with them is said in one line that names the
-//! setting by its flag and its environment variable, and never repeats a secret.
+//! Parses arguments and environment. An error is one line that names the setting by its flag and its environment variable, and never
+//! repeats a secret.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,13 +11,16 @@ use clap::{Arg, Command, Parser};
 
 use super::exit;
 
-/// Reads the process's arguments. `Err`: the program ends here, with this status; what there was to
-/// say is said.
+/// Parses the process's arguments.
+///
+/// # Errors
+///
+/// The exit status, if the program ends here. The message has been printed already.
 pub(super) fn parse<P: Parser>() -> Result<P, ExitCode> {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     parse_from::<P>(env::args_os(), is_empty).map_err(|error| {
         if !error.use_stderr() {
-            // --help and --version. If nobody reads it, there is nobody to tell.
+            // --help and --version. If printing fails, there is no place to report it.
             drop(error.print());
             return ExitCode::SUCCESS;
         }
@@ -34,8 +37,7 @@ pub(super) fn parse_from<P: Parser>(
     P::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
-/// Leaves variables out of account, though not out of the help: an empty one, as Docker Compose
-/// makes of one that is not set, counts as unset.
+/// Ignores empty variables, but keeps them in the help: Docker Compose passes a variable that is not set as an empty one.
 fn without_variables(command: Command, is_ignored: impl Fn(&OsStr) -> bool + Copy) -> Command {
     command
         .mut_args(|arg| match arg.get_env() {
@@ -97,23 +99,22 @@ fn describe_invalid(error: &Error, command: &Command) -> String {
     format!("bad value{value} for {}: {reason}", setting.name)
 }
 
-/// clap's own words, without usage and tips.
+/// clap's own message, without usage and tips.
 fn first_line(error: &Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// An argument as the user knows it.
+/// An argument under the name that the user knows.
 struct Setting {
-    /// `--flag (VARIABLE)`, or the argument's place.
+    /// `--flag (VARIABLE)`, or the name of a positional argument.
     name: String,
     is_secret: bool,
 }
 
 impl Setting {
-    /// Finds the argument that clap calls `--flag <VALUE>`, in any command: a flag means the same
-    /// everywhere.
+    /// Finds the argument that clap calls `--flag <VALUE>`, in any command: a flag has the same meaning in all of them.
     fn find(command: &Command, shown: &str) -> Self {
         let flag = shown.split_whitespace().next().unwrap_or(shown);
         match flag
@@ -157,7 +158,7 @@ mod tests {
     use crate::config::{ConfigError, NoStripeSecretKey, ServeArgs};
     use crate::idempotency::IdempotencyConfig;
 
-    /// Parses without the environment of whoever runs the tests.
+    /// Parses without the environment of the test run.
     fn parsed<P: Parser>(args: &[&str]) -> Result<P, String> {
         parse_from::<P>(args, |_| true).map_err(|error| describe(&error, &P::command()))
     }

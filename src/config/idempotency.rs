@@ -8,7 +8,8 @@ use clap::builder::RangedU64ValueParser;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::value::{Refused, SHORTEST_SAFE_SECRET, positive_duration};
-use crate::idempotency::{FingerprintSecrets, IdempotencyConfig, LARGEST_GROUP};
+use crate::idempotency::grouped::LARGEST_GROUP;
+use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
 
 /// How the example secrets in `scripts/run`, `docker-compose.yml` and `.env.example` begin.
 const PUBLIC_SECRETS: [&str; 2] = ["development-only-", "change-me"];

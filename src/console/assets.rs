@@ -1,4 +1,4 @@
-//! The style sheet and the icon. They say nothing of anybody, so a browser may keep them for a while.
+//! The style sheet and the icon. They contain no data, so browsers may cache them for a while.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
@@ -11,7 +11,7 @@ pub(super) async fn style_sheet() -> HttpResponse {
     )
 }
 
-/// The icon that a browser asks for anyway.
+/// The icon, which browsers request by themselves.
 pub(super) async fn icon() -> HttpResponse {
     asset("image/svg+xml", include_str!("assets/icon.svg"))
 }

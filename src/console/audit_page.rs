@@ -18,16 +18,16 @@ use super::operator::Operator;
 const ROWS: usize = 50;
 
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct AuditQuery {
     before: Option<Uuid>,
 }
 
 pub(super) async fn page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<AuditQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let before = asked.before;
+    let before = query.before;
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX) + 1;
     let mut entries = console
         .ask(move |console| async move { audit::list(console.pool(), before, limit).await })

@@ -1,5 +1,4 @@
-//! Charts as SVG, made here. Each has a title and a sentence for those who cannot see it, and its figures stand in a table
-//! beside it.
+//! Charts as SVG. Each has a title and a sentence for readers who cannot see it, and a table beside it has the same figures.
 
 use maud::{Markup, html};
 

@@ -1,5 +1,5 @@
-//! A form's proof that it came from our own page: a signature of the session, which another site can neither read nor make.
-//! The cookie's `SameSite=Lax` says the same to a browser that heeds it: a form of another site is sent without the cookie.
+//! The token by which a form proves that it came from our own page: a signature of the session, which another site can neither read
+//! nor make. In addition, the cookie is `SameSite=Lax`, so browsers send the form of another site without it.
 
 use maud::{Markup, html};
 
@@ -8,13 +8,13 @@ use super::session::{Session, SessionKey};
 
 const ROLE: &str = "csrf";
 
-/// The hidden field of each form that does something.
+/// The hidden field of each form that changes something.
 pub(super) fn field(key: &SessionKey, session: &Session) -> Markup {
     let token = key.sign(ROLE, &session.id.to_string());
     html! { input type="hidden" name="csrf" value=(token); }
 }
 
-/// Refuses a form without the session's own proof.
+/// Refuses a form without the session's own token.
 pub(super) fn check(
     key: &SessionKey,
     session: &Session,

@@ -1,4 +1,4 @@
-//! What an operator sees in place of a page.
+//! Errors, as an operator sees them in place of a page.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION};
@@ -8,16 +8,16 @@ use maud::html;
 use super::{html, return_path};
 use crate::idempotency::{IdempotencyError, is_transient};
 
-/// Why there is no page.
+/// Why a page cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConsoleError {
-    /// 303 to the form: nobody is signed in. After signing in they are led to where they wanted to go.
+    /// 303 to the sign-in, because the request has no session. After signing in, the operator returns to the page that they requested.
     #[error("Sign in first")]
     SignInFirst {
-        /// Path and parameters of the page that was asked for.
+        /// Path and parameters of the page that was requested.
         from: String,
     },
-    /// 401: an action by nobody.
+    /// 401: an action without a session.
     #[error("You are signed out")]
     SignedOut,
     /// 403: the form is not from our page, or from a page of an earlier session.
@@ -26,13 +26,13 @@ pub(super) enum ConsoleError {
     /// 404.
     #[error("There is no such page")]
     NotFound,
-    /// 400: what was sent is not what the form sends.
+    /// 400: the request is not one that the form sends.
     #[error("The form could not be read")]
     BadForm,
-    /// 503 where the database may be back soon, else 500.
+    /// 503 if the database may be back soon, else 500.
     #[error("The database did not answer")]
     Database(#[from] sqlx::Error),
-    /// 500: the task that asked the database did not end in order.
+    /// 500: the task that queried the database panicked.
     #[error("Something went wrong inside")]
     Aborted(#[from] IdempotencyError),
 }
@@ -52,8 +52,8 @@ impl ConsoleError {
                 "Nothing was done. Go back to the page, load it again, and fill the form in there."
             }
             Self::Database(_) | Self::Aborted(_) => {
-                "Nothing that you asked for is certain to have been done, and nothing that is not in the audit was. The \
-                 cause is in the service's log, by this reply's X-Request-Id."
+                "Whether your action was taken is not certain; the audit shows it if it was. The cause is in the service's log, under \
+                 this reply's X-Request-Id."
             }
         }
     }

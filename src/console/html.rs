@@ -1,4 +1,4 @@
-//! What pages are made of, whoever looks at them.
+//! The building blocks of pages.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -11,12 +11,12 @@ use crate::money::{Amount, Currency};
 /// Identifiers of up to this many characters are shown whole; longer ones are shortened in the middle.
 const LONGEST_WHOLE_ID: usize = 22;
 
-/// This many characters at the beginning of a longer one are shown, and at its end: an id is a time at its beginning, and
-/// random at its end.
+/// Number of characters that are shown at the beginning and at the end of a longer one: an id begins with a time, and ends with random
+/// digits.
 const ID_HEAD: usize = 9;
 const ID_TAIL: usize = 8;
 
-/// A page. `head`: what it has besides in its head. `header`: what stands beside the brand.
+/// A page. `head` is added to its head, and `header` is shown beside the brand.
 pub(super) fn frame(title: &str, head: &Markup, header: &Markup, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -50,7 +50,7 @@ fn heading(title: &str) -> Markup {
     }
 }
 
-/// A page for somebody who is not signed in.
+/// A page for a reader who is not signed in.
 pub(super) fn bare_page(title: &str, body: &Markup) -> Markup {
     frame(title, &html! {}, &html! {}, body)
 }
@@ -62,7 +62,7 @@ pub(super) fn reply(status: StatusCode, page: Markup) -> HttpResponse {
         .body(page.into_string())
 }
 
-/// A moment, for people and programs.
+/// A time, in a form for people and in one for programs.
 pub(super) fn time(moment: DateTime<Utc>) -> Markup {
     html! {
         time datetime=(moment.to_rfc3339_opts(SecondsFormat::Micros, true)) {
@@ -71,7 +71,7 @@ pub(super) fn time(moment: DateTime<Utc>) -> Markup {
     }
 }
 
-/// A moment that may not have come.
+/// A time that may be missing.
 pub(super) fn time_or_dash(moment: Option<DateTime<Utc>>) -> Markup {
     match moment {
         Some(moment) => time(moment),
@@ -84,7 +84,7 @@ pub(super) fn or_dash(text: Option<impl AsRef<str>>) -> String {
     text.map_or_else(|| "–".to_owned(), |text| text.as_ref().to_owned())
 }
 
-/// A text of somebody else's. Whatever direction its characters are written in, the text around it keeps its own.
+/// A text from outside. It is isolated, so that characters of another writing direction do not affect the text around it.
 pub(super) fn foreign(text: Option<impl AsRef<str>>) -> Markup {
     html! { bdi { (or_dash(text)) } }
 }

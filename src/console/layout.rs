@@ -1,4 +1,4 @@
-//! What all pages of an operator have in common: the navigation, who is signed in, and when the page was made.
+//! The layout of all pages for operators: the navigation, who is signed in, and when the page was made.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use maud::{Markup, html};
 use super::operator::Operator;
 use super::{Console, csrf, html};
 
-/// How often a page that renews itself does so, in seconds: a reader can finish a line, and an incident is seen soon.
+/// Interval, in seconds, at which a page reloads itself: long enough to read a line, and short enough to notice an incident.
 const RENEWED_EVERY: u32 = 30;
 
-/// The parameter that asks for it.
+/// The parameter that turns reloading on.
 const RENEW: &str = "renew";
 
 /// A page of the navigation.
@@ -65,8 +65,8 @@ pub(super) fn page_of_status(
     html::reply(status, html::frame(title, &html! {}, &header, &body))
 }
 
-/// A page that renews itself where its reader asks for it. Not by default: it takes the reader's place in the page, and a
-/// screen reader begins anew (WCAG 2.1, 2.2.1).
+/// A page that reloads itself if its reader turns that on. It is off by default, because a reload loses the reader's place, and screen
+/// readers start again (WCAG 2.1, 2.2.1).
 pub(super) fn renewing_page(
     console: &Console,
     operator: &Operator,
@@ -105,7 +105,7 @@ fn parameters(here: &str) -> form_urlencoded::Parse<'_> {
     form_urlencoded::parse(query.as_bytes())
 }
 
-/// The address of the same page, renewing itself or not.
+/// The address of the same page, with or without reloading.
 fn with_renewal(here: &str, is_renewing: bool) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parameters(here).filter(|(name, _)| name != RENEW));

@@ -1,4 +1,4 @@
-//! Addresses of the console's own pages. Names stand in parameters, because a key may hold any visible character.
+//! Addresses of the console's own pages. Names are query parameters, because a key may contain any visible character.
 
 use maud::{Markup, html};
 

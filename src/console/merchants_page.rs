@@ -1,4 +1,4 @@
-//! The list of merchants, with ways to what is theirs.
+//! The list of merchants, with links to their payments and keys.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};

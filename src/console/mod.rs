@@ -1,12 +1,12 @@
-//! The operator's console: pages at `/console` for those who run the service, made on the server, without a line of script.
+//! The operators' console: pages at `/console`, rendered on the server, without any script.
 //!
-//! Off, and every path below `/console` unknown, until it is given a token. Whoever has the token sees all merchants'
-//! payments; no page shows an API key, a card's number, a gateway's token or a stored answer's body.
+//! It is off until it is given a token; until then every path below `/console` is unknown. The token gives access to the payments of
+//! all merchants. No page shows an API key, a card number, a gateway token or the body of a stored answer.
 //!
 //! * `routes`: every route in one list. `security_headers`: the headers of every reply.
-//! * `sign_in`, `session`, `operator`, `csrf`, `return_path`: who is let in, for how long, that a form came from our own page,
-//!   and where they are led after signing in.
-//! * `audit`: who did what, and when. What cannot be written there is not done.
+//! * `sign_in`, `session`, `operator`, `csrf`, `return_path`: who may enter and for how long, that a form came from our own page, and
+//!   which page follows the sign-in.
+//! * `audit`: who did what, and when. An action that cannot be recorded there is not taken.
 //! * `overview`, `payments`, `keys`, `merchants_page`, `audit_page`, `help_page`: the pages. `layout`, `html`, `charts`, `links`,
 //!   `assets`: what they are made of.
 //! * `traffic`: what the overview's charts show.
@@ -23,6 +23,7 @@ mod keys;
 mod layout;
 mod links;
 mod merchants_page;
+mod metrics;
 mod operator;
 mod overview;
 mod payments;
@@ -42,15 +43,16 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use self::error::ConsoleError;
+pub use self::metrics::describe_metrics;
 pub use self::routes::routes;
 use self::session::SessionKey;
 use self::sign_in::Door;
 use self::traffic::Traffic;
 pub use self::traffic::count_traffic;
+use crate::mismatches::Mismatches;
 use crate::payments::Payments;
-use crate::refused_reuses::RefusedReuses;
 
-/// The console of one node. Cloning it is cheap.
+/// The console of one node. It is cheap to clone.
 #[derive(Clone)]
 pub struct Console(Arc<Shared>);
 
@@ -62,14 +64,14 @@ struct Shared {
 }
 
 impl Console {
-    /// A console for whoever has `token`. From now on, refused reuses are noted.
+    /// Starts a console that operators sign in to with `token`. From now on, mismatches are noted.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(payments: Payments, token: &SecretString) -> Self {
         let pool = payments.engine().pool().clone();
-        payments.note_refused_reuses(RefusedReuses::start(pool));
+        payments.note_mismatches(Mismatches::start(pool));
         Self(Arc::new(Shared {
             payments,
             door: Door::new(token),
@@ -78,12 +80,12 @@ impl Console {
         }))
     }
 
-    /// Saves what is counted for the charts, until it is dropped.
+    /// Saves the counts for the charts at intervals, until it is dropped.
     pub async fn run(self) {
         traffic::run(self).await;
     }
 
-    /// Saves what was counted since. Call it when no further requests come.
+    /// Saves the last counts. Call it after the last request.
     pub async fn finish(&self) {
         traffic::finish(self).await;
     }
@@ -96,7 +98,7 @@ impl Console {
         self.0.payments.engine().pool()
     }
 
-    /// Who this node is, in the tables.
+    /// The name of this node in the tables.
     fn node(&self) -> Uuid {
         self.0.payments.engine().owner()
     }
@@ -113,7 +115,7 @@ impl Console {
         &self.0.traffic
     }
 
-    /// Runs `work` where the pool's connections live, in a task that a browser which goes away does not stop.
+    /// Runs `work` in a task of the engine's runtime, where the pool's connections live. A browser that disconnects does not stop it.
     async fn ask<T, F, Fut>(&self, work: F) -> Result<T, ConsoleError>
     where
         T: Send + 'static,

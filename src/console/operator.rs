@@ -1,4 +1,4 @@
-//! Who asks for a page, or does something: an operator who signed in, has not signed out, and whose time is not over.
+//! The operator of a request: signed in, not signed out since, and within their session's time.
 
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, dev};
@@ -10,20 +10,20 @@ use super::audit::{self, Actor};
 use super::error::ConsoleError;
 use super::session::{self, Session};
 
-/// An operator, and what they ask for.
+/// An operator and their request.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
     pub(super) session: Session,
-    /// Where the request came from.
+    /// The address that the request came from.
     pub(super) peer: String,
-    /// When, by the database's clock.
+    /// The time of the request, by the database's clock.
     pub(super) asked_at: DateTime<Utc>,
-    /// The address that they asked for: path and parameters.
+    /// The path and parameters of the request.
     pub(super) here: String,
 }
 
 impl Operator {
-    /// Who this is in the audit.
+    /// The operator as the audit records them.
     pub(super) fn actor(&self) -> Actor<'_> {
         Actor {
             operator: &self.session.operator,
@@ -33,7 +33,7 @@ impl Operator {
     }
 }
 
-/// Where a request comes from, for the audit: the other end of the connection, which may be a proxy.
+/// The address that a request came from, for the audit: the peer of the connection, which may be a proxy.
 pub(super) fn peer(request: &HttpRequest) -> String {
     let address = request.peer_addr().map(|address| address.ip().to_string());
     address.unwrap_or_else(|| "unknown".to_owned())

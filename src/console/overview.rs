@@ -1,4 +1,4 @@
-//! The overview: how much there is to do, and what needs somebody's attention.
+//! The overview: how much traffic there is, and what needs attention.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::links;
 use super::operator::Operator;
 use super::traffic::{self, Counts, Hour, MINUTES};
 use super::{Console, keys};
-use crate::refused_reuses::{RefusedReuse, RefusedReuses};
+use crate::mismatches::{Mismatches, NotedMismatch};
 
-/// Maximum number of refused reuses that are shown.
-const REFUSED_SHOWN: u16 = 5;
+/// Maximum number of mismatches that are shown.
+const MISMATCHES_SHOWN: u16 = 5;
 
-/// A share of declines from here on needs attention: several times what card payments are declined at, most days.
+/// Share of declines that needs attention: several times the usual share for card payments.
 const MANY_DECLINES: f64 = 0.2;
 
-/// Of fewer payments a share says nothing.
+/// Minimum number of payments for which a share is meaningful.
 const FEW_PAYMENTS: u64 = 20;
 
-/// A key that is in `PROCESSING` for longer has outlived its gateway's time-out and its lease.
+/// A key that has been in `PROCESSING` for longer has outlived its gateway's time-out and its lease.
 const LONG: Duration = Duration::from_secs(60);
 
 struct Seen {
@@ -33,7 +33,7 @@ struct Seen {
     processing: u64,
     oldest: Duration,
     left_behind: u64,
-    refused: Vec<RefusedReuse>,
+    mismatches: Vec<NotedMismatch>,
 }
 
 async fn look(console: Console) -> sqlx::Result<Seen> {
@@ -45,7 +45,7 @@ async fn look(console: Console) -> sqlx::Result<Seen> {
         processing: counts.processing,
         oldest: counts.oldest,
         left_behind: counts.left_behind,
-        refused: RefusedReuses::latest(pool, REFUSED_SHOWN).await?,
+        mismatches: Mismatches::latest(pool, MISMATCHES_SHOWN).await?,
     })
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn page(
         ul .cards aria-labelledby="attention" { @for card in attention(&console, &seen, &all) { (card) } }
         h2 { "The last hour" }
         (hour(&seen.hour, &all))
-        (refused_table("Keys that came again with another request", &seen.refused))
+        (mismatches_table("Keys that came again with another request", &seen.mismatches))
     };
     Ok(layout::renewing_page(
         &console,
@@ -100,7 +100,7 @@ pub(super) async fn hour_page(
     ))
 }
 
-/// Something to look at: in letters first, in colour besides. `href`: where it is seen more closely.
+/// An indicator. Its verdict is a word, and in addition a colour. `href` leads to the details.
 fn card(title: &str, is_well: bool, figure: &str, href: &str, explained: &Markup) -> Markup {
     html! {
         li .card {
@@ -129,7 +129,7 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
             seen.left_behind == 0,
             &seen.left_behind.to_string(),
             "/console/stuck",
-            &html! { "left behind by whoever held them" },
+            &html! { "left behind by their owners" },
         ),
         card(
             "Oldest PROCESSING",
@@ -201,7 +201,7 @@ fn hour(hour: &Hour, all: &Counts) -> Markup {
     }
 }
 
-/// The minutes in which something was answered, latest first.
+/// The minutes with at least one answer, latest first.
 fn figures(hour: &Hour) -> Markup {
     let rows = hour
         .iter()
@@ -230,18 +230,18 @@ fn figures(hour: &Hour) -> Markup {
     html::table(&format!("The last {MINUTES} minutes"), &titles, rows)
 }
 
-/// Refused reuses as a table.
-fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
-    let rows = refused.iter().map(|reuse| {
-        let scope = &reuse.scope;
+/// Mismatches as a table.
+fn mismatches_table(caption: &str, mismatches: &[NotedMismatch]) -> Markup {
+    let rows = mismatches.iter().map(|mismatch| {
+        let scope = &mismatch.scope;
         let (merchant, operation) = (&scope.merchant_id, &scope.operation);
         vec![
-            Cell::text(html::time(reuse.last_seen_at)),
+            Cell::text(html::time(mismatch.last_seen_at)),
             Cell::row_name(links::merchant("/console/payments", merchant)),
             Cell::text(operation),
             Cell::text(links::key(merchant, operation, scope.key.as_str())),
-            Cell::text(html::foreign(Some(reuse.changed.join(", ")))),
-            Cell::number(reuse.refusals),
+            Cell::text(html::foreign(Some(mismatch.changed.join(", ")))),
+            Cell::number(mismatch.refusals),
         ]
     });
     html::table(
@@ -258,7 +258,7 @@ fn refused_table(caption: &str, refused: &[RefusedReuse]) -> Markup {
     )
 }
 
-/// Returns `None` if there is no whole.
+/// Returns `None` if the whole is zero.
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

@@ -1,17 +1,17 @@
-//! Where an operator is led after signing in: back to the page that they asked for, and never out of the console.
+//! The page after the sign-in: the one that the operator requested, and never one outside of the console.
 
 use super::links::href;
 
 /// The page with the form.
 pub(super) const SIGN_IN: &str = "/console/sign-in";
 
-/// The page of whoever asked for none.
+/// The page after a sign-in that no page led to.
 pub(super) const OVERVIEW: &str = "/console";
 
-/// In bytes. The longest address of our own names a merchant, an operation and a key of 255 encoded characters.
+/// Maximum length, in bytes. Our longest address names a merchant, an operation and a key of 255 encoded characters.
 const LONGEST: usize = 2048;
 
-/// The address of the form for somebody who asked for the page `from`.
+/// The address of the sign-in for an operator who requested the page `from`.
 pub(super) fn sign_in_href(from: &str) -> String {
     match checked(from) {
         Some(page) if page != OVERVIEW => href(SIGN_IN, &[("next", page)]),
@@ -19,9 +19,9 @@ pub(super) fn sign_in_href(from: &str) -> String {
     }
 }
 
-/// `asked`, if it is the address of a page of the console as we write them ourselves: `/console`, then lower-case names,
-/// then parameters in visible ASCII. A browser can read nothing else into such an address: there is no host, no backslash,
-/// no line break, and no encoded character in the path.
+/// Returns `asked` if it has the form of our own addresses: `/console`, then lower-case names, then parameters in visible ASCII.
+/// Browsers cannot interpret such an address in another way: it has no host, no backslash, no line break, and no encoded character
+/// in its path.
 pub(super) fn checked(asked: &str) -> Option<&str> {
     let (path, query) = asked.split_once('?').unwrap_or((asked, ""));
     let below = path.strip_prefix(OVERVIEW)?;

@@ -11,11 +11,11 @@ use super::{
     Console, assets, audit_page, help_page, keys, merchants_page, overview, payments, sign_in,
 };
 
-/// The largest form, in bytes: a merchant, an operation and a key at their longest, encoded; at the sign-in once more, within
-/// the address to return to.
+/// Maximum size of a form, in bytes: the longest merchant, operation and key, encoded; for the sign-in a second time, within the
+/// address to return to.
 const LARGEST_FORM: usize = 8192;
 
-/// Adds the console's routes; none where there is no console.
+/// Adds the console's routes, or none if there is no console.
 pub fn routes(config: &mut ServiceConfig, console: Option<&Console>) {
     let Some(console) = console else { return };
     config.app_data(Data::new(console.clone())).service(
@@ -51,7 +51,7 @@ fn form_config() -> FormConfig {
         .error_handler(|_, _| ConsoleError::BadForm.into())
 }
 
-/// Only an operator learns which pages there are.
+/// Replies that a page does not exist, but only to an operator: others do not learn which pages exist.
 async fn not_found(_: Operator) -> Result<HttpResponse, ConsoleError> {
     Err(ConsoleError::NotFound)
 }

@@ -1,4 +1,4 @@
-//! The headers of every reply of the console: nothing of it is kept, framed, or loaded from anywhere else.
+//! The headers of every reply of the console: it is not cached, not framed, and loads nothing from other hosts.
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -20,7 +20,7 @@ const HEADERS: [(&str, &str); 7] = [
     ("cache-control", "no-store"),
 ];
 
-/// Middleware around the console's routes. A header that the reply has already stays.
+/// Middleware around the console's routes. It keeps headers that the reply has already.
 pub(super) async fn add_security_headers(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

@@ -1,9 +1,8 @@
-//! A session is the time between an operator's signing in and out.
+//! A session lasts from an operator's sign-in to their sign-out.
 //!
-//! It lives in a signed cookie, so that every node knows it and none keeps it: the key of the signature comes from the
-//! console's token, and a new token ends all sessions. When it ends is in it, under the signature, and is compared with the
-//! database's clock. That an operator signed out is found in the audit table, on every page: a copied cookie is worth nothing
-//! afterwards.
+//! It is kept in a signed cookie, so every node knows it and no node stores it. The key of the signature is derived from the console's
+//! token, so a new token ends all sessions. The cookie has the time at which the session expires, which is compared with the database's
+//! clock. On every request the audit table tells whether the operator has signed out, so a copied cookie is worthless after that.
 
 use std::fmt;
 
@@ -18,17 +17,17 @@ use uuid::Uuid;
 /// The cookie's name.
 pub(super) const COOKIE: &str = "payonce_console";
 
-/// A shift. Whoever stays longer signs in again.
+/// Maximum duration of a session: one shift.
 pub(super) const SECONDS: i64 = 8 * 60 * 60;
 
-/// The longest name of an operator, in characters; the schema's constraint says the same.
+/// Maximum length of an operator's name, in characters. The schema has the same constraint.
 const LONGEST_NAME: usize = 64;
 
-/// Signs sessions and what belongs to them.
+/// Signs sessions and their forms.
 pub(super) struct SessionKey(Hmac<Sha256>);
 
 impl SessionKey {
-    /// The key of this token's sessions, on every node the same.
+    /// Derives the key from the console's token. It is the same on every node.
     pub(super) fn derived_from(token: &SecretString) -> Self {
         let derived = keyed(token.expose_secret().as_bytes())
             .chain_update(b"payonce console sessions, version 1")
@@ -37,19 +36,19 @@ impl SessionKey {
         Self(keyed(&derived))
     }
 
-    /// A signature of `content` in its role, as hexadecimal digits.
+    /// Signs `content` in its role. Returns hexadecimal digits.
     pub(super) fn sign(&self, role: &str, content: &str) -> String {
         hex::encode(self.mac(role, content).finalize().into_bytes())
     }
 
-    /// Whether `signature` is that of `content`, in a time that does not depend on how much of it is right.
+    /// Returns true if `signature` is that of `content`. The comparison takes constant time.
     pub(super) fn verify(&self, role: &str, content: &str, signature: &str) -> bool {
         hex::decode(signature)
             .is_ok_and(|signature| self.mac(role, content).verify_slice(&signature).is_ok())
     }
 
     fn mac(&self, role: &str, content: &str) -> Hmac<Sha256> {
-        // A role has no NUL, so no two pairs of role and content are signed alike.
+        // A role has no NUL, so no two pairs of role and content have the same signature.
         let mac = self.0.clone().chain_update(role).chain_update([0]);
         mac.chain_update(content)
     }
@@ -69,15 +68,15 @@ pub(super) fn keyed(key: &[u8]) -> Hmac<Sha256> {
     }
 }
 
-/// An operator's name as it was typed: 1–64 characters on one line, each of them visible. The audit shows it beside what
-/// others did, so nothing may reorder, hide or imitate its characters.
+/// Parses an operator's name: 1 to 64 visible characters on one line. The audit shows it among the names of others, so no character in
+/// it may reorder, hide or imitate others.
 pub(super) fn operator_name(typed: &str) -> Option<String> {
     let name = typed.trim();
     let fits = (1..=LONGEST_NAME).contains(&name.chars().count());
     (fits && !name.contains(is_unseen)).then(|| name.to_owned())
 }
 
-/// Control and format characters, line and paragraph separators, and what is shown as nothing at all. By Unicode 17: the
+/// Control and format characters, line and paragraph separators, and characters without a visible form. In terms of Unicode 17: the
 /// categories Cc, Cf, Zl and Zp, and the characters with the property `Default_Ignorable_Code_Point`.
 fn is_unseen(character: char) -> bool {
     character.is_control()
@@ -112,18 +111,18 @@ fn is_unseen(character: char) -> bool {
         )
 }
 
-/// What the cookie says.
+/// The content of the cookie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) id: Uuid,
-    /// Who signed in, by their own word.
+    /// The name that the operator gave.
     pub(super) operator: String,
     /// Seconds since 1970, by the database's clock.
     pub(super) expires_at: i64,
 }
 
 impl Session {
-    /// The cookie that carries it; `is_secure`: the browser must not send it in the clear.
+    /// The cookie with the session. If `is_secure`, browsers send it over TLS only.
     pub(super) fn cookie(&self, key: &SessionKey, is_secure: bool) -> Cookie<'static> {
         let content = self.content();
         let signature = key.sign("session", &content);
@@ -135,7 +134,7 @@ impl Session {
         format!("{}.{}.{operator}", self.id.simple(), self.expires_at)
     }
 
-    /// The session in a cookie that this key signed.
+    /// Returns the session in a cookie that this key signed.
     pub(super) fn read(value: &str, key: &SessionKey) -> Option<Self> {
         let (content, signature) = value.rsplit_once('.')?;
         if !key.verify("session", content, signature) {
@@ -147,18 +146,18 @@ impl Session {
         Some(Self {
             id: id.parse().ok()?,
             expires_at: expires_at.parse().ok()?,
-            // An older version took other names.
+            // An older version accepted other names.
             operator: operator_name(&operator)?,
         })
     }
 }
 
-/// The cookie that makes a browser forget the session.
+/// The cookie that makes a browser delete the session.
 pub(super) fn no_cookie(is_secure: bool) -> Cookie<'static> {
     cookie(String::new(), 0, is_secure)
 }
 
-/// `Lax`: a link in a chat or a mail is followed with the session, and a form of another site is sent without it.
+/// `Lax`, so that links in chats and mails are followed with the session, and forms of other sites are sent without it.
 fn cookie(value: String, seconds: i64, is_secure: bool) -> Cookie<'static> {
     Cookie::build(COOKIE, value)
         .path("/console")
@@ -169,8 +168,8 @@ fn cookie(value: String, seconds: i64, is_secure: bool) -> Cookie<'static> {
         .finish()
 }
 
-/// True where the browser spoke TLS, to us or to a proxy that says so (`X-Forwarded-Proto`, `Forwarded`). A client that lies
-/// about it only gets a cookie that it will not send.
+/// Returns true if the browser uses TLS, to us or to a proxy that says so (`X-Forwarded-Proto`, `Forwarded`). A client that lies about
+/// it only gets a cookie that it will not send.
 pub(super) fn is_secure(request: &HttpRequest) -> bool {
     request.connection_info().scheme() == "https"
 }

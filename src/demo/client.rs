@@ -1,4 +1,4 @@
-//! A client is a merchant's program: it has an API key, sends requests, and keeps what came back.
+//! A client is a merchant's program. It has an API key, sends requests, and records the replies.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::server::Server;
 
-/// The longest a client waits for a reply: longer than a request may wait for the gateway, or for another.
+/// Maximum time that a client waits for a reply: longer than a request may wait for the gateway, or for another request.
 const REPLY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One merchant's client.
@@ -29,7 +29,7 @@ impl Client {
         merchant_id: String,
         api_key: SecretString,
     ) -> anyhow::Result<Self> {
-        // reqwest asks for a provider even where all it speaks is plain HTTP. An error says that there is one already.
+        // reqwest needs a provider even for plain HTTP. An error means that one is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -44,12 +44,12 @@ impl Client {
         })
     }
 
-    /// Whose client it is.
+    /// Its merchant.
     pub(super) fn merchant_id(&self) -> &str {
         &self.merchant_id
     }
 
-    /// Follows a server that was started again.
+    /// Uses the new address of a server that was restarted.
     pub(super) fn follow(&mut self, server: &Server) {
         self.base = base(server);
     }
@@ -78,7 +78,7 @@ impl Client {
             .with_context(|| format!("GET {path} has no reply"))
     }
 
-    /// What the service remembers of a key.
+    /// The service's record of a key.
     pub(super) async fn key_record(&self, operation: &str, key: &str) -> anyhow::Result<Reply> {
         self.get(&format!("/v1/idempotency-keys/{operation}/{key}"))
             .await
@@ -125,24 +125,24 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// What came back.
+/// A reply.
 pub(super) struct Reply {
     /// The HTTP status.
     pub(super) status: u16,
-    /// `Idempotent-Replayed`, as it was sent.
+    /// The value of `Idempotent-Replayed`.
     pub(super) replayed: Option<String>,
     /// `Location`.
     pub(super) location: Option<String>,
     /// The body's bytes.
     pub(super) body: Vec<u8>,
-    /// The body; `null` where it is no JSON.
+    /// The body, or `null` if it is not JSON.
     pub(super) json: Value,
-    /// From the first byte sent to the last received.
+    /// Time from the first byte sent to the last byte received.
     pub(super) took: Duration,
 }
 
 impl Reply {
-    /// A text or a number in the body, by its JSON pointer. Empty where there is none.
+    /// A text or a number in the body, by its JSON pointer. Empty if there is none.
     pub(super) fn text(&self, pointer: &str) -> String {
         match self.json.pointer(pointer) {
             Some(Value::String(text)) => text.clone(),
@@ -151,17 +151,17 @@ impl Reply {
         }
     }
 
-    /// True where this request executed.
+    /// Returns true if this request executed.
     pub(super) fn is_first(&self) -> bool {
         self.replayed.as_deref() == Some("false")
     }
 
-    /// True where the stored outcome answered.
+    /// Returns true if this is a stored answer.
     pub(super) fn is_replay(&self) -> bool {
         self.replayed.as_deref() == Some("true")
     }
 
-    /// Eight digits by which people see that two bodies are the same.
+    /// Eight digits by which people can compare two bodies.
     pub(super) fn digest(&self) -> String {
         let digest = Sha256::digest(&self.body);
         digest

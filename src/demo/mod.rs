@@ -1,10 +1,10 @@
-//! The demonstrations: what the service promises, shown by a real server process on a real database, over HTTP.
+//! Demonstrations of the service's guarantees, by a real server process on a real database, over HTTP.
 //!
-//! Each of them starts a `payonce serve` of its own, makes merchants of its own, says what it does and sees, and checks
-//! itself. What else is in the database stays as it is.
+//! Each starts its own `payonce serve`, creates its own merchants, prints what it does and sees, and checks the result. Other data in
+//! the database is not changed.
 //!
-//! * `scenarios`: the eight, one function each.
-//! * `server`, `program`: the processes, and what they said last; every wait for them is bounded.
+//! * `scenarios`: the eight demonstrations, one function each.
+//! * `server`, `program`: the processes and the end of their output; every wait for them is bounded.
 //! * `stage`, `client`: merchants, and what they send.
 //! * `report`, `summary`: what is printed.
 
@@ -26,14 +26,14 @@ use self::stage::Stage;
 use self::summary::Summary;
 use crate::config::DatabaseArgs;
 
-/// Runs all eight against a database, prints them, and tells whether everything held.
+/// Runs all eight on a database, prints them, and returns whether all checks passed.
 ///
-/// An error is one that none of them can do anything about, such as a database that is gone. A server that crashes, or does
-/// not answer, is a demonstration that does not hold.
+/// Returns an error if no demonstration can run, for example because the database cannot be reached. A server that crashes or does not
+/// answer is a failed demonstration.
 pub async fn run(database: DatabaseArgs) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Dropped midway, it takes its server process with it.
+    // If it is dropped, its server process is killed.
     tokio::select! {
         all_hold = run_all(database) => all_hold,
         _ = terminate.recv() => bail!("stopped by SIGTERM"),
@@ -45,7 +45,7 @@ async fn run_all(database: DatabaseArgs) -> anyhow::Result<bool> {
     let stage = Stage::build(database).await?;
     let mut page = Page::stdout();
     let mut summary = Summary::default();
-    // Not a loop over a list: each is a future of a type of its own.
+    // Not a loop, because the futures have different types.
     macro_rules! show {
         ($title:literal, $terms:expr, $play:path) => {
             summary.add(demonstrate(&stage, &mut page, $title, $terms, $play).await);

@@ -1,4 +1,4 @@
-//! A program is an executable of this crate, run as a process with settings that are known: the demonstrations' own.
+//! A program is an executable of this crate, run as a process with the demonstrations' own settings.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use tokio::process::Command;
 
 use crate::config::DatabaseArgs;
 
-/// So much of what a program said is kept: enough for an error with its causes, and little enough to read.
+/// Number of lines of a program's output that are kept: enough for an error with its causes.
 const KEPT_LINES: usize = 8;
 
-/// Longer lines are cut, in characters.
+/// Maximum length of a line, in characters. Longer lines are cut.
 const LONGEST_LINE: usize = 400;
 
-/// The program that runs, as a `payonce serve`.
+/// The running program itself, as `payonce serve`.
 pub(super) fn serve(database: &DatabaseArgs) -> anyhow::Result<Command> {
     let mut serve = command(path_of_this()?);
     serve.arg("serve");
     Ok(on(database, serve))
 }
 
-/// A program that was built and installed beside this one.
+/// Another program in the same folder as this one.
 pub(super) fn sibling(name: &str, database: &DatabaseArgs) -> anyhow::Result<Command> {
     let path = path_of_this()?.with_file_name(name);
     ensure!(
@@ -41,7 +41,7 @@ fn path_of_this() -> anyhow::Result<PathBuf> {
 
 fn command(path: PathBuf) -> Command {
     let mut command = Command::new(path);
-    // Whatever the shell has set, above all a gateway that moves real money, is not for a demonstration.
+    // The shell's settings must not apply to a demonstration, above all a gateway that moves real money.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PAYONCE_") {
             command.env_remove(name);
@@ -54,9 +54,9 @@ fn command(path: PathBuf) -> Command {
     command
 }
 
-/// With the database that this program was given, and what it may do with it.
+/// Adds the database that this program was given.
 fn on(database: &DatabaseArgs, mut command: Command) -> Command {
-    // The URL holds a password, and arguments can be seen by everybody.
+    // The URL contains a password, and arguments are visible to other users.
     command.env("DATABASE_URL", database.database_url.expose_secret());
     if database.allow_unsafe_database {
         command.arg("--allow-unsafe-database");
@@ -64,7 +64,7 @@ fn on(database: &DatabaseArgs, mut command: Command) -> Command {
     command
 }
 
-/// The last lines that a program said. Cloning it gives the same ones.
+/// The last lines of a program's output. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
 

@@ -10,7 +10,7 @@ use super::client::Reply;
 /// The columns of a step's name and of a fact's.
 const NAME_WIDTH: usize = 26;
 
-/// Where it is printed. If nobody reads it, there is nobody to tell: the exit status says what held all the same.
+/// Where the report is printed. Write errors are ignored, because the exit status has the result anyway.
 pub(super) struct Page {
     output: Box<dyn Write + Send>,
     colours: bool,
@@ -110,13 +110,13 @@ impl Scene<'_> {
         self.page.line(Look::Plain, text);
     }
 
-    /// Something that was seen.
+    /// A fact that was observed.
     pub(super) fn fact(&mut self, name: &str, value: impl Display) {
         let text = format_args!("   {name:NAME_WIDTH$} {value}");
         self.page.line(Look::Plain, text);
     }
 
-    /// Checks that what was seen is what was expected. Both are compared as they are printed.
+    /// Checks that the observed value equals the expected one. Both are compared in their printed form.
     pub(super) fn equal(&mut self, what: &str, seen: impl Display, expected: impl Display) {
         let (seen, expected) = (seen.to_string(), expected.to_string());
         if seen == expected {
@@ -126,7 +126,7 @@ impl Scene<'_> {
         }
     }
 
-    /// Checks something else. `explain` says what was expected and what was seen, where it does not hold.
+    /// Checks a condition. If it does not hold, `explain` describes what was expected and what was observed.
     pub(super) fn check(&mut self, what: &str, holds: bool, explain: impl FnOnce() -> String) {
         self.checks += 1;
         if holds {
@@ -138,7 +138,7 @@ impl Scene<'_> {
         }
     }
 
-    /// It could not be played to its end.
+    /// The demonstration could not be completed.
     pub(super) fn broke(&mut self, error: &anyhow::Error) {
         self.checks += 1;
         self.failed += 1;
@@ -146,7 +146,7 @@ impl Scene<'_> {
         self.page.line(Look::Bad, format_args!("   ✗ {text}"));
     }
 
-    /// Somebody else's lines.
+    /// Lines of another program's output.
     pub(super) fn quote(&mut self, whose: &str, lines: &[String]) {
         self.page.line(Look::Dim, format_args!("   {whose}:"));
         for line in lines {
@@ -154,7 +154,7 @@ impl Scene<'_> {
         }
     }
 
-    /// True while nothing has failed.
+    /// Returns true if nothing has failed so far.
     pub(super) fn holds(&self) -> bool {
         self.failed == 0
     }

@@ -1,4 +1,4 @@
-//! A server is a `payonce serve` process on a port of its own.
+//! A server is a `payonce serve` process on its own port.
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -17,13 +17,13 @@ use uuid::Uuid;
 use super::program::{self, LastLines};
 use crate::config::DatabaseArgs;
 
-/// A server connects, migrates and listens in a fraction of this.
+/// Maximum time until a server listens. It usually takes a fraction of this.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
-/// The kernel ends a killed process in a fraction of this.
+/// Maximum time until a killed process has ended. It usually takes a fraction of this.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a server is started with.
+/// The settings of a server.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     key_ttl: &'static str,
@@ -31,13 +31,13 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// As the service has it: 100 ms are what a card network takes, on a good day.
+    /// The service's default. A card network takes 100 ms on a good day.
     pub(super) const DEFAULT: Self = Self {
         key_ttl: "24h",
         gateway_latency: "100ms",
     };
 
-    /// Keys that can be seen to expire. With a gateway that is slower than that, they would before they are answered.
+    /// Keys that expire within the demonstration, and a gateway that answers before they do.
     pub(super) const SHORT_LIVED: Self = Self {
         key_ttl: "100ms",
         gateway_latency: "0s",
@@ -48,7 +48,7 @@ impl Terms {
 pub(super) struct Server {
     database: DatabaseArgs,
     terms: Terms,
-    /// One for all its lives, or a retry after a restart would be another request.
+    /// The same after a restart. With another secret, a retry after the restart would be a mismatch.
     fingerprint_secret: SecretString,
     said: LastLines,
     process: Process,
@@ -60,7 +60,7 @@ struct Process {
 }
 
 impl Server {
-    /// Starts one, and waits until it listens.
+    /// Starts a server, and waits until it listens.
     pub(super) async fn start(database: &DatabaseArgs, terms: Terms) -> anyhow::Result<Self> {
         let fingerprint_secret = SecretString::from(Uuid::new_v4().to_string());
         let said = LastLines::default();
@@ -74,22 +74,22 @@ impl Server {
         })
     }
 
-    /// Where it listens; another place after each start.
+    /// Its address, which changes with each start.
     pub(super) fn address(&self) -> SocketAddr {
         self.process.address
     }
 
-    /// Its process id, while it lives.
+    /// Its process id, while it runs.
     pub(super) fn process_id(&self) -> Option<u32> {
         self.process.child.id()
     }
 
-    /// What it said last on standard error.
+    /// The end of its standard error.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.said.get()
     }
 
-    /// SIGKILL: it has no time for a last word to its clients or its database. Killing a dead one is no error.
+    /// Sends SIGKILL, which leaves it no time to answer its clients or its database. It is no error if the process has ended already.
     pub(super) async fn kill(&mut self) -> anyhow::Result<ExitStatus> {
         let child = &mut self.process.child;
         if child.id().is_some() {
@@ -101,7 +101,7 @@ impl Server {
             .context("the server's end cannot be awaited")
     }
 
-    /// Starts a killed one again: the same settings, a new process.
+    /// Starts a killed server again: the same settings, a new process.
     pub(super) async fn start_again(&mut self) -> anyhow::Result<()> {
         self.process = spawn(
             &self.database,
@@ -123,7 +123,7 @@ async fn spawn(
     let mut child = program::serve(database)?
         .args(["--listen=127.0.0.1:0", "--gateway=simulated"])
         .args(["--log=info", "--log-format=json"])
-        // What else is in the database stays as it is, and so do the secrets that sign there.
+        // Other data in the database is not changed, and neither are its registered secrets.
         .arg("--allow-other-fingerprint-secret")
         .arg(format!("--key-ttl={}", terms.key_ttl))
         .arg(format!(
@@ -150,7 +150,7 @@ async fn spawn(
     }
 }
 
-/// Its standard error has ended, so that all that it said is read; the process ends with it.
+/// Waits until standard error has ended, so that all output has been read; the process ends at the same time.
 async fn explain_end(mut child: Child, reader: JoinHandle<()>, said: &LastLines) -> anyhow::Error {
     drop(timeout(END_PATIENCE, reader).await);
     let status = match timeout(END_PATIENCE, child.wait()).await {
@@ -163,7 +163,7 @@ async fn explain_end(mut child: Child, reader: JoinHandle<()>, said: &LastLines)
     )
 }
 
-/// Reads to the end, whatever comes: a full pipe would stop the server.
+/// Reads all output, because a full pipe would block the server.
 async fn read_log(
     log: impl AsyncRead + Unpin,
     said: LastLines,
@@ -177,13 +177,13 @@ async fn read_log(
         if let Some(address) = listening_address(&line)
             && let Some(listening) = listening.take()
         {
-            // An error says that nobody waits for it any more.
+            // An error means that the address is no longer awaited.
             listening.send(address).ok();
         }
     }
 }
 
-/// The address in the line by which a server says that it listens.
+/// The address in the line that a server logs when it listens.
 fn listening_address(line: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line.get("message")? == "listening").then_some(())?;

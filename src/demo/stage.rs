@@ -1,4 +1,4 @@
-//! The stage: the database, and merchants that no other run has.
+//! The database, and the merchants of this run.
 
 use anyhow::Context;
 use chrono::{Datelike, Utc};
@@ -11,13 +11,13 @@ use crate::config::DatabaseArgs;
 use crate::database;
 use crate::merchants::Merchants;
 
-/// For merchants alone; the servers have pools of their own.
+/// Only merchants are created through this pool. The servers have their own.
 const MAX_CONNECTIONS: u32 = 2;
 
-/// The card that always works.
+/// The card that always succeeds.
 pub(super) const GOOD_CARD: &str = "4242424242424242";
 
-/// The card without money.
+/// The card with insufficient funds.
 pub(super) const EMPTY_CARD: &str = "4000000000009995";
 
 /// What all demonstrations share.
@@ -29,7 +29,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Opens the database and brings its schema up to date, as a server would.
+    /// Opens the database and applies pending migrations, as a server would.
     pub(super) async fn build(database: DatabaseArgs) -> anyhow::Result<Self> {
         let settings = database.settings(MAX_CONNECTIONS);
         let pool = database::connect(&settings).await?;
@@ -47,7 +47,7 @@ impl Stage {
         &self.database
     }
 
-    /// Makes a merchant, and gives its client. `name` is used once a run.
+    /// Creates a merchant and returns its client. Each `name` is used once per run.
     pub(super) async fn merchant(&self, server: &Server, name: &str) -> anyhow::Result<Client> {
         let id = format!("{}-{name}", self.run);
         let merchant = self
@@ -59,7 +59,7 @@ impl Stage {
     }
 }
 
-/// The body of a card payment. Sent again, it is the same bytes.
+/// The body of a card payment. It is always the same bytes.
 pub(super) fn card_payment(amount: &str, card: &str) -> Vec<u8> {
     let body = json!({
         "amount": amount,

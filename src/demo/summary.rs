@@ -1,4 +1,4 @@
-//! The summary: a line for each demonstration, and whether everything held.
+//! The summary: one line for each demonstration, and the overall result.
 
 use super::report::{Look, Page, Verdict};
 
@@ -11,7 +11,7 @@ impl Summary {
         self.0.push(verdict);
     }
 
-    /// True where there was something to hold, and nothing failed.
+    /// Returns true if there were checks, and all of them passed.
     pub(super) fn all_hold(&self) -> bool {
         self.0.iter().all(holds) && self.0.iter().any(|verdict| verdict.checks > 0)
     }

@@ -1,4 +1,4 @@
-//! Connections: as many as a node may open must be there to be had.
+//! Connections: the server must have enough for the pool of a node.
 
 use sqlx::PgConnection;
 
@@ -6,7 +6,7 @@ use super::Finding;
 use crate::config::ServeArgs;
 use crate::database::{self, Bounded, Limit, Limits};
 
-/// Two lanes keep one each, recovery works on eight keys at once, and requests need some.
+/// Two lanes keep one connection each, recovery works on eight keys at once, and requests need some.
 const FEWEST_SOUND: u32 = 12;
 
 pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Vec<Finding> {

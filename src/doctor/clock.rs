@@ -1,4 +1,4 @@
-//! This machine's clock against the database's.
+//! The difference between this machine's clock and the database's.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::{Finding, store};
 
-/// No decision rests on this machine's clock, but the order of ids, `updatedAt` and a card's month do.
+/// No decision depends on this machine's clock, but the order of ids, `updatedAt` and the expiry of cards do.
 const LARGEST_SOUND_DIFFERENCE: Duration = Duration::from_secs(1);
 
-/// The quickest of so many questions is the most exact.
+/// Number of queries; the quickest one is the most exact.
 const QUESTIONS: usize = 5;
 
-/// The database's clock was read at some moment between the question and the answer.
+/// The database's clock was read at some time between the query and its answer.
 struct Sample {
     asked: SystemTime,
     round_trip: Duration,
@@ -60,7 +60,7 @@ fn judge(sample: &Sample) -> Finding {
         if is_ahead { "ahead of" } else { "behind" },
         half.as_secs_f64() * 1e3,
     );
-    // What the round trip may account for is no difference.
+    // A difference within the round trip is not significant.
     if size.saturating_sub(half) > LARGEST_SOUND_DIFFERENCE {
         let advice = "keep both by NTP: ids, updatedAt and card expiry go by this machine's, leases and key expiry by the database's";
         return Finding::warning(NAME, found, advice);

@@ -1,4 +1,4 @@
-//! Settings that are good each by itself, and that somebody should think about.
+//! Settings that are valid, but questionable.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use crate::config::ServeArgs;
 use crate::settings::GatewayKind;
 use crate::startup::STOP_PATIENCE;
 
-/// A healthy process may pause for so long, by its scheduler or its disk; a lease that ends sooner is taken from the living.
+/// A healthy process may pause for this long, because of its scheduler or its disk. A shorter lease would be taken over from a process
+/// that is alive.
 const SHORTEST_SOUND_LEASE: Duration = Duration::from_secs(1);
 
-/// A client or a proxy seldom waits longer for an answer.
+/// Clients and proxies rarely wait longer for an answer.
 const LONGEST_SOUND_WAIT: Duration = Duration::from_secs(60);
 
-/// Clients and queues retry for hours. A key that is forgotten before refuses them.
+/// Clients and queues retry for hours. If the key has expired by then, they are refused.
 const SHORTEST_SOUND_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Faster looks cost the database more than they gain a duplicate.
+/// Checking more often costs the database more than it helps a duplicate.
 const SHORTEST_SOUND_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a dead process left behind waits for its lease, and then for this.
+/// The work of a dead process waits for its lease, and then for this.
 const LONGEST_SOUND_RECOVERY: Duration = Duration::from_secs(60);
 
 pub(super) fn examine(args: &ServeArgs) -> Vec<Finding> {

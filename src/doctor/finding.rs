@@ -1,4 +1,4 @@
-//! A finding is what one check saw, what that means, and what to do about it.
+//! A finding is the result of one check: what was found, what it means, and what to do about it.
 
 use serde::Serialize;
 
@@ -6,11 +6,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Everything is fine.
     Ok,
-    /// The service works, and somebody should know.
+    /// The service works, but an operator should know.
     Warning,
-    /// The service does not start, does not work, or does not keep what it promises.
+    /// The service does not start, does not work, or does not keep its guarantees.
     Problem,
 }
 
@@ -25,7 +25,7 @@ impl Verdict {
     }
 }
 
-/// What one check saw. No text in it has a password, a key or a secret.
+/// The result of one check. Its texts never contain a password, a key or a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The check's name, which never changes.
@@ -35,7 +35,7 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What was found, for people.
     pub found: String,
-    /// What to do about it, where something is to be done.
+    /// What to do about it, if anything.
     pub advice: Option<String>,
 }
 
@@ -73,11 +73,11 @@ impl Finding {
         }
     }
 
-    /// The finding, or that the database did not let it be made.
+    /// The finding, or that the database kept the check from running.
     pub(super) fn or_unseen(name: &'static str, seen: sqlx::Result<Self>) -> Self {
         seen.unwrap_or_else(|error| {
             let why = match error.as_database_error() {
-                // sqlx adds the line of PostgreSQL's source that raised it.
+                // sqlx's own message also names the line of PostgreSQL's source code.
                 Some(error) => error.message().to_owned(),
                 None => chain(&error),
             };
@@ -125,13 +125,13 @@ impl Report {
         [self.ok, self.warnings, self.problems]
     }
 
-    /// True where nothing is a problem; warnings may be there.
+    /// Returns true if no finding is a problem. There may be warnings.
     pub fn is_healthy(&self) -> bool {
         self.problems == 0
     }
 }
 
-/// An error with its causes, on one line; what an error says of its cause itself is not said twice.
+/// An error with its causes, on one line. A cause that an error's own message contains is not repeated.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| {

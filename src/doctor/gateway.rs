@@ -1,4 +1,4 @@
-//! Whether the gateway can be reached, and takes our key.
+//! Whether the gateway can be reached, and accepts our key.
 
 use secrecy::ExposeSecret;
 

@@ -1,13 +1,13 @@
-//! The doctor looks at what a service would run on, before it does or while it does, and says what to do about each finding.
+//! The doctor checks what a service depends on, before it is started or while it runs, and says what to do about each finding.
 //!
-//! It sees as much as it can: a check that fails is a finding, and keeps no other from being made. It changes nothing, and
-//! asks the gateway nothing that costs or moves anything.
+//! It runs every check that it can: a check that fails is a finding, and the others still run. It changes nothing, and sends the
+//! gateway no request that costs or moves anything.
 //!
-//! * `configuration`: settings that are good each, and not together. Asks nobody.
-//! * `server`, `clock`, `capacity`: PostgreSQL as it is set up.
-//! * `schema`, `privileges`: the tables, and what the role may do with them.
-//! * `secrets`: whether the fingerprints of the database are signed by our secret.
-//! * `upkeep`: work that was left lying.
+//! * `configuration`: settings that are valid, but questionable. Needs no connection.
+//! * `server`, `clock`, `capacity`: the configuration of PostgreSQL.
+//! * `schema`, `privileges`: the tables, and the privileges of the role.
+//! * `secrets`: whether our secret signed the fingerprints in the database.
+//! * `upkeep`: unfinished work, and keys that were not cleaned up.
 //! * `gateway`: whether it answers.
 
 mod capacity;
@@ -32,10 +32,10 @@ pub use self::privileges::NEEDED as NEEDED_PRIVILEGES;
 use crate::config::ServeArgs;
 use crate::database::{self, Bounded};
 
-/// How long the database's checks may take together. Each has its own bound, and ends sooner where the database answers.
+/// Maximum time of all checks of the database. Each also has its own limit.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Checks all that a `payonce serve` with these settings would rest on.
+/// Checks everything that a `payonce serve` with these settings would depend on.
 pub async fn examine(args: &ServeArgs) -> Report {
     let mut findings = configuration::examine(args);
     let (on_database, on_gateway) =
@@ -69,7 +69,7 @@ async fn examine_database(args: &ServeArgs) -> Vec<Finding> {
         findings.push(Finding::problem("database-answers", found, advice));
         return findings;
     }
-    // It has been looked at; how the connection ends makes no difference.
+    // The checks are done, so an error on closing the connection does not matter.
     drop(connection.close().bounded().await);
     findings
 }

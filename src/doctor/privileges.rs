@@ -1,4 +1,4 @@
-//! What the role may do, against what the service's statements need.
+//! The privileges of the role, compared with what the service's statements need.
 
 use sqlx::PgConnection;
 
@@ -7,7 +7,7 @@ use crate::config::ServeArgs;
 
 const NAME: &str = "privileges";
 
-/// What `payonce serve` does with each table; merchants and API keys are made by the command line.
+/// The privileges that `payonce serve` needs on each table. The command line creates merchants and API keys.
 pub const NEEDED: &[(&str, &[&str])] = &[
     ("api_keys", &["select"]),
     (
@@ -21,7 +21,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
     ("_sqlx_migrations", &["select"]),
 ];
 
-/// What it does besides where there is a console. Of what operators did it may change the outcome alone, a column.
+/// The privileges that the console needs in addition. Of an operator's action it updates one column only, the outcome.
 const NEEDED_BY_THE_CONSOLE: &[(&str, &[&str])] = &[
     ("operator_actions", &["select", "insert"]),
     ("refused_reuses", &["select", "insert", "update", "delete"]),
@@ -53,7 +53,7 @@ async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<F
             grants.push(format!("grant {missing} on {table} to {}", role.name));
         }
     }
-    // Even where there is nothing to apply, sqlx begins with a "create table if not exists".
+    // Even if there is nothing to apply, sqlx begins with a "create table if not exists".
     if !args.no_migrate && !role.may_create {
         grants.push(format!(
             "start it with --no-migrate and migrate as the tables' owner (or grant create on schema {schema} to {})",

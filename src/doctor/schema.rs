@@ -1,4 +1,4 @@
-//! The schema's version against this program's.
+//! The schema's version, compared with this program's.
 
 use sqlx::PgConnection;
 

@@ -1,11 +1,11 @@
-//! Whether the fingerprints of the database are signed by the secret that this service has.
+//! Whether our secret signed the fingerprints in the database.
 
 use sqlx::PgConnection;
 
 use super::Finding;
 use super::upkeep::is_undefined_table;
 use crate::config::ServeArgs;
-use crate::idempotency::{ComparedSecrets, UnknownSecret};
+use crate::idempotency::records::{ComparedSecrets, UnknownSecret};
 
 const NAME: &str = "signing-secret";
 

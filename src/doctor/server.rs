@@ -1,4 +1,4 @@
-//! PostgreSQL as it is set up: what makes a commit last, and a table stay fast.
+//! PostgreSQL's settings for durability and for the upkeep of tables.
 
 use sqlx::PgConnection;
 
@@ -130,7 +130,7 @@ fn durability(name: &'static str, setting: Option<&ServerSetting>, allowed: bool
     off
 }
 
-/// Where it was turned off is where it has to be turned on.
+/// A setting has to be turned on in the place where it was turned off.
 fn how_to_turn_on(name: &str, source: &str) -> String {
     match source {
         "user" | "database user" => {
@@ -179,7 +179,7 @@ fn time_zone(session: &str, log: &str) -> Finding {
     Finding::ok(NAME, "UTC, in payonce's sessions and in the server's log")
 }
 
-/// Every wait of a session has its bound only if the session got what it asked for.
+/// The waits of a session are bounded only if it got the settings that it asked for.
 async fn session_settings(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let names = SESSION_SETTINGS.map(|(name, _)| name);
     let values = store::current_values(connection, &names).await?;

@@ -1,4 +1,4 @@
-//! What the doctor asks of the database. It only reads.
+//! The doctor's queries. They only read.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use sqlx::postgres::types::PgInterval;
 
 use crate::database::Bounded;
 
-/// More keys than this are not counted one by one: "at least" is enough to act on.
+/// Maximum number of keys that are counted. Beyond it, "at least" is enough to act on.
 pub(super) const MOST_COUNTED: i64 = 100_000;
 
-/// A setting, and where its value comes from, in PostgreSQL's words.
+/// A setting, and the source of its value, in PostgreSQL's words.
 #[derive(Clone, Debug)]
 pub(super) struct ServerSetting {
     pub(super) name: String,
@@ -94,7 +94,7 @@ pub(super) async fn tables_without_autovacuum(
     .await
 }
 
-/// Whether it takes writes.
+/// Whether it accepts writes.
 pub(super) struct Mode {
     pub(super) in_recovery: bool,
     pub(super) read_only: bool,
@@ -121,7 +121,7 @@ pub(super) async fn clock(connection: &mut PgConnection) -> sqlx::Result<DateTim
         .await
 }
 
-/// A migration that the database has seen.
+/// A migration that was applied to the database.
 #[derive(Clone, Debug)]
 pub(super) struct Applied {
     pub(super) version: i64,
@@ -129,11 +129,11 @@ pub(super) struct Applied {
     pub(super) checksum: Vec<u8>,
 }
 
-/// `None`: no migration was ever applied.
+/// Returns `None` if no migration was ever applied.
 pub(super) async fn migrations(
     connection: &mut PgConnection,
 ) -> sqlx::Result<Option<Vec<Applied>>> {
-    // Not checked at compile time: the table is sqlx's own, and absent where migrations were applied by psql.
+    // Not checked at compile time: the table is sqlx's own, and does not exist if migrations were applied by psql.
     let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *connection)
         .bounded()
@@ -154,10 +154,10 @@ pub(super) async fn migrations(
     Ok(Some(applied.collect()))
 }
 
-/// Who we are to the database.
+/// The role of our connection.
 pub(super) struct Role {
     pub(super) name: String,
-    /// `None`: the role may use none of its search path.
+    /// `None` if the role may not use any schema of its search path.
     pub(super) schema: Option<String>,
     pub(super) may_create: bool,
 }
@@ -177,7 +177,7 @@ pub(super) async fn role(connection: &mut PgConnection) -> sqlx::Result<Role> {
     .await
 }
 
-/// Those of the privileges that the role lacks. None, where there is no such table.
+/// Returns the privileges that the role lacks. Returns none if there is no such table.
 pub(super) async fn missing_privileges(
     connection: &mut PgConnection,
     table: &str,
@@ -199,7 +199,7 @@ pub(super) async fn missing_privileges(
     .await
 }
 
-/// Keys whose owner has been silent for long past its lease.
+/// Keys whose lease expired long ago.
 pub(super) struct Stuck {
     pub(super) count: i64,
     pub(super) oldest: Duration,
@@ -232,7 +232,7 @@ pub(super) async fn stuck_keys(
     })
 }
 
-/// How many final keys are past their time for so long, [`MOST_COUNTED`] at the most.
+/// Counts final keys that expired this long ago, up to [`MOST_COUNTED`].
 pub(super) async fn overdue_keys(
     connection: &mut PgConnection,
     since: Duration,

@@ -1,4 +1,4 @@
-//! Work that was left lying: keys that nobody resolves, and keys that nobody deletes.
+//! Unfinished keys that are not resolved, and expired keys that are not deleted.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use sqlx::PgConnection;
 
 use super::{Finding, store};
 
-/// Past this age the gateway is only asked about a key, never called again (docs/DESIGN.md).
+/// Past this age, the gateway is only queried about a key and not called again (docs/DESIGN.md).
 const NEVER_CALLED_AGAIN: Duration = Duration::from_secs(20 * 60 * 60);
 
-/// The clean-up runs hourly. What it has left for two hours was forgotten by it, not by chance.
+/// The clean-up should run hourly. A key that is left after two hours means that it does not run.
 pub(super) const CLEANUP_OVERDUE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A node's recovery takes a key within seconds of its lease; what is left after this is left for good.
+/// Recovery takes over a key within seconds after its lease. A key that is left after this time means that it does not run.
 pub(super) const STUCK_FOR: Duration = Duration::from_secs(60);
 
 pub(super) async fn examine(connection: &mut PgConnection) -> Vec<Finding> {
@@ -24,7 +24,7 @@ pub(super) async fn examine(connection: &mut PgConnection) -> Vec<Finding> {
     ]
 }
 
-/// A database without the schema has no keys; that it has none is another check's finding.
+/// A database without the schema has no keys. Another check reports the missing schema.
 fn of<T>(name: &'static str, seen: sqlx::Result<T>, judge: impl FnOnce(T) -> Finding) -> Finding {
     match seen {
         Err(error) if is_undefined_table(&error) => Finding::ok(name, "there are no keys yet"),

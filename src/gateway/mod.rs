@@ -6,6 +6,7 @@
 mod capture_method;
 mod circuit;
 mod gateways;
+mod metrics;
 mod simulated;
 mod stripe;
 
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 pub use self::capture_method::CaptureMethod;
 pub use self::circuit::Circuit;
 pub use self::gateways::Gateways;
+pub use self::metrics::describe_metrics;
 pub use self::simulated::SimulatedGateway;
 pub use self::stripe::{StripeGateway, StripeProbe, StripeSetupError};
 use crate::cards::{Card, CardSummary};

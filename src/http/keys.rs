@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::problem::SHOWN_DIGITS;
 use super::request::Caller;
 use super::services::Services;
-use crate::idempotency::{IdempotencyKey, Inspector, KeyRecord, ScopedKey};
+use crate::idempotency::records::{Inspector, KeyRecord};
+use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::payments::{Operation, PaymentError};
 use crate::problem::Problem;
 
@@ -24,7 +25,7 @@ pub(super) struct RecordView<'a> {
     /// The bare key.
     #[schema(examples("order-1001"))]
     key: &'a str,
-    /// `PROCESSING`: somebody is at work on it. `COMPLETED` and `FAILED` are final.
+    /// `PROCESSING`: a request with it is in progress. `COMPLETED` and `FAILED` are final.
     #[schema(pattern = "^(PROCESSING|COMPLETED|FAILED)$", examples("COMPLETED"))]
     state: &'static str,
     /// The first 16 hexadecimal digits of the fingerprint of the request that used it first.

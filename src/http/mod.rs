@@ -1,12 +1,12 @@
-//! The HTTP edge, and the only module that knows actix-web.
+//! The HTTP edge. Only this module and the console know actix-web.
 //!
 //! * [`routes`]: every route in one list.
 //! * `payments`, `refunds`, `keys`: handlers that extract, parse, make one call and respond.
-//! * `operations`: health, metrics, and what explains the service; `pages`: how that looks in a browser.
+//! * `operations`: health, metrics and explanations of problems; `pages`: the same as pages for a browser.
 //! * [`openapi_json`]: the OpenAPI document, from the code.
-//! * [`KeyHeader`] and [`stored_response`]: what an embedding service needs to do the same.
-//! * `request`: what is asked of every request before its handler sees it; `reply`: what every reply carries.
-//! * `observe`: request ids, one log line and the metrics of each request.
+//! * [`KeyHeader`] and [`stored_response`]: for an embedding service that does the same.
+//! * `request`: the checks before every handler; `reply`: what replies have in common.
+//! * `observe`: request ids, one log line for each request, and its metrics.
 
 mod body_guard;
 mod card_intake;
@@ -14,6 +14,7 @@ mod docs;
 mod key_header;
 mod keys;
 mod limits;
+mod metrics;
 mod observe;
 mod openapi;
 mod operations;
@@ -35,6 +36,7 @@ mod stored;
 pub use self::card_intake::CardIntake;
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
+pub use self::metrics::describe_metrics;
 pub use self::observe::{InFlight, observe};
 pub use self::openapi::openapi_json;
 pub use self::read_limiter::ReadLimiter;

@@ -1,4 +1,4 @@
-//! What is seen of each request: its id, one line in the log, and the metrics.
+//! Request ids, one log line for each request, and its metrics.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The requests that are being served: a service that stops waits for them.
+/// Counts the requests in flight. A stopping service waits for them.
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Count>);
 
@@ -35,7 +35,7 @@ struct Count {
 }
 
 impl InFlight {
-    /// Waits until there are none, for at most `patience`. False: some are left.
+    /// Waits until there are none, for at most `patience`. Returns false if some are left.
     pub async fn drained(&self, patience: Duration) -> bool {
         tokio::time::timeout(patience, async {
             loop {
@@ -81,12 +81,12 @@ pub async fn observe(
     let mut request = request;
     let body = LentPayload::of(&mut request);
     let response = next.call(request).instrument(span.clone()).await?;
-    // A service that stops waits until the answer is on its way, not only until it is known.
+    // A request is in flight until its answer has been handed to the connection, not only until the answer is known.
     let mut response =
         response.map_body(|_, answer| GuardedBody::new(answer, (served, body.hold())));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
-    // Twice the same header can't be echoed: its reply says so.
+    // Only the first is echoed. A request with two keys is refused, and its reply says so.
     if let Some(key) = key.filter(|_| method == actix_web::http::Method::POST) {
         headers.insert(HeaderName::from_static(KEY_HEADER), key);
     }
@@ -127,8 +127,8 @@ impl Counted {
     }
 }
 
-/// Looking a metric up costs more than counting: each worker keeps those that it has used. There are as many as there are
-/// routes, times their statuses.
+/// Looking up a metric costs more than counting, so each worker caches the ones that it has used. Their number is bounded by the
+/// number of routes times their statuses.
 fn count(method: &'static str, route: String, status: u16, took: Duration) {
     thread_local! {
         static COUNTED: RefCell<HashMap<(&'static str, String, u16), Counted>> = RefCell::default();
@@ -142,8 +142,7 @@ fn count(method: &'static str, route: String, status: u16, took: Duration) {
     });
 }
 
-/// What belongs to a request says so by this span, in the log and in its trace. It has the level of an error, so that a
-/// warning names its request whatever else is logged.
+/// The span of a request, in the log and in its trace. Its level is error, so that log lines of any level name their request.
 fn request_span(headers: &HeaderMap, request_id: &HeaderValue) -> Span {
     let span = tracing::error_span!(
         target: telemetry::REQUESTS,
@@ -159,7 +158,7 @@ fn request_span(headers: &HeaderMap, request_id: &HeaderValue) -> Span {
     span
 }
 
-/// A client can make up methods; a metric has few.
+/// Clients can send any method; the metric's label has few values.
 fn method_label(method: &actix_web::http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -170,7 +169,7 @@ fn method_label(method: &actix_web::http::Method) -> &'static str {
     }
 }
 
-/// The client's own id, if it is sane: 1–128 letters, digits and `-_.:`. Otherwise a new one.
+/// Returns the client's own id if it is 1 to 128 letters, digits and `-_.:`, or else a new id.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_sane = |value: &HeaderValue| {
         let bytes = value.as_bytes();
@@ -181,7 +180,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     };
     match headers.get(REQUEST_ID).filter(|value| is_sane(value)) {
         Some(value) => value.clone(),
-        // A UUID is visible ASCII, so it always is a header's value.
+        // A UUID is visible ASCII, so it is a valid header value.
         None => HeaderValue::try_from(Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("-")),
     }

@@ -1,4 +1,4 @@
-//! For those who run the service: is it alive, can it work, what does it count, and what does a problem mean.
+//! Endpoints for operators: liveness, readiness, metrics, and explanations of problems.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::services::Services;
 use crate::database;
 use crate::problem::{Code, Problem};
 
-/// A probe waits at most this long for the database.
+/// Maximum time that a probe waits for the database.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// That the process is alive.
@@ -58,13 +58,13 @@ struct Readiness {
 )]
 pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     let pool = services.pool.clone();
-    // A connection is lent only if it answers, and its server takes writes.
+    // The pool only returns a connection that answers and whose server accepts writes.
     let probe = services.payments.engine().run(async move {
         tokio::time::timeout(PROBE_TIMEOUT, database::acquire(&pool))
             .await
-            .is_ok_and(|lent| lent.is_ok())
+            .is_ok_and(|connection| connection.is_ok())
     });
-    // The gateway's state is shown, and does not count: without it this node can still replay.
+    // The gateway's state is shown but does not affect readiness: without it this node can still replay.
     let gateway = services.payments.gateway_status().as_str();
     if probe.await.unwrap_or(false) && !services.payments.is_stalled() {
         HttpResponse::Ok().json(Readiness {
@@ -94,13 +94,13 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
         .payments
         .engine()
         .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.unsettled()).await });
-    // Without its database the service still shows what it counted itself.
+    // Without the database the service still shows its own counts.
     if let Ok(Ok(Ok((count, oldest)))) = counting.await {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         metrics::gauge!("payonce_keys_processing").set(count);
         metrics::gauge!("payonce_keys_oldest_processing_seconds").set(oldest.as_secs_f64());
     }
-    // Only now: a service that has done nothing yet opens its first connection for that question.
+    // Only after that query: in a service that has done nothing yet, it opens the first connection.
     let pool = &services.pool;
     let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
     metrics::gauge!("payonce_database_connections").set(pool.size());

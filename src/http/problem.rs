@@ -1,4 +1,4 @@
-//! Problems as responses, and errors as problems: where a cause from inside ends, in the log.
+//! Turns problems into responses, and errors into problems. The cause of an internal error goes to the log.
 
 use std::time::Duration;
 
@@ -36,18 +36,18 @@ impl ResponseError for Problem {
             response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         if self.code == Code::RequestTimeout {
-            // RFC 9110, 15.5.9: the rest of the body is not waited for.
+            // The rest of the body is not awaited (RFC 9110, 15.5.9).
             response.force_close();
         }
         response.body(self.body())
     }
 }
 
-/// One request too many; after `wait` it is not.
+/// The refusal of a request that exceeds its merchant's rate limit. It is accepted again after `wait`.
 pub(super) fn rate_limited(wait: Duration) -> Problem {
     metrics::counter!("payonce_rate_limited_total").increment(1);
     let problem = Problem::new(Code::RateLimited, Code::RateLimited.title());
-    // Rounded up: who comes back in time is let in.
+    // Rounded up, so that a client that waits this long is accepted.
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     Problem {
         retry_after_seconds: u64::try_from(seconds).ok(),
@@ -116,7 +116,7 @@ fn refused(refusal: Refusal) -> Problem {
         .with_some("param", refusal.param)
 }
 
-/// The refusal of a keyed request: it also says what is known of its key.
+/// The refusal of a request with a key. It also says whether the key has paid.
 pub(super) fn keyed(error: PaymentError) -> Problem {
     let charged = error.charged();
     Problem {
@@ -125,7 +125,7 @@ pub(super) fn keyed(error: PaymentError) -> Problem {
     }
 }
 
-/// How much of a fingerprint is shown: enough to tell two apart.
+/// Number of hexadecimal digits of a fingerprint that are shown: enough to tell two apart.
 pub(super) const SHOWN_DIGITS: usize = 16;
 
 fn reused(mismatch: &Mismatch, detail: String) -> Problem {

@@ -1,22 +1,22 @@
-//! A request's query parameters, read by hand like its body: every mistake is told, by its parameter's name, and one that is not
-//! known is a mistake. Ignored, a misspelt filter would list everything.
+//! A request's query parameters. Like a body, they are parsed by hand: every mistake is reported with the name of its parameter, and
+//! an unknown parameter is a mistake. If it were ignored, a misspelt filter would list everything.
 
 use actix_web::HttpRequest;
 
 use crate::input::{FieldError, InputError, shown_name};
 use crate::problem::Problem;
 
-/// The most unknown parameters that one answer names, so that it stays small whatever was sent.
+/// Maximum number of unknown parameters that an answer names, so that it stays small whatever was sent.
 const MAX_UNKNOWN_NAMED: usize = 20;
 
-/// The parameters that were not taken yet, and what is wrong so far.
+/// The parameters that were not taken yet, and the mistakes so far.
 pub(super) struct Parameters {
     left: Vec<(String, String)>,
     errors: Vec<FieldError>,
 }
 
 impl Parameters {
-    /// Those of a request, decoded (`application/x-www-form-urlencoded`).
+    /// Decodes the parameters of a request (`application/x-www-form-urlencoded`).
     pub(super) fn of(request: &HttpRequest) -> Self {
         Self {
             left: form_urlencoded::parse(request.query_string().as_bytes())
@@ -26,7 +26,7 @@ impl Parameters {
         }
     }
 
-    /// Takes one that may be absent. Given more than once, it is an error.
+    /// Takes a parameter that may be absent. It is a mistake to give it more than once.
     pub(super) fn take(&mut self, name: &'static str) -> Option<String> {
         let mut taken = self.left.extract_if(.., |(given, _)| given == name);
         let (_, value) = taken.next()?;
@@ -37,7 +37,7 @@ impl Parameters {
         (!is_given_twice).then_some(value)
     }
 
-    /// Notes what is wrong with one that was taken.
+    /// Records a mistake in a parameter.
     pub(super) fn reject(&mut self, name: &str, message: impl Into<String>) {
         self.errors.push(FieldError {
             field: name.to_owned(),
@@ -45,11 +45,11 @@ impl Parameters {
         });
     }
 
-    /// All of them have been taken: those that are left are not known.
+    /// Reports the parameters that were not taken as unknown.
     ///
     /// # Errors
     ///
-    /// `validation-failed`, with all that is wrong.
+    /// `validation-failed`, with all mistakes.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         let unknown = std::mem::take(&mut self.left);
         for (name, _) in unknown.iter().take(MAX_UNKNOWN_NAMED) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::idempotency::IdempotencyError;
 use crate::payments::{Turn, Turnstile};
 
-/// The same time that a request waits for a connection.
+/// Equal to the time that a request waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Counts the running reads of all merchants. Clones share the counts.

@@ -67,7 +67,7 @@ pub(super) async fn get(
 #[utoipa::path(
     get, path = "/v1/payments/{id}/refunds", operation_id = "list_refunds", tag = "refunds", security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    responses((status = 200, description = "All of them, oldest first", body = PageView<Refund>)),
+    responses((status = 200, description = "All of them, newest first", body = PageView<Refund>)),
 )]
 pub(super) async fn list(
     services: Data<Services>,

@@ -1,4 +1,4 @@
-//! What a reply to a keyed request carries, and the shape of every list.
+//! The reply to a request with a key, and the shape of every list.
 
 use actix_web::HttpResponse;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::idempotency::Answer;
 use crate::payments::PaymentError;
 use crate::problem::Problem;
 
-/// The reply of a request that went through the gate.
+/// The reply to a request with a key.
 pub(super) fn keyed(result: Result<Answer, PaymentError>) -> Result<HttpResponse, Problem> {
     let Answer {
         response,

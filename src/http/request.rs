@@ -1,5 +1,5 @@
-//! What is asked of every request before its handler sees it, always in the same order: who calls, whether it can read our
-//! answers, its key, its body.
+//! The checks that every request passes before its handler, always in the same order: the API key, `Accept`, the idempotency key,
+//! the body.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use super::services::Services;
 use crate::idempotency::{IdempotencyKey, Wait};
 use crate::problem::{Code, Problem};
 
-/// The largest body, in bytes.
+/// Maximum size of a body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// A merchant that has shown its API key, with a request that has no query parameters.
+/// An authenticated merchant, whose request has no query parameters.
 pub(super) struct Caller {
     pub(super) merchant_id: Arc<str>,
 }
 
-/// A merchant that has shown its API key, and its query parameters.
+/// An authenticated merchant, and the query parameters of the request.
 pub(super) struct AskingCaller {
     pub(super) merchant_id: Arc<str>,
     pub(super) parameters: Parameters,
@@ -81,7 +81,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     Ok(Caller { merchant_id })
 }
 
-/// Whose key it is, in a task of the engine's runtime: its connections live there.
+/// Finds the merchant of an API key, in a task of the engine's runtime, where the pool's connections live.
 async fn look_up(services: &Services, api_key: String) -> Result<Option<Arc<str>>, Problem> {
     let authenticator = services.authenticator.clone();
     let asked = async move { authenticator.authenticate(&api_key).await };
@@ -89,7 +89,7 @@ async fn look_up(services: &Services, api_key: String) -> Result<Option<Arc<str>
     Ok(found.map_err(crate::idempotency::IdempotencyError::Database)?)
 }
 
-/// The id in the path. PostgreSQL's texts hold no NUL, so an id with one is nobody's.
+/// The id in the path. PostgreSQL's texts cannot contain NUL, so an id that does is not found.
 pub(super) struct PathId(pub(super) String);
 
 impl FromRequest for PathId {
@@ -157,7 +157,7 @@ fn is_zero_quality(parameter: &str) -> bool {
     })
 }
 
-/// A POST with all that it needs.
+/// A POST request with its merchant, key, preference and body.
 pub(super) struct Keyed {
     pub(super) merchant_id: Arc<str>,
     pub(super) key: IdempotencyKey,
@@ -223,7 +223,7 @@ async fn read_body(request: &HttpRequest, mut payload: Payload) -> Result<Bytes,
     Ok(body.freeze())
 }
 
-/// RFC 9110, 15.5.16: a body that is compressed is refused, and the answer says which coding would be taken.
+/// Refuses a compressed body. The answer says which coding is accepted (RFC 9110, 15.5.16).
 fn check_content_encoding(headers: &HeaderMap) -> Result<(), actix_web::Error> {
     let mut codings = headers.get_all(header::CONTENT_ENCODING);
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -254,7 +254,7 @@ fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// RFC 7240, 4.3: `Prefer: wait=N`, in seconds. A preference that cannot be read is ignored, as that RFC asks.
+/// Parses `Prefer: wait=N`, in seconds (RFC 7240, 4.3). A preference that cannot be parsed is ignored, as that RFC requires.
 fn preferred_wait(headers: &HeaderMap) -> Wait {
     headers
         .get_all("prefer")

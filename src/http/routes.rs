@@ -37,12 +37,12 @@ pub fn routes(config: &mut ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
-/// A path, and what its 405 says of the methods that it knows (RFC 9110, 15.5.6). Where it knows GET, it knows HEAD.
+/// A path, and the methods that its 405 lists (RFC 9110, 15.5.6). A path that allows GET also allows HEAD.
 fn at(path: &str, methods: &'static str) -> Resource {
     web::resource(path).default_service(web::to(move || async move { method_not_allowed(methods) }))
 }
 
-/// What answers GET, and HEAD as GET but for the body (RFC 9110, 9.3.2), which actix-web leaves out.
+/// Adds a handler for GET and HEAD. The reply to HEAD has no body (RFC 9110, 9.3.2); actix-web drops it.
 fn reads<F, Args>(resource: Resource, handler: F) -> Resource
 where
     F: Handler<Args>,

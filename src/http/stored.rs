@@ -1,4 +1,4 @@
-//! From a stored answer to a response: the bytes that were stored are the bytes that are sent.
+//! Turns a stored answer into a response. The bytes that were stored are the bytes that are sent.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use crate::idempotency::{Answer, StoredResponse};
 
 /// Turns a stored answer into a response with its status, headers and body.
 pub fn stored_response(stored: &StoredResponse) -> HttpResponse {
-    // An answer is checked before it is stored; anything else is a bug on our side.
+    // An answer is checked before it is stored, so an invalid one is our own bug.
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     for (name, value) in &stored.headers {
@@ -20,7 +20,7 @@ pub fn stored_response(stored: &StoredResponse) -> HttpResponse {
     response.body(stored.body.clone())
 }
 
-/// Turns an engine's answer into a response that also says whether it is a replay, and until when the key is remembered.
+/// Turns an engine's answer into a response that also says whether it is a replay, and when the key expires.
 pub fn answer_response(answer: Answer) -> HttpResponse {
     let Answer {
         response,

@@ -5,14 +5,14 @@ use super::object::{Entry, entries_of, parse_body};
 use super::problems::{Problems, Rejected, shown};
 use super::value::{Fault, Kind, Value};
 
-/// The most unknown fields that one object's errors name, so that a reply stays small whatever was sent.
+/// Maximum number of unknown fields that the errors of one object name, so that a reply stays small whatever was sent.
 const MAX_UNKNOWN_NAMED: usize = 20;
 
 /// Reads a body that must be one JSON object: `read` takes its fields, and what it leaves is unknown.
 ///
 /// # Errors
 ///
-/// [`InputError::Malformed`] where the body, or a string in it that was read, is no JSON text in UTF-8;
+/// [`InputError::Malformed`] if the body, or a string in it that was read, is not JSON text in UTF-8;
 /// [`InputError::Invalid`] with the error of every field.
 pub fn read_object<T>(
     body: &[u8],
@@ -59,7 +59,7 @@ impl<'de> Fields<'de, '_> {
         outcome
     }
 
-    /// Notes an error on a field that was read, of the kind that only several fields together show.
+    /// Records an error on a field that was read already, such as one that only shows in combination with other fields.
     pub fn reject(&mut self, name: &'static str, message: impl fmt::Display) -> Rejected {
         self.problems.invalid(name, message.to_string())
     }

@@ -1,7 +1,7 @@
-//! Reading a request's JSON body: every field by hand, every error at once, and each error with its field's path.
+//! Parses a request's JSON body by hand, field by field. All errors are reported at once, each with the path of its field.
 //!
-//! A derived `Deserialize` stops at the first error, reads numbers through floats and repeats the input in its messages; a
-//! client wants all errors, an amount wants its exact text, and a card number wants no message at all.
+//! A derived `Deserialize` stops at the first error, parses numbers as floats, and repeats the input in its messages. Clients need all
+//! errors, amounts need their exact text, and card numbers must not appear in any message.
 //!
 //! ```ignore
 //! let order = input::read_object(body, |fields| {
@@ -11,7 +11,7 @@
 //! })?;
 //! ```
 //!
-//! All fields are read before the first `?`, so that each has its say.
+//! All fields are read before the first `?`, so that each of them can report its error.
 
 mod fields;
 mod object;
@@ -29,22 +29,22 @@ pub use self::readers::{boolean, decimal_text, multiline_text, named, text, toke
 pub use self::string_map::StringMapLimits;
 pub use self::value::{Fault, Value};
 
-/// What is wrong with one field.
+/// An error in one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Where: `paymentMethod.details.cardNumber`; empty for the whole body.
+    /// The path of the field, such as `paymentMethod.details.cardNumber`; empty for the whole body.
     pub field: String,
-    /// What, for people, as the rest of a sentence that the field begins: `is required`. Never repeats a value.
+    /// The rest of a sentence that begins with the field: `is required`. It never repeats a value.
     pub message: String,
 }
 
-/// Why a body is not the request that it should be.
+/// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
-    /// No JSON object (RFC 8259) in UTF-8. Says where reading stopped; never repeats the input.
+    /// It is not a JSON object (RFC 8259) in UTF-8. The message says where parsing stopped, and never repeats the input.
     #[error("the body is not a JSON object: {0}")]
     Malformed(String),
-    /// A JSON object, with other fields or values than the request has.
+    /// It is a JSON object, but its fields or values are not valid.
     #[error("{} of the request's fields are not valid", .0.len())]
     Invalid(Vec<FieldError>),
 }

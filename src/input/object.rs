@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::value::{Fault, Kind, Value};
 
-/// One field of an object. Duplicates are kept apart.
+/// One field of an object. Duplicates are separate fields.
 pub(super) struct Entry<'de> {
     pub(super) name: Cow<'de, str>,
     pub(super) value: Value<'de>,
@@ -26,16 +26,16 @@ pub(super) fn entries_of(value: Value<'_>) -> Result<Vec<Entry<'_>>, Fault> {
     if value.kind() != Kind::Object {
         return Err("must be an object".into());
     }
-    // The value is known to be well-formed; what can be wrong are its names' escapes.
+    // The value is known to be well-formed, except for escapes in its names.
     parse_object(value.json()).map_err(|_| Fault::NotUnicode)
 }
 
-/// The fields of a whole body. `Err` says where it is no JSON object; it never repeats the input.
+/// The fields of a whole body. The error says where it is not a JSON object, and never repeats the input.
 pub(super) fn parse_body(body: &[u8]) -> Result<Vec<Entry<'_>>, String> {
     let text = std::str::from_utf8(body)
         .map_err(|error| format!("no UTF-8 after byte {}", error.valid_up_to()))?;
     match text.trim_ascii_start().as_bytes().first() {
-        // serde_json's messages for syntax name the place and what was expected, never what was found.
+        // serde_json's messages about syntax name the place and what was expected, never what was found.
         Some(b'{') => parse_object(text).map_err(|error| error.to_string()),
         Some(_) => Err("it does not begin with `{`".to_owned()),
         None => Err("it is empty".to_owned()),

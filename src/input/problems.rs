@@ -2,17 +2,17 @@ use super::FieldError;
 use super::value::Fault;
 use crate::cards::digit_of;
 
-/// The longest part of a client's own field name that an error shows, in characters.
+/// Maximum length of a client's own field name in an error, in characters.
 const MAX_NAME_SHOWN: usize = 64;
 
-/// From this many digits on, a client's own field name may be a card number, which no error repeats.
+/// A field name with this many digits may be a card number, which errors must not repeat.
 const MAX_NAME_DIGITS_SHOWN: usize = 11;
 
-/// Proof that an error has been noted: a reader that has one may give up without a word of its own.
+/// Proof that an error has been recorded. A reader that has one may return without reporting another.
 #[derive(Clone, Copy, Debug)]
 pub struct Rejected(());
 
-/// What is wrong so far, shared by an object and those inside it.
+/// The errors so far, shared by an object and the objects inside it.
 #[derive(Default)]
 pub(super) struct Problems {
     /// The names of the fields that lead to the object being read.
@@ -53,7 +53,7 @@ impl Problems {
     }
 }
 
-/// A client's own field name, as far as an error repeats it.
+/// A client's own field name as an error shows it.
 pub(crate) fn shown(name: &str) -> String {
     let is_digit = |c: &char| digit_of(*c).is_some();
     let digits_hidden = name.chars().filter(is_digit).count() > MAX_NAME_DIGITS_SHOWN;

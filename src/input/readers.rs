@@ -1,15 +1,15 @@
-//! What a field may hold, as functions to hand to [`Fields::required`](super::Fields::required).
+//! Readers of single fields, to be passed to [`Fields::required`](super::Fields::required).
 
 use std::ops::RangeInclusive;
 
 use super::value::{Fault, Kind, Value};
 
-/// One line of text: a string of so many characters, none of them a control character.
+/// One line of text: a string with a number of characters in this range, without control characters.
 pub fn text(length: RangeInclusive<usize>) -> impl FnOnce(Value<'_>) -> Result<String, Fault> {
     move |value| checked_text(value, &length, char::is_control)
 }
 
-/// As [`text`]; line breaks and tabs may be in it.
+/// Like [`text`], but with line breaks and tabs allowed.
 pub fn multiline_text(
     length: RangeInclusive<usize>,
 ) -> impl FnOnce(Value<'_>) -> Result<String, Fault> {
@@ -20,7 +20,7 @@ pub fn multiline_text(
     }
 }
 
-/// A name for machines: a string of so many visible ASCII characters.
+/// An identifier: a string with a number of visible ASCII characters in this range.
 pub fn token(length: RangeInclusive<usize>) -> impl FnOnce(Value<'_>) -> Result<String, Fault> {
     move |value| {
         let token = value.string()?;
@@ -41,7 +41,7 @@ pub fn boolean(value: Value<'_>) -> Result<bool, Fault> {
     }
 }
 
-/// A string that `parse` knows. `names` says which those are: `AUTOMATIC or MANUAL`.
+/// A string that `parse` accepts. `names` lists them for the error: `AUTOMATIC or MANUAL`.
 pub fn named<T>(
     names: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,

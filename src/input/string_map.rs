@@ -6,14 +6,14 @@ use super::problems::{Rejected, shown};
 use super::readers::multiline_text;
 use super::value::{Fault, Value};
 
-/// How much an object of the client's own may hold. All are inclusive; lengths are in characters.
+/// The limits of an object whose fields the client chooses. All are inclusive; lengths are in characters.
 #[derive(Clone, Copy, Debug)]
 pub struct StringMapLimits {
-    /// How many entries.
+    /// Maximum number of entries.
     pub max_entries: usize,
-    /// The longest name; the shortest has one character.
+    /// Maximum length of a name; the minimum is 1.
     pub max_name: usize,
-    /// The longest text.
+    /// Maximum length of a text.
     pub max_text: usize,
 }
 
@@ -41,7 +41,7 @@ impl StringMapLimits {
 }
 
 impl<'de> Fields<'de, '_> {
-    /// Takes an object of the client's own that may be absent: texts by name.
+    /// Takes an object whose fields the client chooses, and that may be absent: texts by name.
     ///
     /// # Errors
     ///

@@ -2,16 +2,16 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-/// One JSON value, as its text; known to be well-formed but for what `\u` escapes stand for.
+/// One JSON value, as its text. It is known to be well-formed, except that its `\u` escapes may not stand for characters.
 #[derive(Clone, Copy)]
 pub struct Value<'de>(&'de RawValue);
 
-/// Why a value was not taken.
+/// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not what the field takes. Holds the message.
+    /// It is not valid for its field. Contains the message.
     Invalid(Cow<'static, str>),
-    /// A string whose escapes stand for no character (`"\ud800"`), so the body is no JSON text.
+    /// It is a string with an escape that does not stand for a character (`"\ud800"`), so the body is not JSON text.
     NotUnicode,
 }
 
@@ -27,7 +27,7 @@ impl From<String> for Fault {
     }
 }
 
-/// A JSON value's type, told by its first character.
+/// The type of a JSON value, recognised by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
@@ -62,7 +62,7 @@ impl<'de> Value<'de> {
     ///
     /// # Errors
     ///
-    /// Where it is no string: `must be a string`.
+    /// `must be a string`, if it is not one.
     pub fn string(self) -> Result<Cow<'de, str>, Fault> {
         if self.kind() == Kind::String {
             self.unescaped()
@@ -71,11 +71,11 @@ impl<'de> Value<'de> {
         }
     }
 
-    /// A number as it stands in the body, or a string's content. Exact: nothing has been read into a float.
+    /// The text of a number as in the body, or the content of a string. It is exact: nothing is parsed as a float.
     ///
     /// # Errors
     ///
-    /// Where it is neither: `must be a number or a string`.
+    /// `must be a number or a string`, if it is neither.
     pub fn number_or_string(self) -> Result<Cow<'de, str>, Fault> {
         match self.kind() {
             Kind::Number => Ok(Cow::Borrowed(self.json())),

@@ -9,13 +9,13 @@ use sqlx::PgPool;
 use super::authenticator::unshare;
 use super::store;
 
-/// A change of an account works on every node within this time.
+/// Maximum time until a change of an account has reached every node.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3);
 
-/// Maximum number of merchants that are remembered.
+/// Maximum number of merchants in the cache.
 const MAX_ENTRIES: u64 = 10_000;
 
-/// Looks accounts up. Cloning it is cheap and shares the cache.
+/// Looks up accounts. Clones share the cache.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     pool: PgPool,
@@ -32,7 +32,7 @@ impl Accounts {
         Self { pool, accounts }
     }
 
-    /// The merchant's own account at Stripe (`acct_…`); `None` where it has none.
+    /// Returns the merchant's own account at Stripe (`acct_…`), or `None` if it has none.
     pub async fn stripe_account(&self, merchant_id: &str) -> sqlx::Result<Option<Arc<str>>> {
         let load = async {
             let account = store::find_stripe_account(&self.pool, merchant_id).await?;

@@ -1,6 +1,6 @@
-//! An API key is a secret by which a merchant's requests are known. Only its SHA-256 is kept.
+//! An API key is a secret that identifies a merchant's requests. Only its SHA-256 is stored.
 //!
-//! A plain hash is enough: unlike a password, a key is 256 random bits, and cannot be searched for.
+//! A plain hash is enough: unlike a password, a key has 256 random bits, so it cannot be guessed.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -10,20 +10,20 @@ use uuid::Uuid;
 const PREFIX: &str = "sk_";
 const SECRET_BYTES: usize = 32;
 
-/// An API key as the database knows it: everything but the key itself.
+/// An API key as the database stores it: everything except the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyRecord {
     /// `key_` and a UUIDv7; it may be shown and logged.
     pub id: String,
-    /// Whose key it is.
+    /// The merchant that it belongs to.
     pub merchant_id: String,
-    /// By the database's clock.
+    /// When it was created, by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// Since when it is refused.
+    /// When it was revoked, if it was.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// An API key that was just created, and the only moment at which it is known.
+/// An API key that was just created. This is the only time that it is shown.
 #[derive(Debug)]
 pub struct NewApiKey {
     /// Whose key it is.
@@ -34,13 +34,13 @@ pub struct NewApiKey {
     pub api_key: SecretString,
 }
 
-/// What came of revoking an API key.
+/// The result of revoking an API key.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// It is revoked from now on.
+    /// It has been revoked.
     Revoked,
-    /// It was before; since when has not changed.
+    /// It had been revoked before. The time of its revocation has not changed.
     AlreadyRevoked,
     /// There is no such key.
     NotFound,
@@ -51,8 +51,7 @@ pub enum Revocation {
 pub(super) struct ApiKeyHash([u8; 32]);
 
 impl ApiKeyHash {
-    /// Hashes a key as a client sent it. `None`: no key of ours has that form, so there is nothing
-    /// to look up.
+    /// Hashes a key that a client sent. Returns `None` if it does not have the form of our keys, so that there is nothing to look up.
     pub(super) fn of(api_key: &str) -> Option<Self> {
         let secret = api_key.strip_prefix(PREFIX)?;
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -65,14 +64,14 @@ impl ApiKeyHash {
     }
 }
 
-/// A fresh secret and its hash.
+/// A new secret and its hash.
 pub(super) struct NewSecret {
     pub(super) api_key: SecretString,
     pub(super) hash: ApiKeyHash,
 }
 
 impl NewSecret {
-    /// Takes 256 bits from a cryptographic generator that the operating system seeds.
+    /// Takes 256 bits from a cryptographic generator, seeded by the operating system.
     pub(super) fn generate() -> Self {
         let api_key = format!(
             "{PREFIX}{}",

@@ -1,8 +1,7 @@
-//! The authenticator tells whose API key a request carries.
+//! The authenticator finds the merchant of an API key.
 //!
-//! Every request asks, replays too, so the answer is cached: for less than the 5 s within which a
-//! revocation has to work. Unknown keys are cached as well; a new key is random, so it was never
-//! asked for before it was made.
+//! Every request needs it, including replays, so its answers are cached, for less than the 5 s within which a revocation takes
+//! effect. Unknown keys are cached, too: a new key is random, so it cannot have been looked up before it was created.
 
 use std::io;
 use std::sync::Arc;
@@ -15,15 +14,14 @@ use super::api_key::ApiKeyHash;
 use super::store;
 use crate::database::is_transient;
 
-/// Two seconds less than the promised 5 s, for an answer that is slow on its way from the database
-/// into the cache.
+/// Two seconds less than the promised 5 s, because an answer may take a while from the database to the cache.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3);
 
-/// Some 15 MB at most; a flood of made-up keys pushes its own kind out, not keys in use (moka
-/// admits by frequency).
+/// Limits the cache to about 15 MB. A flood of invented keys evicts other invented keys rather than keys in use, because moka admits
+/// by frequency.
 const MAX_ENTRIES: u64 = 100_000;
 
-/// Looks API keys up. Cloning it is cheap and shares the cache.
+/// Looks up API keys. Clones share the cache.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     pool: PgPool,
@@ -40,7 +38,7 @@ impl Authenticator {
         Self { pool, merchants }
     }
 
-    /// What is remembered of a key, without the database: whose it is, or that it is nobody's. `None`: nothing is.
+    /// Looks up a key in the cache only. Returns `None` if it is not cached, and `Some(None)` if it is known to be invalid.
     pub async fn recall(&self, api_key: &str) -> Option<Option<Arc<str>>> {
         match ApiKeyHash::of(api_key) {
             Some(hash) => self.merchants.get(&hash).await,
@@ -48,10 +46,10 @@ impl Authenticator {
         }
     }
 
-    /// The ID of the merchant whose key this is. `None`: no key, an unknown one or a revoked one.
+    /// Returns the ID of the key's merchant, or `None` if the key is unknown, revoked, or not a key at all.
     ///
-    /// Concurrent requests with one key share a single query. An error is shared by those who
-    /// waited for the same query, and is not remembered: the next request asks anew.
+    /// Concurrent requests with the same key share one query. They also share its error, which is not cached: the next request queries
+    /// again.
     pub async fn authenticate(&self, api_key: &str) -> Result<Option<Arc<str>>, sqlx::Error> {
         let Some(hash) = ApiKeyHash::of(api_key) else {
             return Ok(None);
@@ -67,8 +65,7 @@ impl Authenticator {
     }
 }
 
-/// An error of one's own, from one that others wait for, too. What it says, and whether asking
-/// again may help, stays.
+/// Makes an owned error from one that is shared. Its message is kept, and whether a retry may help.
 pub(super) fn unshare(error: Arc<sqlx::Error>) -> sqlx::Error {
     Arc::try_unwrap(error).unwrap_or_else(|shared| match *shared {
         sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,

@@ -1,8 +1,6 @@
-//! A merchant is who is paid. It is known by its API keys, and by nothing that a client sends
-//! beside them.
+//! A merchant receives payments. It is identified by its API keys, and by nothing else that a client sends.
 //!
-//! Merchants and keys are made and revoked by an operator, through [`Merchants`]; every request
-//! asks [`Authenticator`] whose key it carries.
+//! Operators create and revoke merchants and keys through [`Merchants`]; requests are authenticated by [`Authenticator`].
 
 mod accounts;
 mod api_key;
@@ -20,23 +18,23 @@ use self::api_key::{NewSecret, new_api_key_id};
 pub use self::authenticator::Authenticator;
 pub use self::rate_limit::{RateLimit, RateLimiter};
 
-/// The longest name, in characters; the schema's constraint says the same.
+/// Maximum length of a name, in characters. The schema has the same constraint.
 const MAX_NAME_LENGTH: usize = 200;
 
-/// Who is paid.
+/// A merchant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merchant {
-    /// `[A-Za-z0-9_.-]{1,64}`, but not `.` or `..`; it never changes.
+    /// `[A-Za-z0-9_.-]{1,64}`, but not `.` or `..`. It never changes.
     pub id: String,
-    /// For people: 1–200 characters.
+    /// A name for people, 1 to 200 characters.
     pub name: String,
-    /// By the database's clock.
+    /// When it was created, by the database's clock.
     pub created_at: DateTime<Utc>,
     /// The merchant's own account at Stripe (`acct_…`).
     pub stripe_account: Option<String>,
 }
 
-/// A merchant that was just created, and the only moment at which its first API key is known.
+/// A merchant that was just created. This is the only time that its first API key is shown.
 #[derive(Debug)]
 pub struct NewMerchant {
     /// As it was asked for.
@@ -65,22 +63,21 @@ pub enum MerchantError {
     /// Final: no such merchant.
     #[error("there is no merchant {0}")]
     UnknownMerchant(String),
-    /// The database could not be asked, or refused. Retryable where the cause is.
+    /// The database could not be queried, or refused. Retryable if the cause is.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
 }
 
-/// The operator's way to merchants and their API keys.
+/// Creates, changes and lists merchants and their API keys, for operators.
 ///
-/// Each change is one statement: it happens as a whole or not at all, also when its future is
-/// dropped.
+/// Each change is one statement, so it happens as a whole or not at all, even if its future is dropped.
 #[derive(Clone, Debug)]
 pub struct Merchants {
     pool: PgPool,
 }
 
 impl Merchants {
-    /// Works on a database whose schema has this crate's migrations.
+    /// Works on a database with this crate's schema.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
@@ -100,8 +97,8 @@ impl Merchants {
         })
     }
 
-    /// Sets the merchant's own account at Stripe, or removes it. It holds for payments that begin from now on; those that have
-    /// begun stay with the account that they began with.
+    /// Sets or removes the merchant's own account at Stripe. It applies to new payments; existing payments stay with the account that
+    /// they started with.
     pub async fn set_stripe_account(
         &self,
         id: &str,
@@ -120,7 +117,7 @@ impl Merchants {
         Ok(store::list_merchants(&self.pool).await?)
     }
 
-    /// Creates a further API key. Those that the merchant has stay good.
+    /// Creates a further API key. The merchant's other keys stay valid.
     pub async fn create_api_key(&self, merchant_id: &str) -> Result<NewApiKey, MerchantError> {
         let secret = NewSecret::generate();
         let api_key_id = new_api_key_id();
@@ -135,7 +132,7 @@ impl Merchants {
         })
     }
 
-    /// A merchant's API keys, revoked ones too, oldest first.
+    /// A merchant's API keys, including revoked ones, oldest first.
     pub async fn list_api_keys(
         &self,
         merchant_id: &str,
@@ -161,7 +158,7 @@ impl Merchants {
 
 fn check_id(id: &str) -> Result<(), MerchantError> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    // In a path, as in a link of the console, these two are a step and not a name (RFC 3986, 3.3).
+    // In a path, such as a link of the console, these two are relative steps and not names (RFC 3986, 3.3).
     let is_a_step = matches!(id, "." | "..");
     if (1..=64).contains(&id.len()) && id.chars().all(is_allowed) && !is_a_step {
         Ok(())

@@ -1,6 +1,6 @@
-//! A rate limit says how many requests a merchant may send, so that none takes what the others need.
+//! A rate limit bounds how many requests a merchant may send, so that the others are not affected.
 //!
-//! Each node counts by itself: behind a proxy that spreads a merchant's requests over N nodes, it may send N times as many.
+//! Each node counts by itself. Behind a proxy that spreads requests over N nodes, a merchant may send N times as many.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter as Governor};
 
-/// After so many requests the merchants are forgotten that have their whole burst again, so that the memory is bounded by
-/// those that have not, and this many.
+/// After this number of requests, merchants whose whole burst is available again are forgotten. This bounds the memory by the other
+/// merchants, plus this number.
 const FORGET_EVERY: u32 = 10_000;
 
 /// How many requests a merchant may send to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Requests a second, over time.
+    /// Requests per second, over time.
     pub per_second: NonZeroU32,
-    /// Requests at once, after a pause.
+    /// Maximum number of requests at once, after a pause.
     pub burst: NonZeroU32,
 }
 
-/// One count a merchant.
+/// One count per merchant.
 type Counts<C> =
     Governor<Arc<str>, DashMapStateStore<Arc<str>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
@@ -53,9 +53,13 @@ impl<C: Clock + Clone> RateLimiter<C> {
         }
     }
 
-    /// Counts a request. `Err`: it is one too many, and after this time it is not.
+    /// Counts a request.
+    ///
+    /// # Errors
+    ///
+    /// The time to wait, if the request exceeds the limit.
     pub fn check(&self, merchant_id: &Arc<str>) -> Result<(), Duration> {
-        // It wraps around, which does no harm.
+        // Wrapping around does no harm.
         if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.governor.retain_recent();
             self.governor.shrink_to_fit();

@@ -1,4 +1,4 @@
-//! The SQL of merchants and their API keys: a function a statement.
+//! The SQL of merchants and their API keys, one function per statement.
 
 use sqlx::PgPool;
 
@@ -6,7 +6,7 @@ use super::Merchant;
 use super::api_key::{ApiKeyHash, ApiKeyRecord};
 use crate::database::{self, Bounded};
 
-/// Inserts a merchant together with its first API key. False: the ID is taken.
+/// Inserts a merchant together with its first API key. Returns false if the ID is taken.
 pub(super) async fn insert_merchant(
     pool: &PgPool,
     id: &str,
@@ -61,7 +61,7 @@ pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>>
     .await
 }
 
-/// Sets a merchant's account at Stripe. Returns `None` where there is no such merchant.
+/// Sets a merchant's account at Stripe. Returns `None` if there is no such merchant.
 pub(super) async fn set_stripe_account(
     pool: &PgPool,
     merchant_id: &str,
@@ -123,7 +123,7 @@ pub(super) async fn merchant_exists(pool: &PgPool, merchant_id: &str) -> sqlx::R
     .await
 }
 
-/// Inserts a further API key. False: there is no such merchant.
+/// Inserts a further API key. Returns false if there is no such merchant.
 pub(super) async fn insert_api_key(
     pool: &PgPool,
     merchant_id: &str,
@@ -176,7 +176,7 @@ pub(super) async fn list_api_keys(
     .await
 }
 
-/// Whose key this is, unless it is revoked.
+/// Returns the merchant of a key, unless the key has been revoked.
 pub(super) async fn find_merchant_by_key(
     pool: &PgPool,
     secret_hash: &ApiKeyHash,
@@ -196,8 +196,8 @@ pub(super) async fn find_merchant_by_key(
     .await
 }
 
-/// Revokes an API key. False: there is none with this ID that is not revoked. No index helps; for
-/// people, not for programs.
+/// Revokes an API key. Returns false if there is no such key, or it was revoked before. It scans the table, which is fine for a
+/// command that people use.
 pub(super) async fn revoke_api_key(pool: &PgPool, api_key_id: &str) -> sqlx::Result<bool> {
     let mut connection = database::acquire(pool).await?;
     let revoked = sqlx::query!(

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
 use super::{Customer, Operation, Payment, PaymentState};
 use crate::gateway::{CaptureMethod, GatewayToken};
-use crate::idempotency::{IdempotencyKey, KeyColumns, ResponseColumns, ScopedKey};
+use crate::idempotency::grouped::{KeyColumns, ResponseColumns};
+use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::money::{Amount, Currency};
 
 pub(super) fn payment(id: &str) -> Payment {

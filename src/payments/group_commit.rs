@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
 use super::{Operation, Payment};
-use crate::idempotency::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey, Outcome};
+use crate::idempotency::Outcome;
+use crate::idempotency::grouped::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey};
 
 /// Claims of payments, in groups.
 pub(super) type ClaimGroup = GroupCommit<ClaimWriter>;

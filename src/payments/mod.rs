@@ -13,6 +13,7 @@ mod error;
 mod fenced_writes;
 mod gateway_call;
 mod group_commit;
+mod metrics;
 mod new_payment;
 mod operation;
 mod operations;
@@ -31,6 +32,7 @@ mod turns;
 mod turnstile;
 
 pub use self::error::PaymentError;
+pub use self::metrics::describe_metrics;
 pub use self::new_payment::{Customer, Instrument, NewPayment};
 pub use self::operation::Operation;
 pub use self::payment::{Payment, PaymentState, Pending};

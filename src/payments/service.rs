@@ -12,10 +12,11 @@ use super::turns::Turns;
 use super::{Operation, Payment, PaymentError, PaymentState, store};
 use crate::database::{self, Bounded};
 use crate::gateway::{Gateway, Gateways};
-use crate::idempotency::{Answer, Engine, Gate, Permit, ScopedKey, SignedRequest};
+use crate::idempotency::grouped::SignedRequest;
+use crate::idempotency::{Answer, Engine, Gate, Permit, ScopedKey};
 use crate::merchants::Accounts;
+use crate::mismatches::Mismatches;
 use crate::problem::Charged;
-use crate::refused_reuses::RefusedReuses;
 
 /// How many groups of one kind may commit at the same time. More lanes make smaller groups, and so more commits.
 const LANES: usize = 1;
@@ -51,8 +52,8 @@ struct Shared {
     claims: ClaimGroup,
     settles: SettleGroup,
     turns: Turns,
-    /// Empty if refused reuses are not recorded.
-    refused_reuses: OnceLock<RefusedReuses>,
+    /// Empty if mismatches are not noted.
+    mismatches: OnceLock<Mismatches>,
 }
 
 /// What an operation does once its key is claimed.
@@ -95,13 +96,13 @@ impl Payments {
             claims,
             settles,
             turns,
-            refused_reuses: OnceLock::new(),
+            mismatches: OnceLock::new(),
         }))
     }
 
-    /// Records each refused reuse from now on. A second call has no effect.
-    pub fn note_refused_reuses(&self, refused_reuses: RefusedReuses) {
-        drop(self.0.refused_reuses.set(refused_reuses));
+    /// Notes each mismatch from now on. A second call has no effect.
+    pub fn note_mismatches(&self, mismatches: Mismatches) {
+        drop(self.0.mismatches.set(mismatches));
     }
 
     /// Takes a request through `claim` to its answer, in a task that goes on when the caller has hung up.
@@ -142,8 +143,8 @@ impl Payments {
             Gate::Answered(answer) => Ok(answer),
             Gate::InProgress { retry_after } => Err(PaymentError::InProgress { retry_after }),
             Gate::Mismatch(mismatch) => {
-                if let Some(refused_reuses) = self.0.refused_reuses.get() {
-                    refused_reuses.note(scope, &mismatch);
+                if let Some(mismatches) = self.0.mismatches.get() {
+                    mismatches.note(scope, &mismatch);
                 }
                 let charged = self.charged_by(scope).await;
                 Err(PaymentError::Mismatch { mismatch, charged })
@@ -252,6 +253,11 @@ impl Payments {
     /// The gateway for new payments.
     pub(super) fn default_gateway(&self) -> &dyn Gateway {
         &**self.0.gateways.default_gateway()
+    }
+
+    /// The kinds of gateway that are set up in this process.
+    pub(super) fn gateway_kinds(&self) -> Vec<&'static str> {
+        self.0.gateways.kinds()
     }
 
     /// The gateway of a payment whose key is claimed.

@@ -9,9 +9,10 @@ use super::gateway_call::Unresolved;
 use super::turns::InTurn;
 use super::{PaymentError, Payments};
 use crate::database;
+use crate::idempotency::grouped::{Settler, in_transaction};
 use crate::idempotency::{
-    Answer, Claim, Engine, IdempotencyError, Outcome, Permit, Released, Settled, Settler,
-    StoredResponse, Transaction, in_transaction,
+    Answer, Claim, Engine, IdempotencyError, Outcome, Permit, Released, Settled, StoredResponse,
+    Transaction,
 };
 
 impl Payments {

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::turnstile::{Turn, Turnstile};
 use super::{PaymentError, Payments};
+use crate::idempotency::grouped::{Attempt, Claimant, NewKey, Remembered, Settler, SignedRequest};
 use crate::idempotency::{
-    Answer, Attempt, Claim, Claimant, Engine, Gate, IdempotencyError, NewKey, Plan, Remembered,
-    ScopedKey, Settler, SignedRequest, Transaction, Wait,
+    Answer, Claim, Engine, Gate, IdempotencyError, Plan, ScopedKey, Transaction, Wait,
 };
 
 /// The longest wait for a turn: the same as for a connection.

@@ -1,7 +1,7 @@
-//! A span's fields as JSON, to which later ones are appended.
+//! Formats a span's fields as JSON, and appends fields that are recorded later.
 //!
-//! tracing-subscriber reads the whole object and writes it anew for each field that is recorded after the span was made; a
-//! request's span gets two. Here the new ones are put behind the old.
+//! For each field that is recorded after the span was made, tracing-subscriber parses the whole object and writes it again; a
+//! request's span has two such fields. This module appends them instead.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatFields, JsonFields, Writer};
 
-/// See the module. A field that is recorded twice is there twice, and readers take the last.
+/// Appends later fields. A field that is recorded twice appears twice, and JSON parsers take the last one.
 #[derive(Debug, Default)]
 pub struct AppendedFields(JsonFields);
 

@@ -1,8 +1,8 @@
-//! Telemetry: log lines on standard error, for a person on a terminal or for a collector of JSON, metrics, and traces.
+//! Telemetry: log lines on standard error (text for a terminal, JSON for a collector), metrics, and traces.
 
 mod json_fields;
 mod metrics;
-mod strangers;
+mod protocol_errors;
 mod traces;
 
 use std::io::{self, IsTerminal};
@@ -14,20 +14,20 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use self::json_fields::AppendedFields;
 pub use self::metrics::{UPKEEP_INTERVAL, keep_up, metrics};
-use self::strangers::HideStrangers;
+use self::protocol_errors::HideProtocolErrors;
 pub use self::traces::{PHASES, REQUESTS, Traces, TracesError, describe, follow};
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line for people; with colours on a terminal.
+    /// Text, with colours on a terminal.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// What suits standard error: text on a terminal, else JSON.
+    /// Text if standard error is a terminal, else JSON.
     pub fn for_stderr() -> Self {
         if io::stderr().is_terminal() {
             Self::Text
@@ -37,17 +37,17 @@ impl LogFormat {
     }
 }
 
-/// Starts logging to standard error, and what makes traces where they are exported. Where a subscriber is set already, by
-/// an embedder or an earlier call, it stays.
+/// Starts logging to standard error, and tracing if traces are exported. A subscriber that an embedding service or an earlier call
+/// has set stays in place.
 pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
-    let strangers = HideStrangers::unless_debugging(&filter);
+    let hide_errors = HideProtocolErrors::unless_debugging(&filter);
     let started = match traces {
         None => {
-            let lines = lines(format).with_filter(strangers);
+            let lines = lines(format).with_filter(hide_errors);
             registry().with(filter).with(lines).try_init()
         }
         Some(traces) => {
-            let lines = lines(format).with_filter(strangers).with_filter(filter);
+            let lines = lines(format).with_filter(hide_errors).with_filter(filter);
             registry().with(lines).with(traces.layer()).try_init()
         }
     };

@@ -1,8 +1,8 @@
-//! Traces: each request's way through claim, gateway and settle, sent to an OpenTelemetry collector over OTLP/HTTP.
+//! Traces of each request through claim, gateway call and settle, sent to an OpenTelemetry collector over OTLP/HTTP.
 //!
-//! A request's span has the target [`REQUESTS`] and is the log's too. What it does has spans of the target [`PHASES`], which
-//! are measured and never entered: log lines still belong to their request. Without `OTEL_EXPORTER_OTLP_ENDPOINT` nothing is
-//! started and no such span is made.
+//! The span of a request has the target [`REQUESTS`], and is used by the log, too. The phases of a request have spans with the target
+//! [`PHASES`]. These are measured but never entered, so that log lines belong to their request. Without
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` nothing is started and no such span is created.
 
 use std::collections::HashMap;
 use std::env;
@@ -20,40 +20,40 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The target of the spans around requests.
+/// The target of the spans of requests.
 pub const REQUESTS: &str = "payonce::requests";
 
-/// The target of the spans below them; `phase!` makes them.
+/// The target of the spans of their phases, which `phase!` creates.
 pub const PHASES: &str = "payonce::phases";
 
 /// Whether traces are exported.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
-/// OpenTelemetry's own names: its specification says what they mean, and the exporter reads the others of its kind.
+/// OpenTelemetry's own variables, defined by its specification. The exporter reads further ones by itself.
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
 
-/// The collector's address is none, or another `OTEL_…` setting is wrong. The text names it.
+/// The collector's address is not valid, or another `OTEL_…` variable is wrong. The message names it.
 #[derive(Debug, thiserror::Error)]
 #[error("traces cannot be exported as the OTEL_EXPORTER_OTLP_… settings say")]
 pub struct TracesError(#[from] ExporterBuildError);
 
-/// Traces that are being exported. What is left is sent when it is dropped.
+/// The export of traces. When it is dropped, the remaining spans are sent.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Starts exporting, where the environment names a collector.
+    /// Starts the export if the environment names a collector.
     pub fn from_env() -> Result<Option<Self>, TracesError> {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         if !ENDPOINTS.into_iter().any(is_set) {
             return Ok(None);
         }
-        // Another part of the process may have chosen its provider already: then that one is used.
+        // If another part of the process has chosen a provider already, that one is used.
         drop(rustls::crypto::ring::default_provider().install_default());
         let exporter = SpanExporter::builder().with_http().build()?;
-        // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say otherwise.
+        // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
         let name = env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "payonce".to_owned());
         let resource = Resource::builder().with_service_name(name).build();
         let provider = SdkTracerProvider::builder()
@@ -64,7 +64,7 @@ impl Traces {
         Ok(Some(Self(provider)))
     }
 
-    /// What turns spans into traces.
+    /// The layer that turns spans into traces.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a>,
@@ -74,7 +74,7 @@ impl Traces {
             .with_target(PHASES, LevelFilter::TRACE);
         tracing_opentelemetry::layer()
             .with_tracer(self.0.tracer("payonce"))
-            // Parents are tracing's own; nobody asks OpenTelemetry for the current span, or where in the code it is.
+            // tracing itself knows the parents, and OpenTelemetry's own current span and code locations are not used.
             .with_context_activation(false)
             .with_tracked_inactivity(false)
             .with_location(false)
@@ -91,8 +91,8 @@ impl Drop for Traces {
     }
 }
 
-/// Says of a request's span what is known only at its end, by OpenTelemetry's own names (semantic conventions for HTTP
-/// spans). None of it is repeated in the log, whose line has it.
+/// Adds to a request's span what is only known at its end, under the names of OpenTelemetry's semantic conventions for HTTP. The log
+/// has these fields in its own line, so they are not logged a second time.
 pub fn describe(span: &Span, method: &'static str, route: &str, status: u16) {
     if !IS_ON.load(Ordering::Relaxed) {
         return;
@@ -111,7 +111,7 @@ pub fn describe(span: &Span, method: &'static str, route: &str, status: u16) {
 /// The headers that carry a client's trace (W3C Trace Context).
 const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
-/// Makes a request's span go on with its client's trace. `header` reads a header of the request.
+/// Makes a request's span part of its client's trace. `header` reads a header of the request.
 pub fn follow(span: &Span, header: impl Fn(&str) -> Option<String>) {
     if !IS_ON.load(Ordering::Relaxed) {
         return;

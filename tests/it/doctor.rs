@@ -10,12 +10,13 @@ use payonce::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig};
 use payonce::merchants::Merchants;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::cluster::Cluster;
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
 use crate::support::process::{json as stdout, program, run};
+use crate::support::rows::execute;
 use crate::support::scripted::Turn;
 use crate::support::service::{Merchant, Service, Setup, client, count};
 
@@ -288,11 +289,6 @@ async fn database_with_a_role(cluster: &Cluster) -> (PgPool, PgConnectOptions) {
     // As it is since PostgreSQL 15.
     execute(&owner, "revoke create on schema public from public").await;
     (owner, cluster.options().username("service"))
-}
-
-async fn execute(pool: &PgPool, sql: &str) {
-    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-    sql.execute(pool).await.expect("executed");
 }
 
 #[tokio::test]

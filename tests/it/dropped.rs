@@ -63,7 +63,7 @@ async fn claim(engine: &Engine, scope: &ScopedKey) -> Option<Permit> {
     };
     let wait = Wait::AtMost(Duration::ZERO);
     match engine.claim(scope, &1, wait, plan).await.expect("a gate") {
-        Gate::Claimed { permit, .. } => Some(permit),
+        Gate::Claimed { permit, .. } | Gate::TakenOver(permit) => Some(permit),
         _ => None,
     }
 }

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use payonce::database::pool_options;
+use payonce::idempotency::records::{Inspector, KeyState};
 use payonce::idempotency::{
     Answer, CleanupLimits, Engine, FingerprintSecrets, Gate, IdempotencyConfig, IdempotencyError,
-    IdempotencyKey, Inspector, KeyState, Outcome, Permit, Plan, Released, ScopedKey, Settled,
-    StoredResponse, Transaction, Wait,
+    IdempotencyKey, Outcome, Permit, Plan, Released, ScopedKey, Settled, StoredResponse,
+    Transaction, Wait,
 };
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
-use crate::support::rows::end_leases;
+use crate::support::rows::{end_leases, execute};
 use crate::support::service::count;
 
 /// A shop that embeds the engine: its orders are in the engine's database, its couriers are not.
@@ -104,11 +105,6 @@ impl Shop {
         let found = Inspector::new(self.pool.clone()).find(scope).await;
         let record = found.expect("an answer").expect("a record");
         (record.state, record.attempt)
-    }
-
-    async fn execute(&self, sql: &'static str) {
-        let done = sqlx::raw_sql(sql).execute(&self.pool).await;
-        done.expect("the statement");
     }
 
     async fn close(self) {
@@ -261,14 +257,13 @@ async fn a_double_click_on_two_nodes_makes_one_call(_: PgPoolOptions, db: PgConn
     let (one, two) = (Shop::open(&db).await, Shop::open(&db).await);
     let permit = one.claimed(&key).await;
     let patience = Duration::from_secs(5);
-    let (winner, here, there) = tokio::join!(
-        async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            one.settle(permit, 202).await
-        },
-        one.claim_within(&key, patience),
-        two.claim_within(&key, patience),
-    );
+    let mut here = Box::pin(one.claim_within(&key, patience));
+    let mut there = Box::pin(two.claim_within(&key, patience));
+    // Both have come while the first is at work.
+    assert!(futures_util::poll!(here.as_mut()).is_pending());
+    assert!(futures_util::poll!(there.as_mut()).is_pending());
+    let winner = one.settle(permit, 202).await;
+    let (here, there) = tokio::join!(here, there);
     assert!(matches!(winner, Settled::Stored(answer) if !answer.replayed));
     for clicked in [here, there] {
         let Gate::Answered(answer) = clicked else {
@@ -327,7 +322,8 @@ async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgCo
         shop.order(&key, 1).await.expect("an answer");
     }
     // k5 is past its time the longest; k0 is not past it. A trigger keeps what was deleted in which transaction.
-    shop.execute(
+    execute(
+        &shop.pool,
         "update idempotency_keys
         set expires_at = now() - make_interval(hours => substr(key, 2)::int) + interval '1 minute';
         create table deleted (batch xid8, key text);
@@ -367,8 +363,11 @@ async fn unfinished_work_never_expires(_: PgPoolOptions, db: PgConnectOptions) {
     let key = scope("acme", "send", "k");
     let (shop, other) = (Shop::open(&db).await, Shop::open(&db).await);
     let permit = shop.claimed(&key).await;
-    shop.execute("update idempotency_keys set expires_at = now() - interval '1 day'")
-        .await;
+    execute(
+        &shop.pool,
+        "update idempotency_keys set expires_at = now() - interval '1 day'",
+    )
+    .await;
     assert_eq!(other.engine.cleanup().await.expect("a report").deleted, 0);
     assert!(matches!(other.claim(&key).await, Gate::InProgress { .. }));
     assert!(matches!(shop.settle(permit, 200).await, Settled::Stored(_)));

@@ -1,5 +1,12 @@
 //! The integration tests: real PostgreSQL, real sockets, real processes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test fails by a panic, and tells its story from beginning to end"
+)]
+
 mod backlog;
 #[cfg(feature = "failpoints")]
 mod chaos;
@@ -25,6 +32,7 @@ mod gateway_trouble;
 mod gateway_truth;
 mod guarantees;
 mod hot_path;
+mod house;
 mod library;
 mod limits;
 mod lists;

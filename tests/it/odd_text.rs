@@ -13,9 +13,8 @@ use payonce::gateway::{
 use payonce::recovery::Recovery;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::rows::end_leases;
+use crate::support::rows::{end_leases, execute, make_looks_due};
 use crate::support::service::{Answer, Merchant, Service, Setup, payment};
 
 const NUMBER: &str = "4242424242424242";
@@ -150,11 +149,6 @@ async fn start(db: &PgConnectOptions, gateway: &Arc<OddGateway>) -> (Service, Me
     (service, acme)
 }
 
-async fn execute(pool: &PgPool, sql: &str) {
-    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-    sql.execute(pool).await.expect("executed");
-}
-
 async fn pay(acme: &Merchant, key: &str, method: &str) -> Answer {
     let mut body = payment("50");
     body["captureMethod"] = json!(method);
@@ -278,11 +272,7 @@ async fn captures_cancels_and_refunds_with_such_text_end(_: PgPoolOptions, db: P
         gateway.refunds(vec![Ok(pending(&long))]);
         let accepted = refund.key(&format!("pending-{n}")).send().await;
         assert_eq!(accepted.status.as_u16(), 201, "{accepted:?}");
-        execute(
-            &service.pool,
-            "update refunds set next_look_at = now() where state = 'PENDING'",
-        )
-        .await;
+        make_looks_due(&service.pool).await;
         gateway.refunds(vec![Err(GatewayError::Declined(decline))]);
         assert_eq!(service.payments.follow_refunds().await.expect("a pass"), 1);
     }
@@ -333,11 +323,7 @@ async fn a_settle_that_is_refused_for_its_text_is_stored_without_it(
     })]);
     let pending = refund.key("pending").send().await;
     assert_eq!(pending.status.as_u16(), 201, "{pending:?}");
-    execute(
-        &service.pool,
-        "update refunds set next_look_at = now() where state = 'PENDING'",
-    )
-    .await;
+    make_looks_due(&service.pool).await;
     gateway.refunds(vec![Err(odd())]);
     assert_eq!(service.payments.follow_refunds().await.expect("a pass"), 1);
 

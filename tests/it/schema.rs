@@ -153,3 +153,71 @@ async fn the_citus_script_knows_each_table(pool: PgPool) {
         assert_eq!(script.matches(&copied).count(), 1, "{table}");
     }
 }
+
+/// All that the catalogue says of the engine's tables: columns, constraints, indexes, storage parameters and comments.
+async fn engine_tables(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar(
+        "with tables as (
+            select c.oid, c.relname, c.reloptions
+            from pg_class c
+            where c.relname in ('idempotency_keys', 'unsettled_keys', 'fingerprint_secrets')
+         )
+         select format('%s %s %s %s %s', t.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+             coalesce(pg_get_expr(d.adbin, d.adrelid), '') || coalesce(l.collname, '')
+                 || coalesce(col_description(t.oid, a.attnum), ''))
+         from tables t
+         join pg_attribute a on a.attrelid = t.oid and a.attnum > 0
+         left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
+         left join pg_collation l on l.oid = a.attcollation
+         union all
+         select format('%s %s', c.conname, pg_get_constraintdef(c.oid)) from tables t join pg_constraint c on c.conrelid = t.oid
+         union all
+         select pg_get_indexdef(i.indexrelid) from tables t join pg_index i on i.indrelid = t.oid
+         union all
+         select format('%s %s %s', t.relname, o.option, obj_description(t.oid))
+         from tables t, unnest(t.reloptions) as o (option)
+         order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("the catalogue")
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_engine_and_the_service_make_the_same_tables(pool: PgPool) {
+    payonce::idempotency::migrate(&pool)
+        .await
+        .expect("the engine's tables");
+    let engines = engine_tables(&pool).await;
+    assert!(engines.len() > 30, "{engines:#?}");
+
+    sqlx::raw_sql("drop table idempotency_keys, unsettled_keys, fingerprint_secrets")
+        .execute(&pool)
+        .await
+        .expect("dropped");
+    payonce::database::migrate(&pool)
+        .await
+        .expect("the service's migrations");
+    assert_same(&engines, &engine_tables(&pool).await);
+
+    // A service that used the service's migrations goes on with the engine's.
+    sqlx::raw_sql("drop table _payonce_engine_migrations")
+        .execute(&pool)
+        .await
+        .expect("dropped");
+    payonce::idempotency::migrate(&pool)
+        .await
+        .expect("they are left as they are");
+}
+
+fn assert_same(engines: &[String], services: &[String]) {
+    let only = |these: &[String], those: &[String]| -> Vec<String> {
+        let lacking = these.iter().filter(|line| !those.contains(line));
+        lacking.cloned().collect()
+    };
+    let (ours, theirs) = (only(engines, services), only(services, engines));
+    assert!(
+        ours.is_empty() && theirs.is_empty(),
+        "the engine's alone: {ours:#?}\nthe service's alone: {theirs:#?}"
+    );
+}

@@ -36,7 +36,7 @@ pub struct Driven {
 
 /// Drives a service until the time is over or the keys are used up, and waits for every answer.
 ///
-/// Fails where a connection breaks: what became of its request could not be counted.
+/// Fails if a connection breaks, because the outcome of its request could not be counted.
 pub async fn drive(
     to: Address,
     request: Request,

@@ -33,11 +33,11 @@ pub struct Keys {
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// Each once, without end.
+    /// Each key once, without end.
     Fresh,
-    /// So many, over and over.
+    /// This number of keys, again and again.
     Hot(u64),
-    /// So many, each once, in an order that jumps about.
+    /// This number of keys, each once, in a scattered order.
     OnceEach(u64),
 }
 

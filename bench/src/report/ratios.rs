@@ -13,16 +13,16 @@ pub struct Ratio {
     pub rounds: Vec<f64>,
 }
 
-/// On which side of a number the measure must lie.
+/// The bound that a measurement must keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// So many times the other, or more.
+    /// At least this many times the other.
     AtLeast(f64),
-    /// So many times the other, or less.
+    /// At most this many times the other.
     AtMost(f64),
-    /// So many milliseconds, or less.
+    /// At most this many milliseconds.
     WithinMs(f64),
-    /// So many percent, or more.
+    /// At least this many percent.
     PercentAtLeast(f64),
 }
 

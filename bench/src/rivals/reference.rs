@@ -1,10 +1,9 @@
-//! The reference: how a user of actix-web and sqlx would make a payment idempotent by himself. One transaction a request: insert
+//! The reference: how a user of actix-web and sqlx would make a payment idempotent without payonce. One transaction per request: insert
 //! the key on conflict do nothing, insert the payment, save the answer.
 //!
-//! It is no straw man. Statements are prepared and kept, the pool is given in several sizes of which the best counts, a
-//! connection is not asked before it is lent, the request is validated and its SHA-256 compared, and a repeated request gets
-//! the stored answer. It does less than payonce: no caller is authenticated, the gateway is not called but imagined, one phase
-//! instead of two, no metrics.
+//! It is a fair comparison. Statements are prepared and cached, several sizes of the pool are tried and the best one counts,
+//! connections are not tested before they are used, the request is validated and its SHA-256 compared, and a repeated request gets
+//! the stored answer. It does less than payonce: no authentication, no call to a gateway, one phase instead of two, no metrics.
 
 use std::str::FromStr;
 

@@ -18,7 +18,7 @@ use crate::store;
 
 const CONNECTIONS: u32 = 128;
 
-/// The keys are shared by so many merchants. The one who pays is one of them.
+/// Number of merchants that share the keys. The merchant that pays is one of them.
 const MERCHANTS: u64 = 1000;
 
 /// What a key and its payment take of the disk, with their indexes and what is written ahead of them, amply.

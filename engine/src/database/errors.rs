@@ -12,7 +12,7 @@ const SESSION_ENDED: [&str; 4] = ["08", "57P", "25P03", "25P04"];
 const WRONG_CONNECTION: [&str; 6] = ["25006", "25P02", "26000", "42P05", "28", "3D000"];
 
 /// What a single row brought about by its values: data exceptions (22), constraints (23), a row that is too large (54), two
-/// rows for one key (21000); or by whoever else was at work on it: a deadlock (40), a lock that was not free in time (55P03).
+/// rows for one key (21000); or what another transaction on the same row caused: a deadlock (40), a lock time-out (55P03).
 const OF_AN_ITEM: [&str; 6] = ["22", "23", "54", "21000", "40", "55P03"];
 
 fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
@@ -29,7 +29,7 @@ fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
     })
 }
 
-/// True where the statement may have been carried out all the same: the connection broke or did not answer in time, or the
+/// Returns true if the statement may have been carried out all the same: the connection broke or did not answer in time, or the
 /// server ended it.
 ///
 /// It means a statement that was sent. Where no connection could be had, nothing was.
@@ -43,7 +43,7 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
     }
 }
 
-/// True where this connection, or the server behind it, is the wrong one: it is to be closed, and another may do the work.
+/// Returns true if this connection, or the server behind it, is the wrong one: it is to be closed, and another may do the work.
 /// The statement was not carried out, unless [`may_have_committed`] says otherwise.
 pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
     may_have_committed(error)
@@ -54,7 +54,7 @@ pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
         })
 }
 
-/// True where the same transaction may well succeed when it is tried again.
+/// Returns true if the same transaction may well succeed when it is tried again.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.
     is_wrong_connection(error)
@@ -63,18 +63,18 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         || is_too_slow(error)
 }
 
-/// True where the database answered that it did not get its work done in time: it waited for a lock (55P03), or the
+/// Returns true if the database answered that it did not get its work done in time: it waited for a lock (55P03), or the
 /// statement was canceled (57014).
 pub fn is_too_slow(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03", "57014"])
 }
 
-/// True where a row is held by somebody else, and was not free in time. The statement was not carried out.
+/// Returns true if another transaction held a row for longer than `lock_timeout`. The statement was not carried out.
 pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03"])
 }
 
-/// True where a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
+/// Returns true if a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
 /// a row that is too large (54), or what has no form to be sent in.
 pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     matches!(
@@ -83,7 +83,7 @@ pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     ) || has_code(error, &["22", "23", "54"])
 }
 
-/// True where one of several rows that were written together may be to blame, and the others may succeed without it.
+/// Returns true if one of several rows that were written together may be to blame, and the others may succeed without it.
 pub fn is_of_an_item(error: &sqlx::Error) -> bool {
     matches!(
         error,

@@ -102,7 +102,7 @@ impl Lease {
         self.ending = Ending::Close;
     }
 
-    /// Closes the connection at once by dropping its socket. Waits for nobody, and the pool may open another.
+    /// Closes the connection at once by dropping its socket. It does not wait, and the pool may open another.
     pub fn discard(mut self) {
         self.ending = Ending::Discard;
     }

@@ -1,4 +1,4 @@
-//! The pool: what is asked of a connection before it is lent, and how long anybody waits for one.
+//! The pool: the check of a connection before it is lent, and the limit on waiting for one.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// long.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// A connection that nobody used for so long is closed.
+/// A connection that was idle for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// Opening a connection takes milliseconds. Whoever waits longer than this waits for somebody else to give one back.
+/// Opening a connection takes milliseconds. A longer wait is for another task to give one back.
 const SHORT_OF_CONNECTIONS: Duration = Duration::from_millis(300);
 
 /// A pool whose connections are fit for the engine. Embedders and tests use it with

@@ -16,7 +16,7 @@ pub const SESSION_SETTINGS: [(&str, &str); 6] = [
     // Every statement is one of milliseconds; one that takes this long is lost.
     ("statement_timeout", "5s"),
     // Holders of row locks do nothing but talk to the database, so a lock is free long before. Shorter than the statement's
-    // time-out: whoever waits for a row is told that it is in use, not that the database is gone.
+    // time-out: a request that waits for a row is told that it is in use, not that the database is gone.
     ("lock_timeout", "3s"),
     // A program that died, or whose machine did, keeps its locks no longer than this.
     ("idle_in_transaction_session_timeout", "10s"),
@@ -52,7 +52,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A session's note that its pool was made by [`super::pool_options`], and checks connections before it lends them.
 pub(super) const LENT_CHECKED: &str = "payonce.lent_checked";
 
-/// True where this server takes no writes.
+/// The SQL that is true if this server takes no writes.
 const TAKES_NO_WRITES: &str =
     "pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
 
@@ -96,7 +96,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// True where the server is a primary that takes writes.
+/// Returns true if the server is a primary that takes writes.
 pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let row = sqlx::raw_sql(TAKES_WRITES.as_str())
         .fetch_one(connection)
@@ -112,7 +112,7 @@ pub fn takes_no_writes() -> sqlx::Error {
     ))
 }
 
-/// True where an idle connection can be lent. False: it does not answer in time, is in a transaction or broken, or its
+/// Returns true if an idle connection can be lent. Returns false if it does not answer in time, is in a transaction or broken, or its
 /// server takes no writes; the pool closes it and opens another.
 pub(super) async fn is_usable(connection: &mut PgConnection) -> bool {
     // A simple query: one round trip, and nothing to prepare.

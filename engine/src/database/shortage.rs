@@ -1,7 +1,7 @@
-//! A shortage: somebody waits for a connection while others keep theirs.
+//! A shortage: a task waits for a connection while lanes keep theirs.
 //!
-//! The lanes keep connections from group to group. That saves a round trip each time, and starves everybody else where the
-//! pool, the role or the server grants only a few connections. So while there is a shortage, nobody keeps one.
+//! The lanes keep connections from group to group. That saves a round trip each time, and starves other tasks where the
+//! pool, the role or the server grants only a few connections. So while there is a shortage, no lane keeps one.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::address;
 
-/// For how long nobody keeps a connection after a shortage was noted.
+/// How long lanes keep no connection after a shortage was noted.
 const LASTS: Duration = Duration::from_secs(60);
 
 /// A pool of at least this size has enough for all, as long as the server grants them.
@@ -43,7 +43,7 @@ pub(crate) fn subject(pool: &PgPool) -> String {
     address::describe(&pool.connect_options())
 }
 
-/// Somebody waits for a connection for longer than opening one takes. Notes a shortage where the pool is small, or where the
+/// Called when a task has waited for a connection for longer than opening one takes. Notes a shortage where the pool is small, or where the
 /// server says that it grants no more.
 pub(super) fn suspect(pool: &PgPool) {
     let subject = subject(pool);

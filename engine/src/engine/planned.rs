@@ -186,7 +186,7 @@ where
     }
 }
 
-/// The first use of a key is known by its owner and its moment; nobody else's has both.
+/// The first use of a key is known by its owner and its moment. No other use has both.
 pub(crate) fn is_this_claim(seen: &SeenKey, key: &NewKey, inserted: &Inserted) -> bool {
     seen.owner == key.owner && seen.attempt == 1 && seen.created_at == inserted.created_at
 }

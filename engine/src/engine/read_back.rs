@@ -12,7 +12,7 @@ use crate::error::IdempotencyError;
 use crate::key::ScopedKey;
 use crate::store::{self, Inserted, NewKey, SeenKey, Standing};
 
-/// A commit that took this long may have waited for a standby that is gone, until somebody canceled the wait: PostgreSQL then
+/// A commit that took this long may have waited for a standby that is gone, until the wait was canceled: PostgreSQL then
 /// reports success with a warning, and the commit is not durable. It is waited for once more before anything rests on it.
 pub(crate) const SLOW_COMMIT: Duration = Duration::from_millis(10);
 
@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// As [`Engine::read_back`], for a claim whose commit's answer was lost: it also waits for a commit that has inserted the key
-    /// and is still under way. `None` is certain then, for as long as nobody sends the claim again.
+    /// and is still under way. `None` is certain then, unless the claim is sent again.
     pub(super) async fn read_back_claim(&self, key: &NewKey) -> sqlx::Result<Option<SeenKey>> {
         self.ask_until_answered(|| read_claim(self.0.pool.clone(), key.clone()))
             .await

@@ -19,7 +19,7 @@ use crate::lease::{Fence, Lease};
 use crate::store::{self, Abandoned, Standing};
 
 impl Engine {
-    /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` where it is somebody's, here or
+    /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` if it is held, here or
     /// elsewhere, or final.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
         self.take_over_guarded(key, |_| std::future::ready(Ok(())))
@@ -53,7 +53,7 @@ impl Engine {
     /// Whether a claim may still act: to be asked right before each call that it makes.
     ///
     /// An owner that stood still, or whose machine was suspended, may have been succeeded meanwhile. While its lease was
-    /// confirmed recently enough, this asks nobody. Otherwise the lease is renewed first, which fails where the claim was taken
+    /// confirmed recently enough, this does not ask the database. Otherwise the lease is renewed first, which fails where the claim was taken
     /// over. An error means that the database could not be asked: the caller must not make its call.
     pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
         let Held { claim, lease, .. } = &*permit.0;
@@ -70,7 +70,7 @@ impl Engine {
             Some(true) => Fence::Held {
                 age: claim.age.map(|age| age.saturating_add(lease.held_for())),
             },
-            // Renewed, and silent again since: whoever may take it over may have.
+            // Renewed, and silent again since: another process may have taken it over.
             Some(false) | None => Fence::Lost,
         })
     }
@@ -83,7 +83,7 @@ impl Engine {
             .bounded()
             .await;
         match taken {
-            // Whoever holds the row is at work on it.
+            // The transaction that holds the row is at work on it.
             Err(error) if is_lock_timeout(&error) => Ok(None),
             Err(error) if may_have_committed(&error) => {
                 Err(IdempotencyError::OutcomeUnknown(Box::new(error.into())))

@@ -181,7 +181,7 @@ fn headers_column(response: &StoredResponse) -> Value {
         .collect()
 }
 
-/// Intervals are sent in microseconds; what does not fit (292,000 years) is as good as for ever.
+/// Intervals are sent in microseconds; what does not fit (292,000 years) is cut to the largest.
 pub(super) fn interval(duration: Duration) -> PgInterval {
     PgInterval {
         months: 0,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 /// Where a batch of `limit` final keys past their time ends, from `from` on: the time of the first that is no longer in it.
-/// `None`: it has all that are left.
+/// Returns `None` if the batch has all that are left.
 pub(crate) async fn end_of_batch(
     connection: &mut PgConnection,
     from: Option<DateTime<Utc>>,
@@ -35,7 +35,7 @@ pub(crate) async fn written(connection: &mut PgConnection) -> sqlx::Result<i64> 
         .await
 }
 
-/// Deletes the final keys past their time from `from` on and before `end`; says how many. Where somebody holds one of them it
+/// Deletes the final keys past their time from `from` on and before `end`; returns how many. Where a transaction holds one of them it
 /// fails by the session's lock time-out, and deletes none. The delete itself is the lock: a clean-up that may do nothing else
 /// could not lock a row first, and Citus locks no rows of many merchants.
 pub(crate) async fn delete_expired_between(
@@ -152,7 +152,7 @@ pub(crate) async fn count_expired(
     Ok(count.unsigned_abs())
 }
 
-/// One clean-up at a time: a courtesy, not what correctness rests on. False: another is at work.
+/// One clean-up at a time: a courtesy, not what correctness rests on. Returns false if another is at work.
 pub(crate) async fn try_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('payonce-cleanup')) as "locked!""#)
         .fetch_one(connection)

@@ -12,7 +12,7 @@ use crate::gate::Claim;
 use crate::key::ScopedKey;
 use crate::record::Outcome;
 
-/// Takes the key where it is unused, or final and past its time. Waits for a transaction that is about to use it. `None`:
+/// Takes the key where it is unused, or final and past its time. Waits for a transaction that is about to use it. Returns `None` if
 /// it is in use.
 pub(crate) async fn insert_key(
     connection: &mut PgConnection,
@@ -122,7 +122,7 @@ pub(crate) async fn forget_unsettled(
     .map(drop)
 }
 
-/// Takes an abandoned claim over. Returns `None` where it is final, gone, or somebody's. The condition is the lock.
+/// Takes an abandoned claim over. Returns `None` if it is final, gone, or held. The condition is the lock.
 ///
 /// As in every update of a table that may be distributed, no function is volatile (`clock_timestamp`), and those of RETURNING
 /// are immutable: the key's age is what its new lease is ahead of its first use, less the lease itself.
@@ -170,7 +170,7 @@ pub(crate) async fn take_over(
     }))
 }
 
-/// Stores the outcome of a key that this attempt holds. False: it does not hold it any more.
+/// Stores the outcome of a key that this attempt holds. Returns false if it does not hold it any more.
 pub(crate) async fn finish_key(
     connection: &mut PgConnection,
     scope: &ScopedKey,
@@ -213,7 +213,7 @@ pub(crate) async fn finish_key(
     Ok(finished.rows_affected() == 1)
 }
 
-/// Removes a key that this attempt holds, as if it had never been used. False: it does not hold it any more.
+/// Removes a key that this attempt holds, as if it had never been used. Returns false if it does not hold it any more.
 pub(crate) async fn remove_key(
     connection: &mut PgConnection,
     owner: Uuid,

@@ -26,7 +26,7 @@ pub(crate) struct SeenKey {
     /// How long the key is still remembered; zero past its time.
     pub(crate) left: Duration,
     pub(crate) standing: Standing,
-    /// True where what is visible cannot be lost. With synchronous standbys a commit whose wait for them was cut off is visible
+    /// True if what is visible cannot be lost. With synchronous standbys a commit whose wait for them was cut off is visible
     /// and not yet durable: see [`wait_until_durable`].
     pub(crate) is_durable: bool,
 }
@@ -146,7 +146,7 @@ pub(crate) async fn see_key(
     .transpose()
 }
 
-/// Locks a key's row: waits for whoever writes it, and then sees what was committed.
+/// Locks a key's row: waits for a transaction that writes it, and then reads what was committed.
 pub(crate) async fn lock_key(
     connection: &mut PgConnection,
     scope: &ScopedKey,

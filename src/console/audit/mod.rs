@@ -1,7 +1,8 @@
 //! The audit: who did what in the console, and when.
 //!
-//! A row is written before what it tells of is done; where it cannot be written, nothing is done. Rows are never deleted, and
-//! only the outcome of one is ever added to it. So what anybody without the token can cause to be written is bounded.
+//! A row is written before its action is taken; if it cannot be written, the action is not taken. Rows are never deleted, and the
+//! only change to a row is that its outcome is added. For this reason the number of rows that a client without the token can cause
+//! is bounded.
 
 mod store;
 
@@ -11,10 +12,10 @@ use uuid::Uuid;
 
 use crate::idempotency::ScopedKey;
 
-/// Who the audit says was refused: nobody knows who they were, and what they call themselves is not written.
+/// The operator in rows of refused sign-ins: who they were is unknown, and the name that they gave is not recorded.
 const NOBODY: &str = "nobody";
 
-/// Who does something: what of an operator the audit keeps.
+/// Who acts: what the audit records of an operator.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
     pub(super) operator: &'a str,
@@ -64,17 +65,17 @@ struct NewEntry<'a> {
     session: Option<Uuid>,
     action: Action,
     subject: Option<&'a ScopedKey>,
-    /// Where it is known beforehand.
+    /// The outcome, if it is known beforehand.
     outcome: Option<&'a str>,
 }
 
-/// Notes that somebody is let in; returns the moment, by the database's clock.
+/// Records a sign-in. Returns its time, by the database's clock.
 pub(super) async fn note_sign_in(pool: &PgPool, actor: Actor<'_>) -> sqlx::Result<DateTime<Utc>> {
     let (_, at) = insert(pool, actor, Action::SignIn, None).await?;
     Ok(at)
 }
 
-/// Notes that there were this many tries with a wrong token in this hour, from a network.
+/// Records how many attempts with a wrong token there were from a network in this hour.
 ///
 /// The caller does so at 1, 10, 100 and so on, and for a few networks: the rows are never deleted.
 pub(super) async fn note_refusals(pool: &PgPool, network: &str, tries: u64) -> sqlx::Result<()> {
@@ -94,12 +95,12 @@ pub(super) async fn note_refusals(pool: &PgPool, network: &str, tries: u64) -> s
     store::insert_entry(pool, &entry).await.map(drop)
 }
 
-/// Notes that a session ends, which ends it.
+/// Records a sign-out. The row itself is what ends the session.
 pub(super) async fn note_sign_out(pool: &PgPool, actor: Actor<'_>) -> sqlx::Result<()> {
     insert(pool, actor, Action::SignOut, None).await.map(drop)
 }
 
-/// Notes that a key is about to be resolved.
+/// Records that a key is about to be resolved.
 pub(super) async fn note_resolve(
     pool: &PgPool,
     actor: Actor<'_>,
@@ -138,8 +139,8 @@ pub(super) async fn add_outcome(
     store::add_outcome(pool, &scope.merchant_id, id, outcome).await
 }
 
-/// The time by the database's clock, or `None` if the session's time is over or it was signed out. `expires_at`: seconds
-/// since 1970.
+/// Returns the time by the database's clock, or `None` if the session has expired or was signed out. `expires_at` is in seconds since
+/// 1970.
 pub(super) async fn open_at(
     pool: &PgPool,
     session: Uuid,

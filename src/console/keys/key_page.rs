@@ -16,10 +16,10 @@ use super::super::operator::Operator;
 use super::super::{Console, audit};
 use super::resolve::{outcome_notice, resolve_button};
 use super::{KeyView, Named, store};
-use crate::refused_reuses::{KEPT_PER_KEY, RefusedReuse, RefusedReuses};
+use crate::mismatches::{KEPT_PER_KEY, Mismatches, NotedMismatch};
 
 #[derive(Deserialize)]
-pub(in super::super) struct Asked {
+pub(in super::super) struct KeyQuery {
     #[serde(flatten)]
     named: Named,
     /// The operator's action that led here.
@@ -29,21 +29,21 @@ pub(in super::super) struct Asked {
 pub(in super::super) async fn key_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<KeyQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let scope = asked.named.scope().ok_or(ConsoleError::NotFound)?;
+    let scope = query.named.scope().ok_or(ConsoleError::NotFound)?;
     let of_key = scope.clone();
-    let (key, refused, actions) = console
+    let (key, mismatches, actions) = console
         .ask(|console| async move {
             let pool = console.pool();
             let key = store::find_key(pool, &of_key).await?;
-            let refused = RefusedReuses::of_key(pool, &of_key).await?;
-            Ok((key, refused, audit::of_key(pool, &of_key).await?))
+            let mismatches = Mismatches::of_key(pool, &of_key).await?;
+            Ok((key, mismatches, audit::of_key(pool, &of_key).await?))
         })
         .await?;
     let just_done = actions
         .iter()
-        .find(|action| Some(action.id) == asked.action);
+        .find(|action| Some(action.id) == query.action);
     let body = html! {
         @if let Some(done) = just_done { (outcome_notice(done.outcome.as_deref())) }
         @match &key {
@@ -54,7 +54,7 @@ pub(in super::super) async fn key_page(
                 a href=(href("/console/payments", &[("merchant", &scope.merchant_id), ("key", scope.key.as_str())])) { "payments" } "."
             },
         }
-        (refused_table(&refused))
+        (mismatches_table(&mismatches))
         (actions_table("What operators did to this key", &actions))
     };
     let status = if key.is_some() {
@@ -76,7 +76,7 @@ pub(in super::super) async fn key_page(
 fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
     let standing = match (key.state.as_str(), key.is_left_behind) {
         ("PROCESSING", true) => " left behind: its lease is over",
-        ("PROCESSING", false) => " somebody is at work on it",
+        ("PROCESSING", false) => " in progress",
         _ => "",
     };
     html! {
@@ -101,18 +101,18 @@ fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
     }
 }
 
-fn refused_table(refused: &[RefusedReuse]) -> Markup {
-    let rows = refused.iter().map(|reuse| {
+fn mismatches_table(mismatches: &[NotedMismatch]) -> Markup {
+    let rows = mismatches.iter().map(|mismatch| {
         vec![
-            Cell::text(time(reuse.first_seen_at)),
-            Cell::text(time(reuse.last_seen_at)),
-            Cell::number(reuse.refusals),
-            Cell::text(html! { code { (reuse.expected_prefix) } }),
-            Cell::text(html! { code { (reuse.actual_prefix) } }),
-            Cell::text(html::foreign(Some(reuse.changed.join(", ")))),
+            Cell::text(time(mismatch.first_seen_at)),
+            Cell::text(time(mismatch.last_seen_at)),
+            Cell::number(mismatch.refusals),
+            Cell::text(html! { code { (mismatch.expected_prefix) } }),
+            Cell::text(html! { code { (mismatch.actual_prefix) } }),
+            Cell::text(html::foreign(Some(mismatch.changed.join(", ")))),
         ]
     });
-    let caption = format!("Refused reuses: other requests under this key, the last {KEPT_PER_KEY}");
+    let caption = format!("Mismatches: other requests under this key, the last {KEPT_PER_KEY}");
     let titles = [
         "First seen",
         "Last seen",

@@ -1,4 +1,4 @@
-//! Idempotency keys: lists of them, one with all that is known of it, work that is stuck, and *resolve now*.
+//! Idempotency keys: lists, the page of one key, stuck keys, and *resolve now*.
 
 mod key_page;
 mod resolve;
@@ -19,7 +19,7 @@ pub(super) use self::search_page::search_page;
 pub(super) use self::stuck_page::stuck_page;
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 
-/// A key as the console shows it. The stored answer's headers and body are not in it.
+/// A key as the console shows it, without the headers and the body of the stored answer.
 #[derive(Clone, Debug)]
 struct KeyView {
     merchant_id: String,
@@ -31,7 +31,7 @@ struct KeyView {
     attempt: i32,
     owner: Uuid,
     lease_expires_at: Option<DateTime<Utc>>,
-    /// The lease is over, by the database's clock: whoever comes may take the claim over.
+    /// The lease has expired, by the database's clock, and any process may take the claim over.
     is_left_behind: bool,
     resource_id: Option<String>,
     response_status: Option<i16>,
@@ -40,12 +40,12 @@ struct KeyView {
     expires_at: DateTime<Utc>,
 }
 
-/// What is in `PROCESSING`.
+/// The keys in `PROCESSING`.
 pub(super) struct Unsettled {
     pub(super) processing: u64,
-    /// For how long the oldest has been.
+    /// Age of the oldest.
     pub(super) oldest: Duration,
-    /// Those whose lease is over.
+    /// Number of keys whose lease has expired.
     pub(super) left_behind: u64,
 }
 

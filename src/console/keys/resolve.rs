@@ -1,7 +1,7 @@
-//! *Resolve now*: the recovery of one key, at an operator's word.
+//! *Resolve now*: the recovery of one key, on an operator's request.
 //!
-//! It is the recovery worker's own code, so all its rules hold: a claim that somebody holds is not taken, the gateway is asked
-//! under the payment's name, and a call of long ago is not made again.
+//! It uses the recovery worker's code, with all its rules: a claim that another process holds is not taken, the gateway is called
+//! under the payment's name, and a call of long ago is not repeated.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
@@ -25,7 +25,7 @@ pub(in super::super) struct Sent {
     named: Named,
 }
 
-/// Resolves one key, once that is in the audit table, and shows the key with the outcome.
+/// Resolves one key, after the action has been recorded in the audit, and shows the key with the outcome.
 pub(in super::super) async fn resolve_now(
     console: Data<Console>,
     operator: Operator,
@@ -57,7 +57,7 @@ async fn note_and_resolve(
     let recovery = Recovery::new(console.payments().clone());
     let outcome = recovery.recover(scope).await.label();
     tracing::info!(key = %scope, outcome, operator = operator.session.operator, "resolved by an operator");
-    // It is done, whether this can be written or not: then the audit shows an action without its outcome.
+    // The action has been taken, so a failure to record its outcome is not an error: the audit shows an action without outcome.
     if let Err(error) = audit::add_outcome(console.pool(), scope, action, outcome).await {
         tracing::error!(key = %scope, outcome, %error, "the outcome of an operator's action is not in the audit");
     }
@@ -90,27 +90,27 @@ pub(super) fn outcome_notice(outcome: Option<&str>) -> Markup {
     let (tone, sentence) = if is(Recovered::Resolved) {
         (
             "good",
-            "Resolved. The outcome is final, or the claim was given back because nothing had happened.",
+            "Resolved. The outcome is final, or the claim was released because nothing had happened.",
         )
     } else if is(Recovered::Unknown) {
         (
             "wait",
-            "Still unknown: the gateway did not say. Nothing is lost; recovery goes on asking.",
+            "Still unknown: the gateway did not tell. Nothing is lost; recovery keeps asking.",
         )
     } else if is(Recovered::TakenByOthers) {
         (
             "wait",
-            "Nothing was to be done: somebody holds the claim, or it was settled before.",
+            "Nothing to do: another process holds the claim, or it was settled before.",
         )
     } else if is(Recovered::Failed) {
         (
             "bad",
-            "It failed. The cause is in the service's log; recovery goes on trying.",
+            "It failed. The cause is in the service's log; recovery keeps trying.",
         )
     } else {
         (
             "wait",
-            "Under way, or its outcome could not be written. Load the page again.",
+            "In progress, or its outcome could not be written. Load the page again.",
         )
     };
     html! { p class={ "notice " (tone) } role="status" { (sentence) } }

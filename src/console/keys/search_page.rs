@@ -1,4 +1,4 @@
-//! Lists of keys: those that begin so, those in a state, the newest.
+//! Lists of keys: by the beginning of their name, by state, or the newest.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const PROCESSING: &str = "PROCESSING";
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(in super::super) struct Asked {
+pub(in super::super) struct KeysQuery {
     merchant: String,
     key: String,
     state: String,
@@ -38,7 +38,7 @@ pub(in super::super) struct Asked {
     before_key: String,
 }
 
-impl Asked {
+impl KeysQuery {
     fn cleaned(self) -> Self {
         let clean = |text: String| text.trim().replace('\0', "\u{fffd}");
         Self {
@@ -91,7 +91,7 @@ const AFTER_ALL: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_800,
     None => DateTime::<Utc>::MAX_UTC,
 };
 
-/// What a page shows.
+/// The content of a page.
 struct Found {
     keys: Vec<KeyView>,
     next: Option<String>,
@@ -111,16 +111,16 @@ impl From<Vec<KeyView>> for Found {
 pub(in super::super) async fn search_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<KeysQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let asked = Arc::new(asked.into_inner().cleaned());
-    let searched = Arc::clone(&asked);
+    let query = Arc::new(query.into_inner().cleaned());
+    let searched = Arc::clone(&query);
     let found = console
         .ask(|console| async move { find(&console, &searched).await })
         .await?;
     let body = html! {
-        (form(&asked))
-        (found_table(&asked, &found.keys))
+        (form(&query))
+        (found_table(&query, &found.keys))
         @if found.was_cut_short {
             p .help { "Only " (store::LOOKED_AT) " keys are looked at for one page. Older ones were not looked at yet." }
         }
@@ -142,12 +142,12 @@ pub(in super::super) async fn search_page(
     ))
 }
 
-/// What can be no key finds nothing.
-async fn find(console: &Console, asked: &Asked) -> sqlx::Result<Found> {
-    let (pool, merchant, state) = (console.pool(), asked.merchant(), asked.state());
+/// A text that is not a valid key finds nothing.
+async fn find(console: &Console, query: &KeysQuery) -> sqlx::Result<Found> {
+    let (pool, merchant, state) = (console.pool(), query.merchant(), query.state());
     let rows = i64::try_from(ROWS).unwrap_or(i64::MAX);
-    if !asked.key.is_empty() {
-        return match IdempotencyKey::new(&asked.key) {
+    if !query.key.is_empty() {
+        return match IdempotencyKey::new(&query.key) {
             Ok(key) => store::find_keys(pool, merchant, key.as_str(), state, rows).await,
             Err(_) => Ok(Vec::new()),
         }
@@ -158,12 +158,12 @@ async fn find(console: &Console, asked: &Asked) -> sqlx::Result<Found> {
         let keys = store::list_unsettled(pool, merchant, None, rows).await?;
         return Ok(Found::from(keys));
     }
-    let after = asked.after();
+    let after = query.after();
     let newest = store::list_newest(pool, merchant, state, &after, rows.saturating_add(1)).await?;
-    Ok(a_page(asked, newest))
+    Ok(a_page(query, newest))
 }
 
-fn a_page(asked: &Asked, newest: NewestKeys) -> Found {
+fn a_page(query: &KeysQuery, newest: NewestKeys) -> Found {
     let NewestKeys { mut keys, edge } = newest;
     let is_full = keys.len() > ROWS;
     keys.truncate(ROWS);
@@ -175,23 +175,23 @@ fn a_page(asked: &Asked, newest: NewestKeys) -> Found {
     });
     Found {
         was_cut_short: !is_full && edge.is_some(),
-        next: last.or(edge).map(|edge| asked.going_on(&edge)),
+        next: last.or(edge).map(|edge| query.going_on(&edge)),
         keys,
     }
 }
 
-fn form(asked: &Asked) -> Markup {
+fn form(query: &KeysQuery) -> Markup {
     html! {
         form .card.search method="get" action="/console/keys" role="search" {
-            (html::field("key", "Key, or its beginning", &asked.key, 255, ""))
-            (html::choice("state", "State", &asked.state, STATES.into_iter()))
-            (html::field("merchant", "Merchant (any, if empty)", &asked.merchant, 64, ""))
+            (html::field("key", "Key, or its beginning", &query.key, 255, ""))
+            (html::choice("state", "State", &query.state, STATES.into_iter()))
+            (html::field("merchant", "Merchant (any, if empty)", &query.merchant, 64, ""))
             div { button type="submit" { "Search" } }
         }
     }
 }
 
-fn found_table(asked: &Asked, found: &[KeyView]) -> Markup {
+fn found_table(query: &KeysQuery, found: &[KeyView]) -> Markup {
     let rows = found.iter().map(|key| {
         vec![
             Cell::row_name(links::key(&key.merchant_id, &key.operation, &key.key)),
@@ -219,7 +219,7 @@ fn found_table(asked: &Asked, found: &[KeyView]) -> Markup {
         "Made or changes",
         "First used",
     ];
-    let caption = match (asked.key.is_empty(), asked.state.as_str()) {
+    let caption = match (query.key.is_empty(), query.state.as_str()) {
         (false, _) => "Keys that begin so",
         (true, PROCESSING) => "Keys in PROCESSING, oldest first",
         (true, _) => "Keys, newest first",

@@ -1,5 +1,5 @@
-//! The SQL of the console's pages of keys. All of it finds its rows by a primary key, in `unsettled_keys`, which is small, or
-//! among the newest by `expires_at`, of which it looks at so many.
+//! The SQL of the console's pages of keys. Every query finds its rows by a primary key, in `unsettled_keys`, which is small, or among
+//! a limited number of the newest by `expires_at`.
 
 use std::time::Duration;
 
@@ -47,11 +47,11 @@ pub(super) async fn find_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<O
     .await
 }
 
-/// The end of all keys: none has a character above it.
+/// Sorts after every key.
 const END_OF_KEYS: char = '\u{7f}';
 
-/// The keys that begin so, in the order of their names: one merchant's, or each one's, by a look into the primary key for each
-/// operation.
+/// The keys with this prefix, in the order of their names, of one merchant or of all. Each merchant and operation is one range of the
+/// primary key.
 pub(super) async fn find_keys(
     pool: &PgPool,
     merchant_id: Option<&str>,
@@ -114,7 +114,7 @@ pub(super) async fn find_keys(
     .await
 }
 
-/// The oldest keys in `PROCESSING`: all, or those that were left behind, or those that somebody holds.
+/// The oldest keys in `PROCESSING`: all of them, the abandoned ones, or the ones with an owner.
 pub(super) async fn list_unsettled(
     pool: &PgPool,
     merchant_id: Option<&str>,
@@ -214,6 +214,7 @@ pub(super) const LOOKED_AT: i64 = 5_000;
 
 /// The keys in a final state among the newest [`LOOKED_AT`] behind `after`. They are taken by the index of the clean-up, on
 /// the time at which a key is forgotten: all keys are kept for the same time, so the order is that of their making.
+#[expect(clippy::too_many_lines, reason = "one statement")]
 pub(super) async fn list_newest(
     pool: &PgPool,
     merchant_id: Option<&str>,

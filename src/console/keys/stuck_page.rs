@@ -1,4 +1,4 @@
-//! Work that is stuck: what is in `PROCESSING`, oldest first.
+//! Stuck work: keys in `PROCESSING`, oldest first.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
@@ -50,8 +50,8 @@ pub(in super::super) async fn stuck_page(
     };
     let body = html! {
         (introduction(&merchant, &counts))
-        (keys_table("Left behind: nobody holds them", &left_behind, resolve))
-        (keys_table("Under way: somebody holds them", &held, |_| html! { "–" }))
+        (keys_table("Left behind: no process holds them", &left_behind, resolve))
+        (keys_table("Under way: a process holds them", &held, |_| html! { "–" }))
     };
     Ok(layout::renewing_page(
         &console,

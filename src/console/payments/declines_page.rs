@@ -21,7 +21,7 @@ const SPAN: TimeDelta = TimeDelta::hours(24);
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-pub(in super::super) struct Asked {
+pub(in super::super) struct DeclinesQuery {
     merchant: String,
     before: String,
 }
@@ -29,10 +29,10 @@ pub(in super::super) struct Asked {
 pub(in super::super) async fn declines_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<DeclinesQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
     let clean = |text: &str| text.trim().replace('\0', "\u{fffd}");
-    let (merchant, before) = (clean(&asked.merchant), clean(&asked.before));
+    let (merchant, before) = (clean(&query.merchant), clean(&query.before));
     let from = operator.asked_at - SPAN;
     let (of, first_id) = (merchant.clone(), times::first_id_at("pay", from));
     let end = match before.is_empty() {

@@ -1,10 +1,11 @@
 //! Payments: the search, one payment with its life, a refund, and declines by their reason.
 
-mod asked;
 mod declines_page;
 mod payment_page;
 mod refund_page;
+mod resource_query;
 mod search_page;
+mod search_query;
 mod store;
 mod timeline;
 mod times;

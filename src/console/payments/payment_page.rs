@@ -3,13 +3,13 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use super::super::error::ConsoleError;
 use super::super::html::{self, Cell, amount, facts, foreign, or_dash, time};
 use super::super::layout::{self, Tab};
 use super::super::operator::Operator;
 use super::super::{Console, keys, links};
+use super::resource_query::ResourceQuery;
 use super::store;
 use super::timeline::Life;
 use crate::idempotency::{IdempotencyError, IdempotencyKey, ScopedKey};
@@ -18,21 +18,12 @@ use crate::payments::{Operation, Payment, PaymentError, PaymentState};
 /// Maximum number of refunds that are shown.
 const REFUNDS_SHOWN: i64 = 200;
 
-#[derive(Deserialize)]
-pub(in super::super) struct Asked {
-    merchant: String,
-    id: String,
-}
-
 pub(in super::super) async fn payment_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<ResourceQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let Asked { merchant, id } = asked.into_inner();
-    if merchant.contains('\0') || id.contains('\0') {
-        return Err(ConsoleError::NotFound);
-    }
+    let (merchant, id) = query.into_inner().checked()?;
     let payments = console.payments().clone();
     let finding = async move { payments.find(&merchant, &id).await };
     let payment = match console.payments().engine().run(finding).await? {

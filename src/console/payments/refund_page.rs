@@ -3,31 +3,22 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use maud::html;
-use serde::Deserialize;
 
 use super::super::error::ConsoleError;
 use super::super::html::{self, facts, foreign, or_dash, time};
 use super::super::layout::{self, Tab};
 use super::super::operator::Operator;
 use super::super::{Console, keys, links};
+use super::resource_query::ResourceQuery;
 use super::store;
 use crate::payments::Operation;
-
-#[derive(Deserialize)]
-pub(in super::super) struct Asked {
-    merchant: String,
-    id: String,
-}
 
 pub(in super::super) async fn refund_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<ResourceQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let Asked { merchant, id } = asked.into_inner();
-    if merchant.contains('\0') || id.contains('\0') {
-        return Err(ConsoleError::NotFound);
-    }
+    let (merchant, id) = query.into_inner().checked()?;
     let of = merchant.clone();
     let found = console
         .ask(|console| async move { store::find_refund(console.pool(), &of, &id).await })

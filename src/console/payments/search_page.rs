@@ -14,8 +14,8 @@ use super::super::layout::{self, Tab};
 use super::super::links;
 use super::super::operator::Operator;
 use super::Listed;
-use super::asked::{Asked, Id};
-use super::store::{self, Filter, Found, RefundListed, RefundsAsked};
+use super::search_query::{Id, SearchQuery};
+use super::store::{self, Filter, Found, RefundListed, RefundsQuery};
 use super::times;
 use crate::payments::{Operation, PaymentState};
 
@@ -28,28 +28,28 @@ const MOST_OF_ONE_NAME: i64 = 100;
 pub(in super::super) async fn search_page(
     console: Data<Console>,
     operator: Operator,
-    asked: Query<Asked>,
+    query: Query<SearchQuery>,
 ) -> Result<HttpResponse, ConsoleError> {
-    let asked = Arc::new(asked.into_inner().cleaned());
-    let (filter, refunds) = match (asked.filter(), asked.refunds()) {
+    let query = Arc::new(query.into_inner().cleaned());
+    let (filter, refunds) = match (query.filter(), query.refunds()) {
         (Ok(filter), Ok(refunds)) => (filter, refunds),
         (Err(complaint), _) | (_, Err(complaint)) => {
             let body = html! {
                 p .notice.bad role="alert" { (complaint) }
-                (form(&asked))
+                (form(&query))
             };
             return Ok(show(StatusCode::BAD_REQUEST, &console, &operator, &body));
         }
     };
-    let searched = Arc::clone(&asked);
+    let searched = Arc::clone(&query);
     let (found, refunds) = console
         .ask(|console| async move { search(&console, &searched, filter, refunds).await })
         .await?;
     let body = html! {
-        (form(&asked))
+        (form(&query))
         @if !refunds.is_empty() { (refunds_table(&refunds)) }
         (payments_table(&found.payments))
-        (going_on(&asked, &found))
+        (going_on(&query, &found))
         @if found.payments.is_empty() && refunds.is_empty() { (what_can_be_searched()) }
     };
     Ok(show(StatusCode::OK, &console, &operator, &body))
@@ -60,26 +60,26 @@ fn show(status: StatusCode, console: &Console, operator: &Operator, body: &Marku
     layout::page_of_status(status, console, operator, tab, "Payments", body)
 }
 
-/// A key and a refund's id name payments, so only those are looked at. What else is given must hold, too.
+/// A key or a refund's id names payments, so only these are considered. All other fields must match, too.
 async fn search(
     console: &Console,
-    asked: &Asked,
+    query: &SearchQuery,
     mut filter: Filter,
-    refunds: Option<RefundsAsked>,
+    refunds: Option<RefundsQuery>,
 ) -> sqlx::Result<(Found, Vec<RefundListed>)> {
-    let (pool, merchant) = (console.pool(), asked.merchant());
+    let (pool, merchant) = (console.pool(), query.merchant());
     let mut refunds = match &refunds {
         Some(refunds) => store::search_refunds(pool, merchant, refunds, MOST_OF_ONE_NAME).await?,
         None => Vec::new(),
     };
-    if matches!(asked.id(), Some(Id::Refund(_))) || !refunds.is_empty() {
+    if matches!(query.id(), Some(Id::Refund(_))) || !refunds.is_empty() {
         let of_refunds = refunds.iter().map(|refund| refund.payment_id.clone());
         filter.ids = Some(of_refunds.collect());
         filter.transaction = None;
-        // The time that is asked for is the refund's.
+        // The time in the query is the refund's.
         "pay_".clone_into(&mut filter.from);
     }
-    if let Some(key) = asked.key() {
+    if let Some(key) = query.key() {
         let of_key = store::find_payments_of_key(pool, merchant, key, MOST_OF_ONE_NAME).await?;
         filter.ids = Some(match filter.ids {
             Some(ids) => ids.into_iter().filter(|id| of_key.contains(id)).collect(),
@@ -95,8 +95,8 @@ async fn search(
     Ok((found, refunds))
 }
 
-/// What follows the page, and how far it looked.
-fn going_on(asked: &Asked, found: &Found) -> Markup {
+/// The link to the next page, and how far the search has looked.
+fn going_on(query: &SearchQuery, found: &Found) -> Markup {
     let Some(next) = &found.next else {
         return html! {};
     };
@@ -104,12 +104,12 @@ fn going_on(asked: &Asked, found: &Found) -> Markup {
     html! {
         @if found.was_cut_short {
             p .help {
-                "Only so many payments are looked at for one page"
+                "The number of payments searched for one page is limited"
                 @if let Some(time) = looked_back_to { ", this time back to " (html::time(time)) }
                 ". Older ones were not looked at yet."
             }
         }
-        p { a rel="next" href=(asked.going_on(next)) { "Older payments" } }
+        p { a rel="next" href=(query.going_on(next)) { "Older payments" } }
     }
 }
 
@@ -130,24 +130,24 @@ fn what_can_be_searched() -> Markup {
     }
 }
 
-fn form(asked: &Asked) -> Markup {
+fn form(query: &SearchQuery) -> Markup {
     let states = PaymentState::ALL.iter().map(|state| state.as_str());
     html! {
         form .card.search method="get" action="/console/payments" role="search" {
-            (html::field("id", "Id, or its beginning", &asked.id, 255, "pay_…, ref_…, at the gateway"))
-            (html::field("merchant", "Merchant", &asked.merchant, 64, ""))
-            (html::field("key", "Idempotency key", &asked.key, 255, ""))
-            (html::choice("state", "State", &asked.state, states))
-            details .more open[asked.has_details()] {
+            (html::field("id", "Id, or its beginning", &query.id, 255, "pay_…, ref_…, at the gateway"))
+            (html::field("merchant", "Merchant", &query.merchant, 64, ""))
+            (html::field("key", "Idempotency key", &query.key, 255, ""))
+            (html::choice("state", "State", &query.state, states))
+            details .more open[query.has_details()] {
                 summary { "Time, amount, customer, card, decline" }
                 div .fields {
-                    (html::field("from", "From (UTC)", &asked.from, 40, "2026-11-26 11:15"))
-                    (html::field("to", "To (UTC)", &asked.to, 40, "2026-11-26 11:30"))
-                    (html::field("amount", "Amount", &asked.amount, 32, "1234.50"))
-                    (html::field("currency", "Currency", &asked.currency, 3, "USD"))
-                    (html::field("customer", "Customer's id or email", &asked.customer, 255, ""))
-                    (html::field("last4", "Card's last four", &asked.last4, 4, "4242"))
-                    (html::field("decline", "Decline code", &asked.decline, 64, "insufficient_funds"))
+                    (html::field("from", "From (UTC)", &query.from, 40, "2026-11-26 11:15"))
+                    (html::field("to", "To (UTC)", &query.to, 40, "2026-11-26 11:30"))
+                    (html::field("amount", "Amount", &query.amount, 32, "1234.50"))
+                    (html::field("currency", "Currency", &query.currency, 3, "USD"))
+                    (html::field("customer", "Customer's id or email", &query.customer, 255, ""))
+                    (html::field("last4", "Card's last four", &query.last4, 4, "4242"))
+                    (html::field("decline", "Decline code", &query.decline, 64, "insufficient_funds"))
                 }
             }
             div { button type="submit" { "Search" } }

@@ -24,7 +24,7 @@ use super::{Console, audit, csrf, html, return_path};
 
 const SECONDS_OF_AN_HOUR: i64 = 3600;
 
-/// What decides whether somebody is let in.
+/// What decides whether a sign-in succeeds.
 pub(super) struct Door {
     token: ConsoleToken,
     wrong: WrongTries,
@@ -38,7 +38,7 @@ impl Door {
         }
     }
 
-    /// Counts a wrong try.
+    /// Counts an attempt with a wrong token.
     fn note_wrong_try(&self, request: &HttpRequest) -> Noted {
         let address = request.peer_addr().map(|address| address.ip());
         let hour = Utc::now().timestamp().div_euclid(SECONDS_OF_AN_HOUR);
@@ -47,7 +47,7 @@ impl Door {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct SignInQuery {
     next: Option<String>,
 }
 
@@ -58,13 +58,13 @@ pub(super) struct SignIn {
     next: Option<String>,
 }
 
-pub(super) async fn page(asked: Query<Asked>) -> HttpResponse {
-    html::reply(StatusCode::OK, form(None, "", asked.next.as_deref()))
+pub(super) async fn page(query: Query<SignInQuery>) -> HttpResponse {
+    html::reply(StatusCode::OK, form(None, "", query.next.as_deref()))
 }
 
-/// Lets in whoever has the token, once that is in the audit table.
+/// Signs an operator in if the token is right, after the sign-in has been recorded in the audit.
 ///
-/// The token comes first: whoever has it is let in, whatever others tried before.
+/// The token is checked first, so earlier wrong attempts never keep an operator out.
 pub(super) async fn enter(
     console: Data<Console>,
     request: HttpRequest,
@@ -117,7 +117,7 @@ async fn admit(
     })
 }
 
-/// The name that was given is not written anywhere: whoever has no token may have chosen it to mislead.
+/// The name that was given is not recorded: without the token it may have been chosen to mislead.
 async fn refuse(
     console: &Console,
     request: &HttpRequest,
@@ -151,7 +151,7 @@ pub(super) struct SignOut {
     csrf: Option<String>,
 }
 
-/// Ends the session on every node: its row in the audit table is what ends it.
+/// Ends the session on every node, by a row in the audit table.
 pub(super) async fn leave(
     console: Data<Console>,
     request: HttpRequest,
@@ -182,7 +182,7 @@ fn too_many_tries(pause: Duration, operator: &str, next: Option<&str>) -> HttpRe
     response
 }
 
-/// `next`: the page to be led to. What it must not be is left out.
+/// The form. `next` is the page that follows the sign-in; an address that is not allowed is dropped.
 fn form(complaint: Option<&str>, operator: &str, next: Option<&str>) -> Markup {
     let next = next.and_then(return_path::checked);
     let body = html! {

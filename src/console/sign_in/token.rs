@@ -1,4 +1,4 @@
-//! The console's token: what operators sign in with.
+//! The console's token, which operators sign in with.
 
 use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use super::super::session::keyed;
 
-/// Knows the token without having it: what is presented is compared by what this key makes of it.
+/// Recognises the token without storing it: keyed digests are compared.
 pub(in super::super) struct ConsoleToken(Hmac<Sha256>);
 
 impl ConsoleToken {
@@ -14,8 +14,8 @@ impl ConsoleToken {
         Self(keyed(token.expose_secret().as_bytes()))
     }
 
-    /// Whether this is the token. Two digests are compared, in a time that does not depend on how much of them is equal, so
-    /// neither the token's content nor its length shows.
+    /// Returns true if this is the token. The digests are compared in constant time, which reveals neither the token's content nor its
+    /// length.
     pub(in super::super) fn is(&self, presented: &SecretString) -> bool {
         let digest = |mac: Hmac<Sha256>| mac.chain_update(b"payonce console token");
         let presented = digest(keyed(presented.expose_secret().as_bytes()))

@@ -1,18 +1,18 @@
-//! Wrong tries at the door: counted by address and over all, each with a pause that grows.
+//! Attempts to sign in with a wrong token, counted by network and in total. A pause that grows follows each.
 //!
-//! A right token is let in whatever was tried before it, so nobody can lock an operator out, not even from behind the same
-//! proxy. What keeps guessers out is the token itself: at 16 random characters there are more of them than anybody can try.
-//! The pause tells a person or a program to stop, and bounds what wrong tries cost and write.
+//! The right token is always accepted, so an operator cannot be locked out, not even from behind the same proxy. The protection
+//! against guessing is the token itself: there are too many tokens of 16 random characters to try. The pause tells a person or a
+//! program to stop, and bounds how much work and how many rows wrong attempts cause.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong tries before the first pause, from one network: somebody who mistypes, or has last month's token.
+/// Wrong attempts from one network before the first pause: an operator may mistype, or use last month's token.
 const FREE_OF_NETWORK: u32 = 5;
 
-/// The same over all networks: more than all operators together mistype.
+/// The same over all networks: more than all operators together will mistype.
 const FREE_OF_ALL: u32 = 100;
 
 /// The first pause; each further wrong try doubles it.
@@ -48,9 +48,9 @@ struct Counted {
 /// What follows from a wrong try.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Noted {
-    /// For how long whoever tried must wait before they are listened to again. `None` if this try was listened to.
+    /// Time until the next attempt is considered; `None` if this one was.
     pub(super) pause: Option<Duration>,
-    /// What the audit should say.
+    /// What the audit should record.
     pub(super) audited: Option<Refusals>,
 }
 
@@ -151,7 +151,7 @@ impl Counted {
     }
 }
 
-/// Whoever has one IPv6 address has 2^64 of them.
+/// A host with one IPv6 address usually has a whole /64 network.
 fn network_of(address: Option<IpAddr>) -> IpAddr {
     match address {
         Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {

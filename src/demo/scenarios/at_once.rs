@@ -1,4 +1,4 @@
-//! The same request comes three times at the same moment.
+//! The same request arrives three times at once.
 
 use super::{check_one_execution, check_one_payment, check_same_answer, each, status};
 use crate::demo::report::Scene;

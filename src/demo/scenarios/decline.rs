@@ -1,4 +1,4 @@
-//! The card has no money, and the client asks again.
+//! The card has insufficient funds, and the client repeats the request.
 
 use super::{CREATE_PAYMENT, check_one_payment, check_same_answer};
 use crate::demo::report::Scene;

@@ -1,4 +1,4 @@
-//! A whole card payment, and a customer who clicks twice.
+//! A complete card payment by a customer who clicks twice.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::demo::report::{Milliseconds, Scene};
 use crate::demo::server::Server;
 use crate::demo::stage::{GOOD_CARD, Stage, card_payment};
 
-/// What the gateway takes, by the server's terms.
+/// Time that the gateway takes, by the server's settings.
 const GATEWAY_LATENCY: Duration = Duration::from_millis(100);
 
 pub(in crate::demo) async fn play(
@@ -66,7 +66,7 @@ pub(in crate::demo) async fn play(
     check_one_payment(scene, &shop, key, &first.text("/id")).await
 }
 
-/// All that was asked for, and what became of it.
+/// Every field of the request, compared with the payment.
 fn check_payment(scene: &mut Scene<'_>, payment: &Reply) {
     let expected = [
         ("/state", "SUCCESS"),

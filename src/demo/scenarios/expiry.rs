@@ -1,4 +1,4 @@
-//! Keys past their time are cleaned up, and still never pay twice.
+//! Expired keys are cleaned up, and still never pay twice.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,18 +14,19 @@ use crate::demo::report::Scene;
 use crate::demo::server::Server;
 use crate::demo::stage::{GOOD_CARD, Stage, card_payment};
 
-/// A key that lives for 100 ms is past its time in a fraction of this.
+/// Maximum time until a key with a lifetime of 100 ms has expired.
 const EXPIRY_PATIENCE: Duration = Duration::from_secs(10);
 
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The program has no more than seconds of work, unless a database has millions of keys past their time: then it stops by
-/// itself, see `--max-duration`.
+/// Maximum time of the clean-up. It takes seconds unless a database has millions of expired keys; then it stops by itself (see
+/// `--max-duration`).
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 
 const KEYS: usize = 5;
 
-/// Another clean-up, cron's or another demonstration's, may be faster. Then there are five more keys, so many times in all.
+/// Maximum number of attempts. Another clean-up, by cron or by another demonstration, may delete the keys first; then the
+/// demonstration makes five more.
 const ROUNDS: usize = 5;
 
 pub(in crate::demo) async fn play(
@@ -96,8 +97,8 @@ async fn pay_and_wait(
     Ok(made)
 }
 
-/// Sends the same request until the key's time is over: until then it is replayed, and from then on it is refused, whether
-/// the record was deleted or not.
+/// Sends the same request until the key has expired. Until then it is replayed; after that it is refused, whether the record was
+/// deleted or not.
 async fn until_expired(shop: &Client, key: &str, body: &[u8]) -> anyhow::Result<()> {
     let deadline = Instant::now() + EXPIRY_PATIENCE;
     loop {
@@ -137,7 +138,7 @@ async fn count_records(shop: &Client, keys: &[String]) -> anyhow::Result<usize> 
     Ok(count)
 }
 
-/// Runs the program that cron runs, and gives the line that it prints.
+/// Runs the clean-up program, and returns the line that it prints.
 async fn clean_up(stage: &Stage) -> anyhow::Result<Value> {
     let output = program::sibling("payonce-cleanup", stage.database())?
         .args(["--max-duration", "60s"])
@@ -163,7 +164,7 @@ async fn clean_up(stage: &Stage) -> anyhow::Result<Value> {
     })
 }
 
-/// The database may hold others past their time.
+/// The database may contain other expired keys.
 fn deleted(report: &Value) -> u64 {
     report
         .get("deleted")
@@ -171,7 +172,7 @@ fn deleted(report: &Value) -> u64 {
         .unwrap_or_default()
 }
 
-/// Past its time and its record, each key is refused by what it made.
+/// Each key, although it expired and its record is deleted, is refused because of the payment that it made.
 fn check_refused(scene: &mut Scene<'_>, made: &[Reply], retries: &[Reply]) {
     let refused = retries.iter().filter(|retry| is_expired(retry)).count();
     scene.equal("retries refused as idempotency-key-expired", refused, KEYS);

@@ -1,4 +1,4 @@
-//! The eight demonstrations, a file each: what is sent, and what must hold.
+//! The eight demonstrations, one file each.
 
 pub(super) mod at_once;
 pub(super) mod crash;
@@ -15,7 +15,7 @@ use super::report::Scene;
 const CREATE_PAYMENT: &str = "create_payment";
 const REFUND_PAYMENT: &str = "refund_payment";
 
-/// What each of the replies says, in their order.
+/// A text in each of the replies, in their order.
 fn each<const N: usize>(replies: [&Reply; N], what: impl Fn(&Reply) -> String) -> String {
     replies.map(what).join(" ")
 }
@@ -24,7 +24,7 @@ fn status(reply: &Reply) -> String {
     reply.status.to_string()
 }
 
-/// All are the same answer: status, `Location` and every byte.
+/// Checks that all replies are the same answer: status, `Location` and every byte.
 fn check_same_answer(scene: &mut Scene<'_>, whose: &str, replies: &[&Reply]) {
     let Some((first, others)) = replies.split_first() else {
         return;
@@ -45,7 +45,7 @@ fn check_same_answer(scene: &mut Scene<'_>, whose: &str, replies: &[&Reply]) {
     );
 }
 
-/// One executed, and all others were told its outcome.
+/// Checks that one request executed, and all others got its answer.
 fn check_one_execution(scene: &mut Scene<'_>, replies: &[&Reply]) {
     let firsts = replies.iter().filter(|reply| reply.is_first()).count();
     let replays = replies.iter().filter(|reply| reply.is_replay()).count();
@@ -53,7 +53,7 @@ fn check_one_execution(scene: &mut Scene<'_>, replies: &[&Reply]) {
     scene.equal("requests that got its outcome", replays, replies.len() - 1);
 }
 
-/// The merchant has this one payment, and its key was begun once.
+/// Checks that the merchant has only this payment, and that its key was claimed once.
 async fn check_one_payment(
     scene: &mut Scene<'_>,
     shop: &Client,

@@ -1,4 +1,4 @@
-//! The answer is lost on its way, and the client sends the same request again.
+//! The answer is lost on the network, and the client sends the same request again.
 
 use super::{check_one_execution, check_one_payment, check_same_answer};
 use crate::demo::report::Scene;

@@ -1,4 +1,4 @@
-//! Another request comes under a key that was used.
+//! A different request arrives under a key that was used.
 
 use super::{CREATE_PAYMENT, check_one_payment, check_same_answer};
 use crate::demo::client::Reply;

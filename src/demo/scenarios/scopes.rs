@@ -66,7 +66,7 @@ pub(in crate::demo) async fn play(
     Ok(())
 }
 
-/// The record of the key in this scope names what was made in it.
+/// Checks that the record of the key in this scope names the resource that was made in it.
 async fn check_made(
     scene: &mut Scene<'_>,
     client: &Client,

@@ -3,7 +3,7 @@
 use crate::gateway::{GatewayError, Refusal};
 use crate::money::{Amount, Currency};
 
-/// How many decimals an amount has at Stripe where that differs from ISO 4217's exponent: the króna and the Ugandan shilling
+/// Number of decimals of an amount at Stripe, if it differs from ISO 4217's exponent: the króna and the Ugandan shilling
 /// are written with two decimals that must be zeros, the ariary without any. See
 /// <https://docs.stripe.com/currencies#special-cases>.
 const EXPONENTS: [(&str, u32); 3] = [("ISK", 2), ("UGX", 2), ("MGA", 0)];
@@ -18,7 +18,7 @@ fn wire_exponent(currency: Currency) -> u32 {
         .map_or(currency.exponent(), |(_, exponent)| *exponent)
 }
 
-/// The number that means this amount to Stripe.
+/// The amount as Stripe's API writes it.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(super) fn wire_amount(amount: Amount) -> Result<i64, GatewayError> {
         })
 }
 
-/// The amount that a number means to Stripe. Returns `None` where ISO 4217 cannot write it.
+/// The amount of a number in Stripe's API. Returns `None` if ISO 4217 cannot express it.
 pub(super) fn amount_of_wire(number: i64, currency: Currency) -> Option<Amount> {
     let (iso, wire) = (currency.exponent(), wire_exponent(currency));
     let minor = if wire >= iso {

@@ -1,4 +1,4 @@
-//! One request and its answer, without a judgement on it.
+//! One request and its answer, without a verdict on it.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -14,26 +14,26 @@ use super::text;
 /// The version of Stripe's API that this adapter speaks, sent with each call: that of `contract/contract.json`.
 const API_VERSION: &str = "2026-10-28.endive";
 
-/// The longest that connecting may take: a host that does not answer by then will not.
+/// The longest that connecting may take. A host that does not answer by then is taken as down.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// Idle connections are closed before a load balancer in front of the API does it, which would look like a lost answer.
 const POOL_IDLE_TIME: Duration = Duration::from_secs(45);
 const POOL_MAX_IDLE: usize = 128;
 
-/// Far more than any answer that is read here has: a page of a hundred intents, each with all the metadata that Stripe allows.
+/// Maximum size of an answer, which no answer that is read here comes near: a page of a hundred intents, each with all the metadata that Stripe allows.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Why there is no gateway.
+/// Why a gateway cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum StripeSetupError {
-    /// No `http` or `https` URL.
+    /// The base is not an `http` or `https` URL.
     #[error("the Stripe API's base is not an http or https URL")]
     ApiBase,
-    /// It has characters that no header may have.
+    /// The key has characters that a header must not have.
     #[error("the Stripe secret key has characters that no key has")]
     SecretKey,
-    /// The HTTP client; most likely the system has no root certificates.
+    /// The HTTP client failed. Most likely the system has no root certificates.
     #[error("the HTTP client")]
     Client(#[source] reqwest::Error),
 }
@@ -49,7 +49,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A POST under an idempotency key. The path is what follows `/v1`.
+    /// A POST under an idempotency key. The path begins after `/v1`.
     pub(super) fn post(
         path: &'a [&'a str],
         key: &'a str,
@@ -87,7 +87,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// False where its account could be none: nothing is sent then.
+    /// Whether its account can be an account's id. Otherwise nothing is sent.
     pub(super) fn has_sendable_account(&self) -> bool {
         self.account
             .is_none_or(|account| text::is_id(account, "acct_"))
@@ -100,7 +100,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The idempotency key; empty where there is none.
+    /// The idempotency key. Empty if there is none.
     pub(super) fn key(&self) -> &str {
         self.key.unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What came of a request. The texts are for the log, and have nothing of what was sent.
+/// The result of a request. The texts are for the log, and have nothing of what was sent.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// No connection was made, so nothing was sent.
@@ -126,7 +126,7 @@ pub(super) enum Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// It had been stored under the key: the key will never answer anything else.
+    /// It had been stored under the key, which will never answer anything else.
     pub(super) replayed: bool,
     /// Stripe says whether the same request may bring something else.
     pub(super) should_retry: Option<bool>,
@@ -155,7 +155,7 @@ impl Api {
         }
         // A third, so that attempts to connect that all fail are known to have failed before the time is over.
         let connect_time = CONNECT_TIME.min(request_time / 3);
-        // Fails where a provider is installed already, and then that one will do.
+        // Fails if a provider is installed already, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .user_agent(concat!("payonce/", env!("CARGO_PKG_VERSION")))
@@ -173,12 +173,12 @@ impl Api {
         })
     }
 
-    /// How long it may take to find that nothing can be sent.
+    /// The longest time to find that nothing can be sent.
     pub(super) fn connect_time(&self) -> Duration {
         self.connect_time
     }
 
-    /// Makes one attempt, which takes `time` at the most.
+    /// Makes one attempt, which takes `time` at most.
     pub(super) async fn send(&self, call: &Call<'_>, time: Duration) -> Attempt {
         let request = match self.request(call, time) {
             Ok(request) => request,

@@ -11,15 +11,16 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// Less than this is no time for an attempt.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(20);
 
-/// A hung attempt is given up after half of the time, so that it can be made a second time; but a bank may need a second.
+/// The least time before a hung attempt is given up. Otherwise it is given up after half of the time, so that there can be a second
+/// attempt.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first pause; each further one is twice as long, until they are [`LONGEST_PAUSE`]. Jitter makes each up to twice as
-/// long again, so that those who failed together do not come back together.
+/// long again, so that calls that failed together do not come back together.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The time that one call of the trait may take, with all that it does.
+/// The time that one call of the trait may take, including its retries.
 ///
 /// It runs on while the machine is suspended: after a day of that the gateway has forgotten the call's key, and a further attempt
 /// would be a second call.
@@ -32,7 +33,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Begins now.
+    /// A budget that begins now.
     pub(super) fn new(request_time: Duration) -> Self {
         let margin = MARGIN.min(request_time / 10);
         Self {
@@ -46,7 +47,7 @@ impl Budget {
         self.ends_after.saturating_sub(self.began.elapsed())
     }
 
-    /// How long an attempt may take that begins now; `None` where it is too late for one.
+    /// How long an attempt that begins now may take. Returns `None` if it is too late for one.
     pub(super) fn attempt(self) -> Option<Duration> {
         let left = self.left();
         (left >= SHORTEST_ATTEMPT).then(|| left.min(self.patience))
@@ -66,7 +67,7 @@ impl Budget {
     }
 }
 
-/// Growing, jittered pauses, without end: the budget ends them.
+/// Growing, jittered pauses without an end. The budget ends them.
 pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_PAUSE)

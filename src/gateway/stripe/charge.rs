@@ -1,4 +1,4 @@
-//! Charging, and asking what became of a charge.
+//! Charging, and asking for the result of a charge.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const NO_CALL_IS_OLDER: TimeDelta = TimeDelta::hours(21);
 /// The longest that an intent without money may take to be canceled after a decline that is known already.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
-/// Why Stripe is told that an intent is given up: one of the reasons that it knows.
+/// The reason that Stripe is given for a canceled intent, one of those that it knows.
 const ABANDONED: &str = "abandoned";
 
 impl StripeGateway {
@@ -51,7 +51,7 @@ impl StripeGateway {
         budget: Budget,
         charge: &Charge,
     ) -> Result<Option<Charged>, GatewayError> {
-        // Before the search: what it reads afterwards is all that there will ever be.
+        // Determined before the search, so that the search reads all that there will ever be.
         let question = match Utc::now() < charge.claimed_at + NO_CALL_IS_OLDER {
             true => Question::Claim,
             false => Question::OldClaim,
@@ -67,7 +67,7 @@ impl StripeGateway {
         Ok(found)
     }
 
-    /// What the payment's intents have come to so far. Returns `Ok(None)` where Stripe has none.
+    /// The outcome of the payment's intents so far. Returns `Ok(None)` if Stripe has none.
     async fn look_for(
         &self,
         budget: Budget,
@@ -83,7 +83,7 @@ impl StripeGateway {
                 "Stripe has more than one intent of a payment"
             );
         }
-        // The one with money counts; then the one that may still come to some.
+        // The intent with money counts. Without one, the intent that may still get money.
         intents.sort_by_key(|intent| match intent.status {
             Status::Succeeded | Status::RequiresCapture => 0,
             Status::Processing | Status::Other => 1,
@@ -177,7 +177,7 @@ impl StripeGateway {
         if self.close_after_decline(budget, charge, &id).await? {
             return Err(no);
         }
-        // Somebody has paid it meanwhile, or is about to.
+        // It was paid meanwhile, or is about to be.
         let intent = self
             .retrieve(budget, charge.account.as_deref(), &id)
             .await?;
@@ -190,8 +190,8 @@ impl StripeGateway {
         }
     }
 
-    /// Cancels an intent without money. Returns false where Stripe says that it can no longer be canceled. Where it does not
-    /// answer, the decline stands all the same: nobody but this service's own key can confirm the intent.
+    /// Cancels an intent without money. Returns false if Stripe says that it can no longer be canceled. If Stripe does not answer, the
+    /// decline stands: only this service's own key can confirm the intent.
     async fn close_after_decline(
         &self,
         budget: Budget,
@@ -231,7 +231,7 @@ impl StripeGateway {
     }
 }
 
-/// True where an intent could still be paid.
+/// Whether an intent could still be paid.
 fn is_open(status: Status) -> bool {
     matches!(
         status,
@@ -269,7 +269,7 @@ fn params_of<'a>(
         .as_deref()
         .filter(|text| !text.is_empty());
     params.extend(description.map(|description| ("description", description)));
-    // Nobody can act on what Stripe would ask for: that is a decline.
+    // The payer is not present to do what Stripe would ask for, so this is a decline.
     params.push(match charge.off_session {
         true => ("off_session", "true"),
         false => ("error_on_requires_action", "true"),

@@ -1,4 +1,4 @@
-//! Stripe's errors in words that may be stored and shown.
+//! Stripe's errors, in texts that may be stored and shown.
 
 use serde::Deserialize;
 
@@ -61,14 +61,14 @@ impl StripeError {
         }
     }
 
-    /// What is asked for can no longer be done to the gateway's object. Stripe's own message is written for whoever runs this
-    /// service, not for its clients.
+    /// The gateway's object no longer allows the request. Stripe's own message is written for the operator of this service, not for
+    /// its clients.
     pub(super) fn conflict(&self) -> Decline {
         let code = self.word().unwrap_or("payment_intent_unexpected_state");
         Decline::new(code, own_words(code).unwrap_or(REFUSED))
     }
 
-    /// The request's content is wrong. `param` is in the client's words.
+    /// The request's content is wrong. `param` is the field's name in this service's API.
     pub(super) fn refusal(&self, param: Option<&str>) -> Refusal {
         let code = self.word().unwrap_or("invalid_request");
         let message = match (code, param) {
@@ -84,13 +84,13 @@ impl StripeError {
         }
     }
 
-    /// The intent that the error is about, where its id is one.
+    /// The intent that the error is about, if it has the id of one.
     pub(super) fn intent_id(&self) -> Option<String> {
         let id = self.payment_intent.as_ref()?.id.as_deref()?;
         text::is_id(id, "pi_").then(|| id.to_owned())
     }
 
-    /// The most telling code.
+    /// The most specific code.
     fn word(&self) -> Option<&str> {
         [&self.decline_code, &self.code]
             .into_iter()
@@ -100,7 +100,7 @@ impl StripeError {
     }
 }
 
-/// The customer would have to authenticate, and there is nobody to ask.
+/// The decline of a payer who would have to authenticate and is not present.
 pub(super) fn authentication_required() -> Decline {
     of_code("authentication_required")
 }
@@ -196,7 +196,7 @@ mod tests {
         let expected = Advice {
             advice_code: Some("do_not_try_again".to_owned()),
             network_advice_code: Some("01".to_owned()),
-            // What is no code is not stored.
+            // A text that is not a code is not stored.
             network_decline_code: None,
         };
         assert_eq!(decline.advice, expected);

@@ -1,4 +1,4 @@
-//! What may be done to a charge that holds money: take it, or let it go.
+//! Capturing and canceling a charge that holds money.
 
 use super::StripeGateway;
 use super::amount::{amount_of_wire, wire_amount, wire_currency};
@@ -116,7 +116,7 @@ impl StripeGateway {
     }
 }
 
-/// Returns `None` where it is not captured yet. Declined where it was captured with another amount.
+/// Returns `None` if it is not captured yet. Declined if it was captured with another amount.
 fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, GatewayError> {
     let asked = wire_amount(capture.amount)?;
     match intent.status {
@@ -125,7 +125,7 @@ fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, Gateway
             Ok(Some(()))
         }
         Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
-        // It lapsed, or somebody let go of it there.
+        // It lapsed, or was released there.
         Status::Canceled => Err(GatewayError::HoldLapsed {
             reason: intent.cancellation_reason(),
         }),
@@ -134,7 +134,7 @@ fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, Gateway
     }
 }
 
-/// Somebody else has captured another amount: what is told is what is so at the gateway.
+/// The decline of a capture after another amount was captured at the gateway.
 fn captured_otherwise(intent: &Intent, capture: &Capture) -> Decline {
     let currency = capture.amount.currency();
     let taken = intent
@@ -153,7 +153,7 @@ fn captured_otherwise(intent: &Intent, capture: &Capture) -> Decline {
     }
 }
 
-/// `None`: not yet. Declined: not any more.
+/// Returns `None` if it is not canceled yet. Declined if it can no longer be canceled.
 fn is_canceled(intent: &Intent) -> Result<Option<()>, GatewayError> {
     match intent.status {
         Status::Canceled => Ok(Some(())),
@@ -166,15 +166,15 @@ fn unexpected() -> GatewayError {
     GatewayError::Declined(of_code("payment_intent_unexpected_state"))
 }
 
-/// Stripe has agreed, and shows something else.
+/// The error for an intent that contradicts Stripe's own answer.
 fn undone(intent: &Intent) -> GatewayError {
     GatewayError::Unknown {
         reason: format!("Stripe agreed, and the intent is in {:?}", intent.status),
     }
 }
 
-/// A no stands, unless what was asked for is found done: Stripe refuses to do a thing twice. What is found declined says more of
-/// the object than the no.
+/// A refusal stands, unless the request is found done, because Stripe refuses to do a thing twice. If it is found declined, that
+/// decline is more specific than the refusal.
 pub(super) fn unless_done<T>(
     no: GatewayError,
     found: Result<Option<T>, GatewayError>,

@@ -1,4 +1,4 @@
-//! A payment intent as Stripe shows it: as much of it as is read here.
+//! A payment intent of Stripe, with the fields that are read here.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(super) struct Intent {
     pub(super) id: String,
     pub(super) status: Status,
     amount: i64,
-    /// Stripe always says it; not everything that speaks like Stripe does.
+    /// Stripe always sends it. Stand-ins for Stripe may not.
     pub(super) amount_received: Option<i64>,
     amount_capturable: Option<i64>,
     currency: String,
@@ -27,7 +27,7 @@ pub(super) struct Intent {
     payment_method: Option<PaymentMethod>,
 }
 
-/// An intent in a list: as much as tells whose it is.
+/// An intent in a list, with the fields that tell whose it is.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListedIntent {
     pub(super) id: String,
@@ -76,7 +76,7 @@ struct ChargeOutcome {
     network_decline_code: Option<String>,
 }
 
-/// Whatever it is, it must not make the intent unreadable.
+/// Reads any value, so that an unexpected one does not make the intent unreadable.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum PaymentMethod {
@@ -101,31 +101,31 @@ struct BillingDetails {
     name: Option<String>,
 }
 
-/// What was asked for, in Stripe's words.
+/// The request for the intent, with Stripe's names.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) amount: i64,
     pub(super) currency: String,
-    /// What the API key says of itself; `None` where it says nothing.
+    /// Whether the API key is a live one. `None` if its form does not tell.
     pub(super) livemode: Option<bool>,
 }
 
 impl Intent {
-    /// Why it was canceled, where it was and Stripe says why.
+    /// Why it was canceled, if Stripe says so.
     pub(super) fn cancellation_reason(&self) -> Option<String> {
         text::code(self.cancellation_reason.as_deref())
     }
 
-    /// True where there is money behind it: taken, or held.
+    /// Whether it took or holds money.
     pub(super) fn is_charged(&self) -> bool {
         matches!(self.status, Status::Succeeded | Status::RequiresCapture)
     }
 
-    /// The charge that it is, where it is what was asked for.
+    /// Its charge, if it matches the request.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Unknown`] where Stripe shows another amount, currency or mode, or an id that is none.
+    /// [`GatewayError::Unknown`] if Stripe shows another amount, currency or mode, or an id that is not an intent's.
     pub(super) fn charged(self, asked: &Asked) -> Result<Charged, GatewayError> {
         let moved = match self.status {
             Status::Succeeded => self.amount_received,
@@ -163,7 +163,7 @@ impl Intent {
         Err(differing(differs))
     }
 
-    /// Test money is no money, and money in a test is a mistake.
+    /// Whether its mode is the API key's: neither test money for a real payment nor real money for a test.
     pub(super) fn is_in_mode(&self, livemode: Option<bool>) -> Result<(), GatewayError> {
         match (livemode, self.livemode) {
             (Some(asked), Some(shown)) if asked != shown => {
@@ -178,12 +178,12 @@ impl Intent {
         }
     }
 
-    /// True where it is in the currency.
+    /// Whether it is in the currency.
     pub(super) fn is_in_currency(&self, currency: &str) -> bool {
         self.currency == currency
     }
 
-    /// Why there is no money behind it.
+    /// Why it took or holds no money.
     pub(super) fn decline(&self) -> Decline {
         if let Some(error) = &self.last_payment_error {
             return error.card_decline();
@@ -202,12 +202,12 @@ impl Intent {
     }
 }
 
-/// The decline that a failed charge stands for.
+/// The decline of a failed charge.
 fn failed_charge(code: &str, outcome: Option<&ChargeOutcome>) -> Decline {
     let reason = outcome.and_then(|outcome| outcome.reason.clone());
     let error = StripeError {
         code: Some(code.to_owned()),
-        // `card_declined` is the less telling word.
+        // `card_declined` is the less specific code.
         decline_code: reason.filter(|_| code == "card_declined"),
         advice_code: outcome.and_then(|outcome| outcome.advice_code.clone()),
         network_advice_code: outcome.and_then(|outcome| outcome.network_advice_code.clone()),
@@ -217,7 +217,7 @@ fn failed_charge(code: &str, outcome: Option<&ChargeOutcome>) -> Decline {
     error.card_decline()
 }
 
-/// Stripe shows something else than was asked for: no success, and no failure either.
+/// The error for an intent that does not match the request: neither a success nor a failure.
 pub(super) fn differing(what: &str) -> GatewayError {
     GatewayError::Unknown {
         reason: format!("Stripe answered with another {what} than was asked for"),

@@ -18,11 +18,11 @@ pub(super) const PAGE: &str = "100";
 /// How much the database's clock, which dates the claim, may be ahead of Stripe's, which dates the intent.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(10);
 
-/// Clocks differ by less than this, nearly always. What is older by more is read last.
+/// Clocks nearly always differ by less than this. Older intents are read last.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// Nearly all intents are made this soon after their claim. The rest of the time until now may be long on a busy account, and is
-/// read only where none with money was found here.
+/// read only if no intent with money was found here.
 const SOON: TimeDelta = TimeDelta::hours(1);
 
 /// A page of a list, newest first.
@@ -37,7 +37,7 @@ impl StripeGateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Unknown`] where the list was not read to its end.
+    /// [`GatewayError::Unknown`] if the list was not read to its end.
     pub(super) async fn intents_of(
         &self,
         budget: Budget,

@@ -1,12 +1,12 @@
-//! Stripe, or whatever speaks like it, over HTTP.
+//! Stripe, or a stand-in with the same API, over HTTP.
 //!
 //! Each call carries the pinned version of the API and an idempotency key of its own (the payment's id, the refund's, that of one
-//! attempt to capture or cancel), so Stripe carries it out once however often it is asked; see
+//! attempt to capture or cancel), so that Stripe carries it out once, however often it is repeated; see
 //! <https://docs.stripe.com/api/idempotent_requests>. What an answer, or its absence, means is decided in [`verdict`]; how
 //! often and how long Stripe is asked, in [`persist`].
 //!
 //! A 5xx may be all that a key will ever answer, because Stripe stores it as it stores any other outcome. So behind each call
-//! stands the question for what became of it, answered by a consistent read: the intent by its id, or the list of the intents of
+//! stands the question for its result, answered by a consistent read: the intent by its id, or the list of the intents of
 //! that time, in [`list`], whose [`search`] goes on from one attempt to the next. What Stripe publishes of the calls that are made here is in `contract/contract.json`; the tests'
 //! gateway refuses everything else.
 
@@ -43,11 +43,11 @@ use super::{
 };
 use crate::cards::{Card, CardSummary};
 
-/// The gateway. See the module.
+/// The gateway of Stripe, as the module describes it.
 pub struct StripeGateway {
     api: Api,
     request_time: Duration,
-    /// Whether real money moves, by what the key says of itself; `None` where it says nothing.
+    /// Whether real money moves, by the form of the key. `None` if it does not tell.
     livemode: Option<bool>,
     searches: Searches,
 }
@@ -57,7 +57,7 @@ impl StripeGateway {
     ///
     /// # Errors
     ///
-    /// The base is no `http` or `https` URL, the key cannot stand in a header, or there are no root certificates.
+    /// The base is not an `http` or `https` URL, the key does not fit into a header, or there are no root certificates.
     pub fn new(
         api_base: &str,
         secret_key: SecretString,

@@ -1,4 +1,4 @@
-//! Asking until there is an answer, or the time is over.
+//! Repeating a call until there is an answer or the time is over.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -17,11 +17,11 @@ use crate::gateway::{GatewayError, Refusal};
 /// Stripe may ask for any pause, and the client is waiting.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(1);
 
-/// So many attempts in a row may find nobody there: enough for a restart behind a load balancer. A client that is told at
-/// once that nothing happened comes back by itself, and does not fill this process's queues meanwhile.
+/// Maximum number of attempts in a row that reach no host: enough for a restart behind a load balancer. A client that is told early
+/// that nothing happened comes back by itself, and does not fill this process's queues meanwhile.
 const MAX_UNREACHED: u32 = 3;
 
-/// After every so many failures with one key, it is asked what became of the call instead: the key may be mute.
+/// Number of failures with one key after which the result of the call is asked for instead, because the key may be mute.
 const FAILURES_PER_QUESTION: u32 = 2;
 
 /// Maximum number of keys for one call. Each was found mute: Stripe had stored a failure of its own under it.
@@ -30,19 +30,19 @@ const MAX_KEYS: u32 = 20;
 /// Maximum number of keys that one call may use up, so that a failure of minutes does not use up all of them.
 const MAX_FRESH_KEYS: u32 = 2;
 
-/// What became of a call that was made until it was answered.
+/// The result of a call that was repeated until it was answered.
 pub(super) enum Told<O, T> {
     /// The call's own answer.
     Answered(O),
-    /// The call failed and failed, but what it was to do is found done.
+    /// The call failed repeatedly, but a read found it carried out.
     Found(T),
-    /// A final no, of the payer's card or of the object's state.
+    /// A decline, because of the payer's card or the object's state.
     Declined(Declined),
     /// The request's content is wrong.
     Refused(Refusal),
 }
 
-/// The same, of one key.
+/// The result of the attempts with one key.
 enum OfKey<O, T> {
     Told(Told<O, T>),
     /// The key answers nothing but Stripe's own failure, which ended its execution, and a consistent read has shown that nothing
@@ -52,7 +52,7 @@ enum OfKey<O, T> {
     },
 }
 
-/// What the attempts so far came to.
+/// The state of the attempts so far.
 #[derive(Default)]
 struct Trail {
     may_have_happened: bool,
@@ -77,7 +77,7 @@ impl Trail {
         self.reason = again.reason;
     }
 
-    /// It was asked what the last attempt did, and that is not known either.
+    /// Notes that the result of the last attempt was asked for and is not known either.
     fn note_unanswered(&mut self, error: &GatewayError) {
         let failure = &self.reason;
         self.reason = format!("{failure}, and what it did could not be read: {error}");
@@ -94,7 +94,7 @@ impl Trail {
         self.end()
     }
 
-    /// An error that says that nothing was done says it of the last attempt only: an earlier one may have been carried out.
+    /// An error that nothing was done is about the last attempt only. An earlier one may have been carried out.
     fn unless_happened(&self, error: GatewayError) -> GatewayError {
         match self.may_have_happened {
             true => unknown(error),
@@ -110,8 +110,8 @@ impl StripeGateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Misconfigured`] and [`GatewayError::NothingHappened`] where no attempt can have been carried out,
-    /// [`GatewayError::Unknown`] where one can, and what `ask` found declined.
+    /// [`GatewayError::Misconfigured`] and [`GatewayError::NothingHappened`] if no attempt can have been carried out,
+    /// [`GatewayError::Unknown`] if one can, and the decline that `ask` found.
     pub(super) async fn make<O, T, F>(
         &self,
         budget: Budget,
@@ -231,7 +231,7 @@ impl StripeGateway {
         })
     }
 
-    /// Whether there is to be a further attempt.
+    /// Whether to make a further attempt.
     fn goes_on(&self, budget: Budget, trail: &Trail, pause: Duration) -> bool {
         if trail.may_have_happened {
             return budget.allows(pause, Duration::ZERO);
@@ -241,7 +241,7 @@ impl StripeGateway {
     }
 }
 
-/// What a verdict means that no further attempt would change.
+/// The result of a verdict that no further attempt would change.
 async fn concluded<O, T, F>(
     call: &Call<'_>,
     trail: &Trail,
@@ -311,7 +311,7 @@ fn is_time_to_ask(cause: Cause, failures: u32) -> bool {
     }
 }
 
-/// The question what became of a call that failed.
+/// The question for the result of a call that failed.
 fn question(call: &Call<'_>, cause: Cause) -> Question {
     let key = call.key().to_owned();
     match cause {

@@ -1,4 +1,4 @@
-//! Whether Stripe answers, and takes this service's key and version.
+//! Whether Stripe answers, and accepts this service's key and version.
 
 use serde::de::IgnoredAny;
 
@@ -6,10 +6,10 @@ use super::StripeGateway;
 use super::api::{Attempt, Call};
 use super::verdict::{Verdict, classify};
 
-/// What a question is answered by that charges nothing and changes nothing.
+/// The answer to a question that charges and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StripeProbe {
-    /// It answered what it was asked.
+    /// It answered the question.
     Answers,
     /// It refuses this service, and why: its key, what the key may do, its account or API version.
     Misconfigured(String),

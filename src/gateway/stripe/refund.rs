@@ -1,4 +1,4 @@
-//! Giving money back, and asking what became of it.
+//! Refunding, and asking for the result of a refund.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use super::persist::Told;
 use super::text;
 use crate::gateway::{GatewayError, GatewayRefund, RefundProgress, Refunded};
 
-/// Far more refunds than a payment has: 1,000.
+/// Maximum number of pages of refunds. Together they have 1,000 refunds, far more than a payment has.
 const MAX_PAGES: usize = 10;
 
 /// See <https://docs.stripe.com/api/refunds/object>.
@@ -32,7 +32,7 @@ struct Refund {
 }
 
 impl Refund {
-    /// What it has come to, where it is what was asked for.
+    /// Its result, if it matches the request.
     fn refunded(self, asked: &GatewayRefund) -> Result<Refunded, GatewayError> {
         self.is_as_asked(asked)?;
         let progress = match self.status.as_deref() {

@@ -1,15 +1,15 @@
-//! Text that comes from outside and is stored or shown: bounded, without control characters, and never a card's number.
+//! Sanitizes text from Stripe that is stored or shown: bounded, without control characters, and without a card's number.
 
-/// Longer than any of Stripe's codes, and short enough for a column.
+/// Maximum length of a code. Stripe has no longer ones.
 const MAX_CODE_CHARS: usize = 64;
 const MAX_MESSAGE_CHARS: usize = 200;
-/// Stripe's own bound on an id.
+/// Maximum length of an id: Stripe's own.
 const MAX_ID_CHARS: usize = 255;
 
-/// The fewest digits in a row that could be a card's number (ISO/IEC 7812-1).
+/// Minimum number of digits in a row that could be a card's number (ISO/IEC 7812-1).
 const MIN_PAN_DIGITS: usize = 12;
 
-/// True for text that looks like one of Stripe's codes.
+/// Whether a text looks like one of Stripe's codes.
 pub(super) fn is_code(text: &str) -> bool {
     (1..=MAX_CODE_CHARS).contains(&text.len())
         && text
@@ -17,12 +17,12 @@ pub(super) fn is_code(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// A code, where it looks like one.
+/// The code, if the text looks like one.
 pub(super) fn code(text: Option<&str>) -> Option<String> {
     text.filter(|text| is_code(text)).map(str::to_owned)
 }
 
-/// True for an id that begins so: `pi_…`.
+/// Whether a text is an id with this prefix, such as `pi_…`.
 pub(super) fn is_id(text: &str, prefix: &str) -> bool {
     text.len() <= MAX_ID_CHARS
         && text.strip_prefix(prefix).is_some_and(|rest| {
@@ -33,7 +33,7 @@ pub(super) fn is_id(text: &str, prefix: &str) -> bool {
         })
 }
 
-/// A message for people. Returns `None` where a card's number could be in it, or where nothing is left.
+/// A message for people. Returns `None` if a card's number could be in it, or if nothing is left.
 pub(super) fn message(text: &str) -> Option<String> {
     let mut digits = 0_usize;
     for symbol in text.chars() {
@@ -54,7 +54,7 @@ pub(super) fn message(text: &str) -> Option<String> {
     (!shown.trim().is_empty()).then_some(shown)
 }
 
-/// A message for the operator. Returns `None` also where part of an API key could be in it.
+/// A message for the operator. Returns `None` also if part of an API key could be in it.
 pub(super) fn operators_message(text: &str) -> Option<String> {
     let has_key = ["sk_", "rk_", "pk_", "**"]
         .iter()

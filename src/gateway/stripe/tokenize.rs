@@ -20,8 +20,8 @@ struct PaymentMethod {
 }
 
 impl StripeGateway {
-    /// Nothing is charged by it: where no answer comes, nothing happened, and where a key is found mute, another one makes a
-    /// second token that does no harm.
+    /// This charges nothing. Without an answer nothing happened, and if a key is mute, the next one makes a second token, which does
+    /// no harm.
     pub(super) async fn tokenize_within(
         &self,
         budget: Budget,

@@ -1,4 +1,4 @@
-//! What an attempt's end means: the one table from which every failure gets its kind.
+//! What the end of an attempt means: the one table that gives every failure its kind.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::decline::{Declined, ErrorBody, StripeError};
 use super::text;
 use crate::gateway::Refusal;
 
-/// What an attempt's end means. The reasons are for the log and the operator.
+/// What the end of an attempt means. The reasons are for the log and the operator.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict<O> {
     /// Done, with the object that Stripe answered.
@@ -19,21 +19,21 @@ pub(super) enum Verdict<O> {
     Declined(Declined),
     /// The request's content is wrong. Nothing was done now. `stored`: this is what became of the key, also of earlier attempts.
     Refused { refusal: Refusal, stored: bool },
-    /// This service is refused, not the payer, until an operator has put it right. Nothing was done now.
+    /// This service is refused, not the payer, until an operator has fixed that. Nothing was done now.
     Misconfigured(String),
     /// The key stands for another request. Nothing was done now; what was done under the key, only asking tells.
     KeyReused(String),
-    /// To be asked again with the same key.
+    /// To be repeated with the same key.
     Again(Again),
 }
 
-/// An attempt after which another may help.
+/// An attempt that may be repeated.
 #[derive(Debug, PartialEq)]
 pub(super) struct Again {
     pub(super) cause: Cause,
     /// How long Stripe asks to wait.
     pub(super) pause: Option<Duration>,
-    /// Stripe says that asking again does not help.
+    /// Stripe says that repeating does not help.
     pub(super) is_last: bool,
     pub(super) reason: String,
 }
@@ -43,11 +43,11 @@ pub(super) struct Again {
 pub(super) enum Cause {
     /// Nothing was sent.
     Unreached,
-    /// Turned away before it began.
+    /// It was rejected before it began.
     Throttled,
     /// An earlier attempt with the same key is at work, or another request on the same object.
     InUse,
-    /// Sent, perhaps, and no answer came.
+    /// It may have been sent, and no answer came.
     Lost,
     /// Stripe failed, after or before it was done.
     Failed,
@@ -56,7 +56,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// False where it is certain that this attempt did nothing.
+    /// Whether this attempt may have done something.
     pub(super) fn may_have_happened(self) -> bool {
         !matches!(self, Self::Unreached | Self::Throttled)
     }
@@ -69,7 +69,8 @@ enum Kind {
     Misconfigured,
 }
 
-/// The request's content is wrong. The parameter, in the client's words, where Stripe may leave it out.
+/// The request's content is wrong. The parameter is the field's name in this service's API, for codes with which Stripe may leave
+/// it out.
 const REFUSED: [(&str, Option<&str>); 27] = [
     ("amount_too_large", Some("amount")),
     ("amount_too_small", Some("amount")),
@@ -118,7 +119,7 @@ const REFUSED: [(&str, Option<&str>); 27] = [
     ("token_in_use", Some("paymentMethod.token")),
 ];
 
-/// The gateway's object is in a state that does not allow what is asked for: a final no.
+/// The gateway's object is in a state that does not allow the request: a decline.
 const CONFLICTS: [&str; 14] = [
     "capture_charge_authorization_expired",
     "capture_unauthorized_payment",
@@ -136,7 +137,7 @@ const CONFLICTS: [&str; 14] = [
     "status_transition_invalid",
 ];
 
-/// An operator has to put it right, whatever parameter Stripe names.
+/// An operator has to fix it, whatever parameter Stripe names.
 const MISCONFIGURED: [&str; 24] = [
     "account_closed",
     "account_country_invalid_address",
@@ -235,19 +236,19 @@ fn classify_error<O>(answer: &Answer) -> Verdict<O> {
             });
         }
         (400..=499, Some("invalid_request_error")) => return invalid_request(answer, &error),
-        // Also what is not of Stripe's making: a proxy's pages, redirects.
+        // This includes answers that are not Stripe's: a proxy's pages, redirects.
         _ => Cause::Failed,
     };
     Verdict::Again(Again {
         cause,
         pause: answer.retry_after,
-        // A failure is asked about once more all the same: that brings what was stored under the key.
+        // A failure is repeated once more, which brings the answer that was stored under the key.
         is_last: answer.should_retry == Some(false) && (400..=499).contains(&answer.status),
         reason: describe(answer, &error),
     })
 }
 
-/// An `invalid_request_error`: by its code, else by the parameter that it names.
+/// The verdict on an `invalid_request_error`, by its code or else by the parameter that it names.
 fn invalid_request<O>(answer: &Answer, error: &StripeError) -> Verdict<O> {
     let param = clients_param(error.param.as_deref());
     let code = error.code.as_deref().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `/docs`: the OpenAPI document in a browser, with requests that can be tried. Swagger UI comes with the program
-//! (`utoipa-swagger-ui`, vendored at build time), so that the page needs no other host.
+//! `/docs`: the OpenAPI document in a browser, where requests can be tried. Swagger UI is part of the program (`utoipa-swagger-ui`,
+//! vendored at build time), so the page needs no other host.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use utoipa_swagger_ui::Config;
 use super::pages;
 use crate::problem::{Code, Problem};
 
-/// Scripts, styles and requests are this host's. Swagger UI sets styles on elements and draws with `data:` pictures from
-/// its own style sheet.
+/// Scripts, styles and requests are limited to this host. Swagger UI sets styles on elements, and its own style sheet uses `data:`
+/// pictures.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -59,7 +59,7 @@ pub(super) async fn asset(name: Path<String>) -> Result<HttpResponse, Problem> {
 }
 
 fn swagger_ui(name: &str) -> Result<HttpResponse, Problem> {
-    // These files are served as they are: the configuration is in `start.js`.
+    // These files are served unchanged. The configuration is in `start.js`.
     let found = utoipa_swagger_ui::serve(name, Arc::new(Config::default()));
     let found = found.ok().flatten().ok_or_else(not_found)?;
     let mut response = file(&found.content_type);

@@ -1,5 +1,4 @@
-//! The examples of the document. A request and the reply that it gets have the same name, so that a test sends the one and
-//! expects the other.
+//! The examples of the document. A request and its reply have the same name: a test sends each request and compares the reply.
 
 use serde_json::{Value, json};
 
@@ -8,7 +7,7 @@ use crate::http::samples;
 use crate::payments::Payment;
 use crate::problem::Code;
 
-/// A request to a call, and the reply that it gets.
+/// A request, and the reply to it.
 pub(super) struct Exchange {
     pub(super) operation: &'static str,
     pub(super) name: &'static str,

@@ -1,4 +1,4 @@
-//! What replies carry besides their bodies.
+//! The headers of replies.
 
 use serde_json::{Value, json};
 use utoipa::openapi::extensions::Extensions;
@@ -8,7 +8,7 @@ use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Response, Type};
 use crate::http::samples;
 use crate::problem::{Code, Retry};
 
-/// On a response: which of its headers come with which of its problems only.
+/// An extension of a response: headers that come only with some of its problems.
 const ONLY_WITH: &str = "x-only-with";
 
 const REQUEST_ID: &str = "X-Request-Id";
@@ -78,7 +78,7 @@ pub(super) fn components() -> [(String, RefOr<Header>); 9] {
     ]
 }
 
-/// What a call's success carries.
+/// The headers of a successful reply.
 pub(super) fn of_success(response: &mut Response, status: &str, is_post: bool, is_page: bool) {
     add(response, REQUEST_ID);
     if is_post {
@@ -97,7 +97,7 @@ pub(super) fn of_success(response: &mut Response, status: &str, is_post: bool, i
     }
 }
 
-/// What a refusal of one of these codes carries.
+/// The headers of a refusal with one of these codes.
 pub(super) fn of_problems(response: &mut Response, codes: &[Code], is_post: bool) {
     add(response, REQUEST_ID);
     if is_post {
@@ -118,7 +118,7 @@ pub(super) fn of_problems(response: &mut Response, codes: &[Code], is_post: bool
         }
         add(response, name);
     }
-    // The key cannot be echoed where none came.
+    // A missing key cannot be echoed.
     if is_post && codes.contains(&Code::IdempotencyKeyMissing) {
         let others = codes
             .iter()

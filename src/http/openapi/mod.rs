@@ -1,8 +1,8 @@
-//! The OpenAPI 3.1 document at `/openapi.json`, from the code: the calls are described where they are handled, the shapes
-//! where they are serialised, the problems in their one table.
+//! The OpenAPI 3.1 document at `/openapi.json`, generated from the code: calls are described at their handlers, shapes where they are
+//! serialised, problems in their table.
 //!
 //! * [`openapi_json`]: the document as it is served and checked in (`make openapi`).
-//! * `headers`: what replies carry; `problems`: what a call may refuse.
+//! * `headers`: the headers of replies; `problems`: the refusals of each call.
 //! * `exchanges`: the examples, made of `http::samples`. The shapes of requests are in `http::request_shapes`.
 
 mod exchanges;
@@ -62,7 +62,7 @@ struct Document;
 /// The document, as it is served and checked in: JSON, indented, with a newline at its end.
 pub fn openapi_json() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
-        // Texts, numbers and JSON values under fixed names have a JSON form.
+        // Serialising texts, numbers and JSON values under fixed names cannot fail.
         Document::openapi().to_pretty_json().unwrap_or_default() + "\n"
     });
     &JSON
@@ -79,7 +79,7 @@ pub(super) async fn openapi() -> HttpResponse {
         .body(Bytes::from_static(openapi_json().as_bytes()))
 }
 
-/// What is described once: the security scheme, headers, examples of problems, and the reply to an unknown method.
+/// Adds the parts that calls share: the security scheme, headers, examples of problems, and the reply to an unknown method.
 struct Shared;
 
 impl Modify for Shared {
@@ -116,7 +116,7 @@ impl Modify for Shared {
     }
 }
 
-/// What every call's description gets: headers, problems, examples.
+/// Completes the description of every call: headers, problems, examples.
 struct Complete;
 
 impl Modify for Complete {
@@ -131,7 +131,7 @@ impl Modify for Complete {
     }
 }
 
-/// A body that may be left out is no `null`.
+/// Removes `null` from the schema of an optional body: it may be absent, but not `null`.
 fn forbid_null(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else {
         return;
@@ -204,7 +204,7 @@ fn add_request(operation: &mut Operation, name: &str, example: RefOr<Example>) {
     }
 }
 
-/// A problem's own example stays as it is.
+/// Adds an example, unless the reply has one with that name already.
 fn add_reply(operation: &mut Operation, status: u16, name: &str, example: RefOr<Example>) {
     let Some(RefOr::T(response)) = operation.responses.responses.get_mut(&status.to_string())
     else {

@@ -1,4 +1,4 @@
-//! Which refusals a call may meet, and how the document says so: by status, each with an example from the one table.
+//! The refusals of each call in the document, by status, each with an example.
 
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use super::headers;
 use crate::http::samples;
 use crate::problem::{CONTENT_TYPE, Charged, Code, Retry};
 
-/// Every call that asks for an API key.
+/// Refusals of every call that needs an API key.
 const AUTHENTICATED: &[Code] = &[
     Code::Unauthorized,
     Code::NotAcceptable,
@@ -20,7 +20,7 @@ const AUTHENTICATED: &[Code] = &[
     Code::Internal,
 ];
 
-/// Every POST.
+/// Refusals of every POST.
 const KEYED: &[Code] = &[
     Code::IdempotencyKeyMissing,
     Code::IdempotencyKeyInvalid,
@@ -39,7 +39,7 @@ const KEYED: &[Code] = &[
     Code::Overloaded,
 ];
 
-/// All that a call may answer besides its success.
+/// All refusals of a call.
 pub(super) fn of(operation: &str) -> Vec<Code> {
     let own: &[Code] = match operation {
         "create_payment" => &[Code::IdempotencyKeyExpired],
@@ -84,7 +84,7 @@ pub(super) fn of(operation: &str) -> Vec<Code> {
         .collect()
 }
 
-/// Adds them to what the call says of itself.
+/// Adds the refusals to the replies of a call.
 pub(super) fn document(responses: &mut Responses, codes: &[Code], is_post: bool) {
     let mut statuses: Vec<u16> = codes.iter().map(|code| code.status()).collect();
     statuses.dedup();
@@ -123,7 +123,7 @@ fn example_of(code: Code) -> RefOr<Example> {
     RefOr::Ref(Ref::new(format!("#/components/examples/{}", code.slug())))
 }
 
-/// One example a row of the table, by its slug.
+/// One example for each row of the table, by its slug.
 pub(super) fn examples() -> impl Iterator<Item = (String, RefOr<Example>)> {
     Code::ALL.iter().map(|code| {
         let example = ExampleBuilder::new()

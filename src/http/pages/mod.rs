@@ -1,4 +1,4 @@
-//! Pages for people: one frame, one style sheet, nothing from another host.
+//! Pages for people: one layout, one style sheet, nothing from other hosts.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, ContentType};
@@ -7,17 +7,17 @@ use maud::{DOCTYPE, Markup, html};
 use super::samples;
 use crate::problem::Code;
 
-/// Dark or light as the reader's system is; one column that a telephone shows without a sideways scroll.
+/// Dark or light like the reader's system, in one column that fits a phone's screen.
 pub(super) const STYLE: &str = include_str!("payonce.css");
 
-/// What a tab shows.
+/// The icon of a browser tab.
 pub(super) const ICON: &str = include_str!("payonce.svg");
 
-/// A page's style and pictures come from this host; it runs no script, sends no form and stands in no frame.
+/// Styles and pictures come from this host only. There are no scripts and no forms, and the pages cannot be framed.
 const PLAIN_PAGE: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
                           frame-ancestors 'none'";
 
-/// A page with what every page tells a browser.
+/// A page with the headers of every page.
 pub(super) fn response(page: Markup, security_policy: &'static str) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::html())
@@ -27,7 +27,7 @@ pub(super) fn response(page: Markup, security_policy: &'static str) -> HttpRespo
         .body(page.into_string())
 }
 
-/// The head that every page has.
+/// The head of every page.
 pub(super) fn head(title: &str, more_styles: &[&str]) -> Markup {
     html! {
         head {
@@ -42,7 +42,7 @@ pub(super) fn head(title: &str, more_styles: &[&str]) -> Markup {
     }
 }
 
-/// Leads from page to page.
+/// The links between the pages.
 pub(super) fn navigation() -> Markup {
     html! {
         header {
@@ -93,7 +93,7 @@ pub(super) fn problems() -> HttpResponse {
     )
 }
 
-/// One problem: what happened, whether anything was charged, what to do, and what it looks like.
+/// One problem: what happened, whether anything was charged, what to do, and an example.
 pub(super) fn problem(code: Code) -> HttpResponse {
     page(
         code.title(),

@@ -1,5 +1,5 @@
-//! What the examples are made of: one merchant's payment and its refund, serialised by the code that serialises the real
-//! ones.
+//! The examples of the document and the pages: one merchant's payment and its refund, serialised by the code that serialises the
+//! real ones.
 
 mod problems;
 
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::cards::CardSummary;
 use crate::gateway::CaptureMethod;
-use crate::idempotency::{IdempotencyKey, KeyRecord, KeyState, ScopedKey};
+use crate::idempotency::records::{KeyRecord, KeyState};
+use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::money::{Amount, Currency};
 use crate::payments::{Customer, Operation, Payment, PaymentState, Refund, RefundState};
 
@@ -21,11 +22,11 @@ pub(crate) const PAYMENT_ID: &str = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11";
 pub(crate) const REFUND_ID: &str = "ref_01936d32-11aa-7b0c-8e55-2d1f4c6b7a90";
 pub(crate) const KEY: &str = "order-1001";
 
-/// Too many decimals, and a number that fails the Luhn check.
+/// Its amount has too many decimals, and its card number fails the Luhn check.
 pub(crate) const INVALID_PAYMENT: &str = r#"{"amount": "99.999", "currency": "USD", "paymentMethod": {"type": "CARD",
     "details": {"cardNumber": "4242424242424241", "cvv": "123", "expiryMonth": "12", "expiryYear": "2031"}}}"#;
 
-/// What a 202 says: the gateway's answer is not known yet.
+/// The body of a 202: the gateway's answer is not known yet.
 pub(super) fn processing(operation: &str) -> Value {
     match operation {
         "refund_payment" => json_of(&Refund {
@@ -45,17 +46,18 @@ pub(super) fn processing(operation: &str) -> Value {
     }
 }
 
-/// So many seconds after noon of a day.
+/// A moment, in seconds after noon of a fixed day.
 pub(crate) fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_772_366_400 + seconds, 123_456_000).unwrap_or_default()
 }
 
+#[expect(clippy::expect_used, reason = "a constant, which the tests use")]
 fn usd(minor: i64) -> Amount {
     let usd = Currency::from_code("USD").expect("USD is in ISO 4217");
     Amount::from_minor(minor, usd)
 }
 
-/// The example payment of 99.99 USD, in a state that takes nothing and gives nothing back.
+/// The example payment of 99.99 USD, with nothing captured or refunded.
 pub(crate) fn payment_in(state: PaymentState) -> Payment {
     Payment {
         merchant_id: "demo".to_owned(),
@@ -159,6 +161,7 @@ pub(super) fn refund(minor: i64, reason: Option<&str>) -> Refund {
     }
 }
 
+#[expect(clippy::expect_used, reason = "a constant, which the tests use")]
 pub(super) fn key_record() -> KeyRecord {
     let key = IdempotencyKey::new(KEY).expect("it is visible ASCII");
     KeyRecord {
@@ -175,7 +178,7 @@ pub(super) fn key_record() -> KeyRecord {
     }
 }
 
-/// `POST /v1/payments`, with all that it takes.
+/// The body of `POST /v1/payments` with every field.
 pub(super) fn card_request(number: &str) -> Value {
     json!({
         "amount": 99.99,
@@ -189,7 +192,7 @@ pub(super) fn card_request(number: &str) -> Value {
     })
 }
 
-/// `POST /v1/payments`, with the least that it takes.
+/// The body of `POST /v1/payments` with the required fields only.
 pub(super) fn token_request() -> Value {
     json!({
         "amount": "99.99",

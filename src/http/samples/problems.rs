@@ -1,4 +1,4 @@
-//! What each problem looks like: made by the code that makes the real ones, for the document and the pages.
+//! An example of each problem, made by the code that makes the real ones.
 
 use std::time::Duration;
 

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{lock_requested, processing_payment};
 use crate::gateway::{Cancel, Capture};
-use crate::idempotency::{Answer, Gate, Outcome, Permit, Plan, SignedRequest, Transaction, Wait};
+use crate::idempotency::grouped::SignedRequest;
+use crate::idempotency::{Answer, Gate, Outcome, Permit, Plan, Transaction, Wait};
 use crate::payments::gateway_call::{Called, Unresolved};
 use crate::payments::sanitize::Sanitize;
 use crate::payments::service::ClaimedWork;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::column;
 use crate::gateway::GatewayToken;
-use crate::idempotency::{FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns};
+use crate::idempotency::grouped::{FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns};
 use crate::payments::Payment;
 
 /// A payment to be claimed: its key, and its row in `PROCESSING`.

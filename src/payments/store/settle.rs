@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::column;
-use crate::idempotency::ResponseColumns;
+use crate::idempotency::grouped::ResponseColumns;
 use crate::payments::Payment;
 
 /// A payment to be settled: the attempt that holds its key, its new row, and the answer.

@@ -9,16 +9,14 @@ use crate::support::gateway::{ChargeEntry, ChargeStatus, Ledger, RefundEntry};
 
 use super::storm::Storm;
 use super::told::Told;
+use crate::support::rows::make_looks_due;
 
 /// Waits until nothing is in `PROCESSING` or on its way. The time of each next look at a pending refund has come.
 pub async fn until_settled(pool: &PgPool, deadline: Instant, storm: &Storm) {
     for round in 0_u32.. {
         // Not each time: a look takes a moment.
         if round.is_multiple_of(40) {
-            sqlx::query("update refunds set next_look_at = now() where state = 'PENDING'")
-                .execute(pool)
-                .await
-                .expect("the looks' time is moved");
+            make_looks_due(pool).await;
         }
         let left: i64 = sqlx::query_scalar(
             "select (select count(*) from idempotency_keys where state = 'PROCESSING') + \

@@ -172,7 +172,7 @@ impl Storm {
                 self.lose_the_primary(pair, runtime);
                 failovers += 1;
             }
-            self.pause(500..2000);
+            self.pause(200..1000);
             if self.rng.random_bool(0.3) {
                 runtime.block_on(pair.end_sessions());
                 self.count.endings += 1;
@@ -180,10 +180,10 @@ impl Storm {
             let victim = self.rng.random_range(0..self.servers.len());
             match self.rng.random_range(0..100) {
                 0..20 => self.stand_still(victim),
-                20..35 => self.sleep_for_a_day(victim, runtime),
-                35..50 => self.fall_silent(pair),
-                50..55 => self.start_with_another_fingerprint_secret(),
-                55..75 => self.move_the_merchant(runtime),
+                20..45 => self.sleep_for_a_day(victim, runtime),
+                45..65 => self.fall_silent(pair),
+                65..75 => self.start_with_another_fingerprint_secret(),
+                75..95 => self.move_the_merchant(runtime),
                 _ => {}
             }
             self.turn_the_refunds();
@@ -273,7 +273,7 @@ impl Storm {
             true => self.gateway.delay_refunds(),
             false => self.gateway.hasten_refunds(),
         }
-        if self.rng.random_bool(0.5) {
+        if self.rng.random_bool(0.7) {
             self.end_refunds();
         }
     }

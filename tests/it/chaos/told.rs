@@ -5,9 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
 use crate::support::service::{Answer, Request};
 
 use super::storm::Nodes;
+
+/// So many keys are asked for at once when all are.
+const AT_ONCE: usize = 8;
 
 /// A key, and its final answer.
 struct Final {
@@ -77,13 +82,16 @@ impl Told {
     /// Asks both nodes again for every key.
     pub async fn every_key_still_answers_the_same(&self, nodes: &Nodes) {
         let finals = std::mem::take(&mut *self.finals.lock().expect("the answers"));
-        for (key, known) in &finals {
-            for node in 0..2 {
-                let again = known.request.clone().at(&nodes.url(node)).send().await;
-                assert!(again.replayed(), "{key}: {again:?}");
-                assert_same(key, &known.answer, &again);
-            }
-        }
+        let asked = finals.iter().flat_map(|one| [(one, 0), (one, 1)]);
+        let asking = asked.map(async |((key, known), node)| {
+            let again = known.request.clone().at(&nodes.url(node)).send().await;
+            assert!(again.replayed(), "{key}: {again:?}");
+            assert_same(key, &known.answer, &again);
+        });
+        stream::iter(asking)
+            .buffer_unordered(AT_ONCE)
+            .collect::<()>()
+            .await;
         *self.finals.lock().expect("the answers") = finals;
     }
 

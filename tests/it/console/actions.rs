@@ -51,7 +51,7 @@ async fn a_payment_whose_answer_was_lost_is_resolved(_: PgPoolOptions, db: PgCon
     stuck.shows("1 in PROCESSING, 0 of them left behind");
     assert!(!stuck.text.contains("value=\"lost\""), "no button");
     let held = resolve(&ada).await;
-    held.shows("somebody holds the claim");
+    held.shows("another process holds the claim");
     assert_eq!(service.gateway.charges(), 1);
 
     end_leases(&service.pool).await;

@@ -16,9 +16,7 @@ fn assert_charged(answer: &Answer, code: &str, charged: &str) {
 
 /// The keys' records are past their time.
 async fn expire(service: &Service) {
-    execute(
-        service,
-        "update idempotency_keys set created_at = created_at - interval '2 days',
+    execute(&service.pool, "update idempotency_keys set created_at = created_at - interval '2 days',
             completed_at = completed_at - interval '2 days', expires_at = expires_at - interval '2 days'
             where state <> 'PROCESSING'",
     )

@@ -42,8 +42,7 @@ async fn a_day_old_claim_is_found_charged_or_not_or_is_waited_for(
     gateway.calm();
     gateway.forget_keys();
     // The late one's call was made just before the twentieth hour was over, and is still under way.
-    execute(
-        &service,
+    execute(&service.pool,
         "update idempotency_keys set created_at = created_at
             - case key when 'late' then interval '20 hours 30 minutes' else interval '24 hours' end",
     )

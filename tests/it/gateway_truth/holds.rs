@@ -17,13 +17,13 @@ async fn after_a_refused_capture_a_smaller_one_or_a_cancel_works_at_once(
     for (number, then) in ["capture", "cancel"].into_iter().enumerate() {
         let id = held(&acme, "10", &format!("p{number}")).await;
         // The service believes in more than the gateway holds, so that the gateway refuses, and stores that under its key.
-        execute(&service, "update payments set amount_minor = 2000").await;
+        execute(&service.pool, "update payments set amount_minor = 2000").await;
         let key = format!("c{number}");
         let all = on(&acme, &id, "capture", &key, json!({})).send().await;
         all.assert_problem(422, "gateway-refused", "fix-request");
         assert_eq!(all.text("charged"), "no");
         assert_eq!(shown(&acme, &id).await.text("state"), "AUTHORIZED");
-        execute(&service, "update payments set amount_minor = 1000").await;
+        execute(&service.pool, "update payments set amount_minor = 1000").await;
         let (what, body, state) = match then {
             "capture" => ("capture", json!({"amount": "8"}), "SUCCESS"),
             _ => ("cancel", json!({}), "CANCELED"),
@@ -33,7 +33,7 @@ async fn after_a_refused_capture_a_smaller_one_or_a_cancel_works_at_once(
             (done.status.as_u16(), done.text("state")),
             (200, state.into())
         );
-        execute(&service, "delete from payments").await;
+        execute(&service.pool, "delete from payments").await;
     }
     let keys = gateway.requests(Endpoint::Capture).into_iter();
     let keys: Vec<_> = keys.map(|request| request.idempotency_key).collect();

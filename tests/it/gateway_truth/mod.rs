@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::support::gateway::{SECRET_KEY, TestGateway};
-use crate::support::rows::end_leases;
+use crate::support::rows::{end_leases, execute};
 use crate::support::service::{Answer, Merchant, Request, Service, Setup};
 
 /// Long enough for every fault that a retry gets through.
@@ -106,11 +106,4 @@ async fn attempts(service: &Service) -> Vec<i32> {
         .fetch_all(&service.pool)
         .await
         .expect("attempts")
-}
-
-async fn execute(service: &Service, sql: &'static str) {
-    sqlx::query(sql)
-        .execute(&service.pool)
-        .await
-        .expect("rows are changed");
 }

@@ -4,14 +4,11 @@ use sqlx::postgres::PgPoolOptions;
 
 use super::*;
 use crate::support::gateway::{Endpoint, Fault};
+use crate::support::rows::make_looks_due;
 
 /// The next look at each pending refund is due.
 async fn look(service: &Service) -> u64 {
-    execute(
-        service,
-        "update refunds set next_look_at = now() where state = 'PENDING'",
-    )
-    .await;
+    make_looks_due(&service.pool).await;
     service.payments.follow_refunds().await.expect("looks")
 }
 
@@ -126,7 +123,7 @@ async fn a_process_with_another_gateway_leaves_the_looks_to_others(
     let id = paid(&acme, "10", "p").await;
     on(&acme, &id, "refunds", "r", json!({})).send().await;
     gateway.end_refunds(true);
-    execute(&service, "update refunds set next_look_at = now()").await;
+    execute(&service.pool, "update refunds set next_look_at = now()").await;
     let ended = stranger.payments.follow_refunds().await.expect("looks");
     assert_eq!(ended, 0);
     let ended = service.payments.follow_refunds().await.expect("looks");
@@ -151,7 +148,7 @@ async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptio
     for round in 1..=5 {
         // A pause of a minute at least: nobody looks twice in one round, however slow the machine is.
         execute(
-            &one,
+            &one.pool,
             "update refunds set next_look_at = now(), looks = looks + 5",
         )
         .await;
@@ -163,7 +160,7 @@ async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptio
         assert_eq!(asked(), 8 * round, "round {round}");
     }
     gateway.end_refunds(false);
-    execute(&one, "update refunds set next_look_at = now()").await;
+    execute(&one.pool, "update refunds set next_look_at = now()").await;
     let (here, there) = tokio::join!(
         one.payments.follow_refunds(),
         other.payments.follow_refunds()
@@ -201,11 +198,7 @@ async fn a_look_that_outlives_its_pause_ends_no_refund_twice(
     gateway.end_refunds(false);
     let looks = gateway.calls(Endpoint::ListRefunds).received;
     gateway.script([(Endpoint::ListRefunds, Fault::Hold)]);
-    execute(
-        &quick,
-        "update refunds set next_look_at = now() where state = 'PENDING'",
-    )
-    .await;
+    make_looks_due(&quick.pool).await;
     let held = tokio::spawn({
         let payments = slow.payments.clone();
         async move { payments.follow_refunds().await }

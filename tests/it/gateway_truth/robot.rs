@@ -202,8 +202,7 @@ async fn that_comes_back_too_late_or_with_another_request_pays_nothing_more(
     changed.bodies[0]["amount"] = json!("11");
     let stopped = End::Stopped("idempotency-key-reused".to_owned());
     assert_eq!(robot.run(&changed).await, stopped);
-    execute(
-        &service,
+    execute(&service.pool,
         "update idempotency_keys set created_at = created_at - interval '2 days',
             completed_at = completed_at - interval '2 days', expires_at = expires_at - interval '2 days'",
     )

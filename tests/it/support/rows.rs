@@ -2,6 +2,21 @@
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
+/// Executes one or more statements.
+pub async fn execute(pool: &PgPool, sql: &str) {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    sql.execute(pool).await.expect("executed");
+}
+
+/// Makes the next look at each pending refund due.
+pub async fn make_looks_due(pool: &PgPool) {
+    execute(
+        pool,
+        "update refunds set next_look_at = now() where state = 'PENDING'",
+    )
+    .await;
+}
+
 /// A transaction whose statements may take longer than any of the service may: it fills tables.
 pub async fn filling(pool: &PgPool) -> Transaction<'static, Postgres> {
     let mut tx = pool.begin().await.expect("a transaction");

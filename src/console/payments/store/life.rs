@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::database::{self, Bounded};
-
 use crate::idempotency::ScopedKey;
 
 /// A refund as its payment's page shows it.

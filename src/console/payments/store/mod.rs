@@ -13,7 +13,7 @@ pub(super) use self::declines::{Declines, list_declines};
 pub(super) use self::life::{
     AtWork, Making, RefundOfPayment, find_making, find_refund, list_at_work, list_refunds,
 };
-pub(super) use self::refunds::{RefundListed, RefundsAsked, search_refunds};
+pub(super) use self::refunds::{RefundListed, RefundsQuery, search_refunds};
 pub(super) use self::search::{Filter, Found, find_payments_of_key, search_payments};
 
 /// The end of all ids: no id has a character above it.

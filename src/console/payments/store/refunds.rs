@@ -23,7 +23,7 @@ pub(in super::super) struct RefundListed {
 
 /// Which refunds.
 #[derive(Clone, Debug)]
-pub(in super::super) struct RefundsAsked {
+pub(in super::super) struct RefundsQuery {
     /// Only ids from this one on.
     pub(in super::super) from: String,
     /// Only ids before this one.
@@ -36,11 +36,11 @@ pub(in super::super) struct RefundsAsked {
 pub(in super::super) async fn search_refunds(
     pool: &PgPool,
     merchant_id: Option<&str>,
-    asked: &RefundsAsked,
+    query: &RefundsQuery,
     limit: i64,
 ) -> sqlx::Result<Vec<RefundListed>> {
     let merchants = merchants_asked(pool, merchant_id).await?;
-    let window = match asked.at_gateway {
+    let window = match query.at_gateway {
         Some(_) => window_of_each(&merchants, limit),
         None => limit,
     };
@@ -80,10 +80,10 @@ pub(in super::super) async fn search_refunds(
         limit $6
         "#,
         &merchants,
-        asked.from,
-        asked.before,
+        query.from,
+        query.before,
         window,
-        asked.at_gateway,
+        query.at_gateway,
         limit,
     )
     .fetch_all(&mut *database::acquire(pool).await?)

@@ -110,6 +110,7 @@ struct Look {
     frontier: Option<String>,
 }
 
+#[expect(clippy::too_many_lines, reason = "one statement")]
 async fn look_at(
     pool: &PgPool,
     merchants: &[String],

@@ -8,9 +8,8 @@ use super::CreateWork;
 use crate::cards::Card;
 use crate::database::{self, Bounded};
 use crate::gateway::{Decline, GatewayError, GatewayToken};
-use crate::idempotency::{
-    Attempt, Claimant, Grouped, IdempotencyError, NewKey, Remembered, ScopedKey, may_have_committed,
-};
+use crate::idempotency::grouped::{Attempt, Claimant, Grouped, NewKey, Remembered};
+use crate::idempotency::{IdempotencyError, ScopedKey, may_have_committed};
 use crate::money::Amount;
 use crate::payments::gateway_call::count_call;
 use crate::payments::group_commit::{ClaimItem, Claimed};

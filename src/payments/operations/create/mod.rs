@@ -9,9 +9,8 @@ use self::claim::CreateClaim;
 use self::settle::CreateSettle;
 use super::processing_payment;
 use crate::gateway::{Charge, Charged, GatewayToken};
-use crate::idempotency::{
-    Answer, Gate, IdempotencyKey, Permit, ScopedKey, SignedRequest, Transaction, Wait,
-};
+use crate::idempotency::grouped::SignedRequest;
+use crate::idempotency::{Answer, Gate, IdempotencyKey, Permit, ScopedKey, Transaction, Wait};
 use crate::payments::gateway_call::{Called, Unresolved};
 use crate::payments::service::ClaimedWork;
 use crate::payments::settle::answer_of;

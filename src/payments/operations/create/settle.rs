@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::gateway::{Charged, Decline};
-use crate::idempotency::{Answer, Claim, Engine, Grouped, IdempotencyError, Outcome, Settler};
+use crate::idempotency::grouped::{Grouped, Settler};
+use crate::idempotency::{Answer, Claim, Engine, IdempotencyError, Outcome};
 use crate::payments::group_commit::SettleItem;
 use crate::payments::sanitize::Sanitize;
 use crate::payments::settle::{is_content_rejected, log_rejected_content};

@@ -5,19 +5,18 @@
 //! before it is signed, and an optional field at its default is not in it, so that an upgrade that adds a field leaves the
 //! fingerprints of requests under way as they are.
 
-use std::borrow::Cow;
+mod canonical;
+
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
-use serde::Serialize;
-use serde_json::Value;
 use sha2::Sha256;
 
-use super::key::ScopedKey;
+pub use self::canonical::{CanonicalFields, Fingerprinted};
+use crate::key::ScopedKey;
 
 /// The canonical form's version, stored beside each fingerprint. A change of the form needs a new number, and rows of the old
 /// one are compared by the old form.
@@ -26,165 +25,6 @@ pub const FINGERPRINT_VERSION: i16 = 2;
 /// The form before. It joined names by a dot without marking what was an object, an array or a dot in a name, and said nothing
 /// of the secret.
 const UNMARKED_VERSION: i16 = 1;
-
-/// A request's fields, by path (`customer.email`). Dropped after signing; never stored, logged or printed.
-#[derive(Default)]
-pub struct CanonicalFields {
-    /// The values, one after the other: a field more costs no allocation.
-    values: String,
-    fields: Vec<Field>,
-    /// The request as JSON, where its fields come from it: what rows of an older version are compared by.
-    json: Option<Value>,
-}
-
-struct Field {
-    path: Cow<'static, str>,
-    value: Range<usize>,
-}
-
-impl CanonicalFields {
-    /// Adds a field. The value is in its one spelling: `10` and `10.00` must arrive here as the same text.
-    pub fn insert(&mut self, path: impl Into<Cow<'static, str>>, value: impl AsRef<str>) {
-        let start = self.values.len();
-        self.values.push_str(value.as_ref());
-        self.fields.push(Field {
-            path: path.into(),
-            value: start..self.values.len(),
-        });
-    }
-
-    /// Paths and values by path, and where a path is there twice by value: the order in which they came makes no difference.
-    fn sorted(&self) -> Vec<(&str, &str)> {
-        let value_of = |field: &Field| self.values.get(field.value.clone()).unwrap_or_default();
-        let pairs = self
-            .fields
-            .iter()
-            .map(|field| (&*field.path, value_of(field)));
-        let mut pairs: Vec<_> = pairs.collect();
-        pairs.sort_unstable();
-        pairs
-    }
-
-    /// Adds a field where there is a value.
-    pub fn insert_some(&mut self, path: &'static str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.insert(path, value);
-        }
-    }
-
-    /// Adds the leaves of a JSON value. No two values give the same fields, but for object members that are `null`, which count
-    /// as absent: names have their special characters escaped, array elements stand in brackets, and what is empty is said.
-    fn mark(&mut self, path: String, value: &Value) {
-        match value {
-            Value::Object(members) => {
-                let mut is_empty = true;
-                for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
-                    is_empty = false;
-                    self.mark(member(&path, name), value);
-                }
-                if is_empty {
-                    self.insert(path, "{}");
-                }
-            }
-            Value::Array(items) if items.is_empty() => self.insert(path, "[]"),
-            Value::Array(items) => {
-                for (index, value) in items.iter().enumerate() {
-                    self.mark(format!("{path}[{index}]"), value);
-                }
-            }
-            scalar => self.insert(path, scalar.to_string()),
-        }
-    }
-
-    /// The fields as version 1 had them.
-    fn unmarked(&self) -> Option<Self> {
-        let mut fields = Self::default();
-        fields.flatten("", self.json.as_ref()?);
-        Some(fields)
-    }
-
-    fn flatten(&mut self, path: &str, value: &Value) {
-        let join = |name: &str| {
-            if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}.{name}")
-            }
-        };
-        match value {
-            Value::Null => {}
-            Value::Object(fields) => fields
-                .iter()
-                .for_each(|(name, value)| self.flatten(&join(name), value)),
-            Value::Array(items) => {
-                self.insert(join("length"), items.len().to_string());
-                for (index, value) in items.iter().enumerate() {
-                    self.flatten(&join(&index.to_string()), value);
-                }
-            }
-            scalar => self.insert(
-                if path.is_empty() {
-                    Cow::Borrowed("value")
-                } else {
-                    Cow::Owned(path.to_owned())
-                },
-                scalar.to_string(),
-            ),
-        }
-    }
-}
-
-/// The path of an object's member. An empty name has a spelling of its own, so that only the root has the empty path.
-fn member(path: &str, name: &str) -> String {
-    let mut joined = String::with_capacity(path.len() + name.len() + 1);
-    joined.push_str(path);
-    if !path.is_empty() {
-        joined.push('.');
-    }
-    if name.is_empty() {
-        joined.push_str("\\e");
-    }
-    for c in name.chars() {
-        if matches!(c, '.' | '[' | '\\') {
-            joined.push('\\');
-        }
-        joined.push(c);
-    }
-    joined
-}
-
-impl fmt::Debug for CanonicalFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths = self.sorted().into_iter().map(|(path, _)| path);
-        f.debug_set().entries(paths).finish()
-    }
-}
-
-impl PartialEq for CanonicalFields {
-    fn eq(&self, other: &Self) -> bool {
-        self.sorted() == other.sorted()
-    }
-}
-
-impl Eq for CanonicalFields {}
-
-/// A request that can be fingerprinted.
-///
-/// Everything that implements [`Serialize`] is: its JSON form's leaves are the fields, `null` counts as absent. A type that
-/// must not be serialisable, because it holds a card, implements this by hand.
-pub trait Fingerprinted {
-    /// Writes the fields that make this request what it is. `Err` where it has no JSON form.
-    fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error>;
-}
-
-impl<T: Serialize + ?Sized> Fingerprinted for T {
-    fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error> {
-        let json = serde_json::to_value(self)?;
-        fields.mark(String::new(), &json);
-        fields.json = Some(json);
-        Ok(())
-    }
-}
 
 /// The secrets that sign fingerprints. The first signs; each is accepted, so that a secret can be rotated while keys that
 /// the old one signed are still remembered.
@@ -293,7 +133,7 @@ impl Fingerprint {
         hash: [u8; 32],
         fields: &CanonicalFields,
     ) -> Self {
-        let mut lines = String::with_capacity(fields.fields.len() * 40 + 16);
+        let mut lines = String::with_capacity(fields.count() * 40 + 16);
         if version != UNMARKED_VERSION {
             lines.push('#');
             lines.push_str(&secret.id);
@@ -319,7 +159,7 @@ impl Fingerprint {
         }
     }
 
-    /// The id of the secret that signed it; `None` where it does not say.
+    /// The id of the secret that signed it. `None` if the row does not say.
     fn secret_id(&self) -> Option<&str> {
         self.fields.lines().next()?.strip_prefix('#')
     }
@@ -456,6 +296,8 @@ pub struct Mismatch {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use serde_json::Value;
 
     use super::*;
     use crate::IdempotencyKey;

@@ -1,9 +1,9 @@
-//! What an operator asks the search for, and what it means.
+//! The fields of the search for payments, and what they mean.
 
 use serde::Deserialize;
 
 use super::super::links::href_of_given;
-use super::store::{END_OF_IDS, Filter, RefundsAsked};
+use super::store::{END_OF_IDS, Filter, RefundsQuery};
 use super::times::{Typed, first_id_at};
 use crate::money::{Amount, Currency, MajorAmount};
 
@@ -13,7 +13,7 @@ const REFUND: &str = "ref";
 /// The search's fields as they were sent. Each is empty if it was not filled in.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub(in super::super) struct Asked {
+pub(in super::super) struct SearchQuery {
     pub(super) id: String,
     pub(super) merchant: String,
     pub(super) key: String,
@@ -53,7 +53,7 @@ impl<'a> Id<'a> {
 /// Why there is no search: sentences for the operator.
 type Complaint = &'static str;
 
-impl Asked {
+impl SearchQuery {
     /// Without the spaces that come with copying. A text with a NUL is in no column of PostgreSQL's.
     pub(super) fn cleaned(self) -> Self {
         let clean = |text: String| text.trim().replace('\0', "\u{fffd}");
@@ -157,7 +157,7 @@ impl Asked {
     }
 
     /// The refunds that are asked for, where an id of one may have been given.
-    pub(super) fn refunds(&self) -> Result<Option<RefundsAsked>, Complaint> {
+    pub(super) fn refunds(&self) -> Result<Option<RefundsQuery>, Complaint> {
         let (mut from, mut before) = self.bounds(REFUND)?;
         let at_gateway = match self.id() {
             Some(Id::Refund(beginning)) => {
@@ -167,7 +167,7 @@ impl Asked {
             Some(Id::AtGateway(beginning)) => Some(beginning.to_owned()),
             Some(Id::Payment(_)) | None => return Ok(None),
         };
-        Ok(Some(RefundsAsked {
+        Ok(Some(RefundsQuery {
             from,
             before,
             at_gateway,
@@ -272,20 +272,20 @@ mod tests {
 
     #[test]
     fn time_id_and_page_narrow_the_same_bounds() {
-        let asked = Asked {
+        let query = SearchQuery {
             id: "pay_0000000a".to_owned(),
             from: "1970-01-01".to_owned(),
             before: "pay_0000000a-5".to_owned(),
-            ..Asked::default()
+            ..SearchQuery::default()
         };
-        let filter = asked.filter().expect("a filter");
+        let filter = query.filter().expect("a filter");
         assert_eq!(
             (filter.from.as_str(), filter.before.as_str()),
             ("pay_0000000a", "pay_0000000a-5")
         );
-        let wrong = Asked {
+        let wrong = SearchQuery {
             to: "yesterday".to_owned(),
-            ..Asked::default()
+            ..SearchQuery::default()
         };
         assert_eq!(wrong.filter().err(), Some(NO_TIME));
     }

@@ -1,4 +1,4 @@
-//! A queue in which everybody has a line of their own, and the lines take turns: one who brings a thousand items does not
+//! A queue with one line for each owner. The lines take turns: an owner who brings a thousand items does not
 //! hold up another who brings one.
 //!
 //! The queue is bounded, and so is each line: it may be as long as what is left of the queue. One alone gets half of it, and
@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Both ends of the queue. Each operation is a few steps under a lock that nobody holds while waiting.
+/// Both ends of the queue. Each operation is a few steps under a lock that is not held while waiting.
 pub(super) struct FairQueue<T> {
     capacity: usize,
     hasher: RandomState,
@@ -33,7 +33,7 @@ struct Lines<T> {
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// Whose an item is: a hash, so that no name is kept. Two with one hash share a line, and nobody can choose it.
+/// The owner of an item, as a hash, so that no name is kept. Owners with the same hash share a line; the hash is keyed, so it cannot be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Line(u64);
 
@@ -94,7 +94,7 @@ impl<T> FairQueue<T> {
         self.lock().take(usize::MAX)
     }
 
-    /// Ends it: what waits is dropped, what comes is refused, and whoever takes gets nothing.
+    /// Ends the queue: items that wait are dropped, new ones are refused, and takers get nothing.
     pub(super) fn close(&self) {
         let dropped = {
             let mut lines = self.lock();

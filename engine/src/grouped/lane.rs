@@ -16,10 +16,10 @@ use crate::store;
 /// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
 const PLANNED_ONCE: usize = 32;
 
-/// With fewer connections nobody keeps one: claims and settles would, and everybody else needs one, too.
+/// With fewer connections no lane keeps one: claims and settles would take them all, and other work needs one, too.
 const ROOM_TO_KEEP: u32 = 3;
 
-/// How long the items of a group that failed are tried one by one. Each may wait for a row that somebody holds, and others
+/// How long the items of a group that failed are tried one by one. Each may wait for a row that another transaction holds, and others
 /// wait for them all.
 const ALONE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -120,7 +120,7 @@ impl<W: GroupWriter> Lane<W> {
         match self.write(&items).await {
             Ok(written) => {
                 for ((item, reply), written) in items.into_iter().zip(replies).zip(written) {
-                    // Whoever waited may have gone; what was written stays written.
+                    // The submitter may have gone. What was written stays written.
                     drop(reply.send(Grouped::Written(item, written)));
                 }
             }
@@ -160,8 +160,8 @@ impl<W: GroupWriter> Lane<W> {
         }
     }
 
-    /// There is no connection. Whoever waits is told now: to try each by itself, or each group in its turn, would let the
-    /// last of them wait for minutes, and then do what nobody waits for any more.
+    /// There is no connection. All items that wait are refused now: trying each by itself, or each group in its turn, would let the
+    /// last of them wait for minutes, and then do work whose caller has gone.
     fn give_back(&self, items: impl Iterator<Item = (W::Item, Reply<W>)>, error: sqlx::Error) {
         let error = Arc::new(error);
         let waiting = self.queue.0.take_all().into_iter();
@@ -264,7 +264,7 @@ impl Connection {
         })
     }
 
-    /// A connection that was idle may have ended meanwhile. What is sent on it then may have been carried out, as far as anybody
+    /// A connection that was idle may have ended meanwhile. What is sent on it then may have been carried out, as far as anyone
     /// knows, so it is asked first.
     async fn is_alive(&mut self) -> bool {
         if self.used.elapsed() < IDLE {

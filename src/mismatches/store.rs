@@ -1,15 +1,15 @@
-//! The SQL of refused reuses.
+//! The SQL of mismatches. Their table is called `refused_reuses`.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use super::{Noted, RefusedReuse};
+use super::{Noted, NotedMismatch};
 use crate::database::{self, Bounded};
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 
-/// Adds refusals to the rows of their requests. `rows` names each request once.
+/// Adds mismatches to the rows of their requests. `rows` names each request once.
 pub(super) async fn add_refusals(pool: &PgPool, rows: &[(Noted, u64)]) -> sqlx::Result<()> {
     let mut connection = database::acquire(pool).await?;
     let text = |column: fn(&Noted) -> &str| -> Vec<String> {
@@ -129,7 +129,7 @@ pub(super) async fn keep_latest(
     Ok(())
 }
 
-/// Deletes those that were not seen for `age`, at most `limit`.
+/// Deletes at most `limit` mismatches that were not seen for `age`.
 pub(super) async fn delete_older(pool: &PgPool, age: Duration, limit: i64) -> sqlx::Result<()> {
     let mut connection = database::acquire(pool).await?;
     sqlx::query!(
@@ -173,10 +173,10 @@ struct Row {
 }
 
 impl Row {
-    fn into_refused_reuse(self) -> sqlx::Result<RefusedReuse> {
+    fn into_noted_mismatch(self) -> sqlx::Result<NotedMismatch> {
         let key =
             IdempotencyKey::new(&self.key).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(RefusedReuse {
+        Ok(NotedMismatch {
             scope: ScopedKey::new(self.merchant_id, self.operation, key),
             expected_prefix: self.expected_prefix,
             actual_prefix: self.actual_prefix,
@@ -188,11 +188,11 @@ impl Row {
     }
 }
 
-/// Those of one key, latest first.
+/// The mismatches of one key, latest first.
 pub(super) async fn list_of_key(
     pool: &PgPool,
     scope: &ScopedKey,
-) -> sqlx::Result<Vec<RefusedReuse>> {
+) -> sqlx::Result<Vec<NotedMismatch>> {
     let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Row,
@@ -222,12 +222,12 @@ pub(super) async fn list_of_key(
     .bounded()
     .await?
     .into_iter()
-    .map(Row::into_refused_reuse)
+    .map(Row::into_noted_mismatch)
     .collect()
 }
 
-/// The latest of all keys.
-pub(super) async fn list_latest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<RefusedReuse>> {
+/// The latest mismatches of all keys.
+pub(super) async fn list_latest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<NotedMismatch>> {
     let mut connection = database::acquire(pool).await?;
     sqlx::query_as!(
         Row,
@@ -252,6 +252,6 @@ pub(super) async fn list_latest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<R
     .bounded()
     .await?
     .into_iter()
-    .map(Row::into_refused_reuse)
+    .map(Row::into_noted_mismatch)
     .collect()
 }

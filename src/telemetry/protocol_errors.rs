@@ -1,7 +1,7 @@
-//! What is not worth a line unless somebody looks for it: a connection that does not speak HTTP.
+//! Hides log lines about connections that do not speak HTTP.
 //!
-//! actix-http answers 400 and logs it as an error, one line for each, with neither the peer nor a request's id: thousands in a port
-//! scan, and none of them is a fault of the service. It offers no hook for them, so the line is told by its text.
+//! actix-http answers them 400 and logs an error for each, with neither the peer nor a request id: thousands during a port scan, and
+//! none of them is a fault of the service. It offers no hook for them, so the lines are recognised by their text.
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -9,20 +9,20 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Context, Filter};
 
-/// Where actix-http writes the line, and how it begins.
+/// The target and the beginning of actix-http's line.
 const TARGET: &str = "actix_http::h1::dispatcher";
 const BEGINNING: &str = "stream error: ";
 
-/// How it goes on where the fault is the service's own.
+/// The next words if the fault is the service's own.
 const OWN_FAULT: &str = "Internal error";
 
-/// Lets all lines through but those of connections that do not speak HTTP.
-pub(super) struct HideStrangers {
+/// Lets every line through except those about connections that do not speak HTTP.
+pub(super) struct HideProtocolErrors {
     is_active: bool,
 }
 
-impl HideStrangers {
-    /// They are shown where lines for debugging are.
+impl HideProtocolErrors {
+    /// They are shown if debug lines are.
     pub(super) fn unless_debugging(filter: &EnvFilter) -> Self {
         let shown = filter.max_level_hint();
         Self {
@@ -31,7 +31,7 @@ impl HideStrangers {
     }
 }
 
-impl<S: Subscriber> Filter<S> for HideStrangers {
+impl<S: Subscriber> Filter<S> for HideProtocolErrors {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }

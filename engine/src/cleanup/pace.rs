@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a batch takes while nobody else is seen.
+/// How long a batch takes while no other writer is seen.
 const ALONE: Duration = Duration::from_millis(10);
 
 /// How long it takes beside others.
@@ -48,7 +48,7 @@ impl Pace {
         }
     }
 
-    /// Before a batch. `written`: where the log is; where it is not to be had, the clean-up goes gently.
+    /// Called before a batch. `written` is the position of the write-ahead log; without it the clean-up goes gently.
     pub(super) fn look(&mut self, now: Instant, written: sqlx::Result<i64>) {
         let grown = match (written, self.written) {
             (Ok(written), Some(before)) => written > before,

@@ -1,3 +1,11 @@
+//! Claims and settles by a statement of one's own, many in one commit.
+//!
+//! [`Engine::claim`](crate::Engine::claim) and [`Engine::settle`](crate::Engine::settle) take a transaction each. A service whose
+//! claim is one statement can write many of them in one commit: it implements [`Claimant`] and [`Settler`] over a
+//! [`GroupCommit`], and gives requests to [`Engine::enter`](crate::Engine::enter) and
+//! [`Engine::settle_by`](crate::Engine::settle_by). The columns of the engine's tables come from [`NewKey`], [`Outcome::columns`](crate::Outcome::columns) and
+//! [`FoundColumns`].
+//!
 //! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
 //!
 //! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
@@ -6,6 +14,7 @@
 //! items brought, they go one by one, so that a bad one fails no neighbour. Where there is no connection, all that wait are
 //! told at once.
 
+mod fair_queue;
 mod lane;
 
 use std::cmp::Ordering;
@@ -17,13 +26,19 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::fair_queue::FairQueue;
 use self::lane::Lane;
-use super::caller::Caller;
-use super::engine::Engine;
-use super::error::IdempotencyError;
-use super::fair_queue::FairQueue;
+use crate::caller::Caller;
+pub use crate::claimant::{Attempt, Claimant, Remembered};
+pub use crate::config::LARGEST_GROUP;
+use crate::engine::Engine;
+pub use crate::engine::SignedRequest;
+use crate::error::IdempotencyError;
+pub use crate::fingerprint::FINGERPRINT_VERSION;
+pub use crate::settle::{Settler, in_transaction};
+pub use crate::store::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns};
 
-/// The most items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
+/// Maximum number of items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
 const MAX_WAITING: usize = 8192;
 
@@ -40,8 +55,8 @@ pub trait GroupWriter: Send + Sync + 'static {
     /// The name of its lanes, in the metric `payonce_batch_size`.
     const LANE: &'static str;
 
-    /// True where an item is dropped when whoever submitted it is gone before its group is sent: nothing has happened, and
-    /// nobody would learn of what it did.
+    /// True if an item is dropped when its submitter has gone before its group is sent: nothing has happened, and
+    /// no caller would learn what it did.
     const NEEDS_CALLER: bool = false;
 
     /// Whose it is: in the queue the items of one take turns with those of another.
@@ -154,8 +169,8 @@ impl Progress {
     }
 }
 
-/// When the last lane has ended, by a panic or with its runtime, nobody works the queue off: whoever waits is told, and
-/// whoever comes.
+/// When the last lane has ended, by a panic or with its runtime, nothing empties the queue: items that wait are refused, and
+/// so are new ones.
 struct CloseOnDrop<W: GroupWriter>(Arc<FairQueue<Waiting<W>>>);
 
 impl<W: GroupWriter> Drop for CloseOnDrop<W> {

@@ -1,9 +1,10 @@
-//! A refused reuse is a request that came under a key of another request. An operator who helps a merchant wants to see
-//! which requests these were; the merchant's client was told at the time (`idempotency-key-reused`).
+//! Notes mismatches for the console: requests that came under a key of another request. The client was told at the time
+//! (`idempotency-key-reused`); an operator who helps the merchant wants to see which requests these were.
 //!
-//! They are noted beside the request's path: a bounded queue, which drops what does not fit, and one writer, which puts many
-//! into one statement. The request is refused in the same way whether its refusal is noted or not.
+//! Requests do not wait for the notes. They go into a bounded queue, which drops what does not fit, and one writer puts many into one
+//! statement. A request is refused in the same way whether its mismatch is noted or not.
 
+mod metrics;
 mod store;
 
 use std::collections::BTreeMap;
@@ -14,59 +15,61 @@ use sqlx::PgPool;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::metrics::count_dropped;
+pub use self::metrics::describe_metrics;
 use crate::idempotency::{Mismatch, ScopedKey};
 
-/// How much of a fingerprint is kept: as much as the client is told.
+/// Number of hexadecimal digits of a fingerprint that are kept: as many as the client sees.
 const PREFIX_DIGITS: usize = 16;
 
-/// So many wait for the writer at most; further ones are dropped and counted. Some 200 bytes each.
+/// Maximum number of mismatches that wait for the writer, at about 200 bytes each. Further ones are dropped and counted.
 const QUEUE: usize = 1024;
 
-/// So many go into one statement at most.
+/// Maximum number of mismatches in one statement.
 const BATCH: usize = 256;
 
-/// So many of a key are kept: enough to see whether it is one wrong request, or a key that is used for everything.
+/// Maximum number of different mismatches kept per key: enough to tell one wrong request from a key that is used for everything.
 pub const KEPT_PER_KEY: u16 = 5;
 
-/// How long they are kept: longer than a key lives, so that Monday's operator sees Friday's.
+/// How long they are kept: longer than a key, so that an operator on Monday sees Friday's.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How often old ones are deleted.
 const PRUNED_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// So many are deleted at once.
+/// Maximum number of rows that one statement deletes.
 const PRUNED_AT_ONCE: i64 = 5000;
 
-/// So many paths of one refusal are kept, and so much of each: a client chooses the names of its metadata.
+/// Maximum number of paths kept per mismatch, and of characters kept per path. Clients choose the names of their metadata.
 const CHANGED_PATHS: usize = 20;
 const PATH_CHARACTERS: usize = 100;
 
-/// One request that was refused, some number of times.
+/// A request that was refused, once or several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusedReuse {
+pub struct NotedMismatch {
     /// The key.
     pub scope: ScopedKey,
     /// The first 16 hexadecimal digits of the fingerprint of the request that has the key.
     pub expected_prefix: String,
-    /// Those of the request that was refused.
+    /// The same digits of the request that was refused.
     pub actual_prefix: String,
     /// The paths of the fields that differ, never values.
     pub changed: Vec<String>,
     /// How often it was refused.
     pub refusals: u64,
-    /// By the database's clock.
+    /// When it was refused first, by the database's clock.
     pub first_seen_at: DateTime<Utc>,
-    /// By the database's clock.
+    /// When it was refused last, by the database's clock.
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Notes refused reuses. Cloning it is cheap.
+/// Notes mismatches. It is cheap to clone.
 #[derive(Clone)]
-pub struct RefusedReuses {
+pub struct Mismatches {
     queue: Sender<Noted>,
 }
 
-/// What is waiting to be written.
+/// A mismatch that is waiting to be written.
 struct Noted {
     scope: ScopedKey,
     expected_prefix: String,
@@ -74,22 +77,22 @@ struct Noted {
     changed: Vec<String>,
 }
 
-/// What makes two refusals the same one.
+/// Two mismatches with the same identity are counted as one.
 type Identity = (ScopedKey, String);
 
-impl RefusedReuses {
-    /// Starts the writer, which ends with the last clone of this.
+impl Mismatches {
+    /// Starts the writer, which stops when the last clone has been dropped.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(pool: PgPool) -> Self {
         let (queue, noted) = channel(QUEUE);
         tokio::spawn(write_all(pool, noted));
         Self { queue }
     }
 
-    /// Notes one, or drops it where the queue is full. It never waits.
+    /// Notes a mismatch, or drops it if the queue is full. It never waits.
     pub fn note(&self, scope: &ScopedKey, mismatch: &Mismatch) {
         let prefix = |hash: &str| hash.get(..PREFIX_DIGITS).unwrap_or_default().to_owned();
         let noted = Noted {
@@ -103,13 +106,13 @@ impl RefusedReuses {
         }
     }
 
-    /// Those of one key that are kept, latest first.
-    pub async fn of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Vec<RefusedReuse>> {
+    /// The mismatches of one key, latest first.
+    pub async fn of_key(pool: &PgPool, scope: &ScopedKey) -> sqlx::Result<Vec<NotedMismatch>> {
         store::list_of_key(pool, scope).await
     }
 
-    /// The latest of all keys, `limit` at most.
-    pub async fn latest(pool: &PgPool, limit: u16) -> sqlx::Result<Vec<RefusedReuse>> {
+    /// The latest mismatches of all keys, at most `limit`.
+    pub async fn latest(pool: &PgPool, limit: u16) -> sqlx::Result<Vec<NotedMismatch>> {
         store::list_latest(pool, limit.into()).await
     }
 }
@@ -140,7 +143,7 @@ async fn write_all(pool: PgPool, mut noted: Receiver<Noted>) {
 }
 
 async fn write(pool: &PgPool, batch: impl Iterator<Item = Noted>) {
-    // In the order of the keys, so that two nodes never wait for each other.
+    // Sorted by key, so that two nodes cannot deadlock.
     let mut together: BTreeMap<Identity, (Noted, u64)> = BTreeMap::new();
     for noted in batch {
         together
@@ -154,19 +157,15 @@ async fn write(pool: &PgPool, batch: impl Iterator<Item = Noted>) {
         store::keep_latest(pool, &rows, KEPT_PER_KEY.into()).await
     };
     if let Err(error) = written.await {
-        tracing::warn!(%error, "refused reuses could not be noted");
+        tracing::warn!(%error, "mismatches could not be noted");
         count_dropped(rows.iter().map(|(_, refusals)| refusals).sum());
     }
 }
 
 async fn prune(pool: &PgPool) {
     if let Err(error) = store::delete_older(pool, KEPT_FOR, PRUNED_AT_ONCE).await {
-        tracing::warn!(%error, "old refused reuses could not be deleted");
+        tracing::warn!(%error, "old mismatches could not be deleted");
     }
-}
-
-fn count_dropped(refusals: u64) {
-    metrics::counter!("payonce_refused_reuses_dropped_total").increment(refusals);
 }
 
 #[cfg(test)]
@@ -177,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_drops_and_does_not_wait() {
         let (queue, mut noted) = channel(1);
-        let reuses = RefusedReuses { queue };
+        let reuses = Mismatches { queue };
         let mismatch = Mismatch {
             expected_hash: "a".repeat(64),
             actual_hash: "b".repeat(64),

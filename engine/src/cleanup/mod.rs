@@ -1,9 +1,11 @@
 //! The clean-up forgets keys past their time.
 //!
-//! It deletes in short transactions, oldest first, and skips rows that somebody holds. It needs no
+//! It deletes in short transactions, oldest first, and skips rows that another transaction holds. It needs no
 //! right but to read what a key is and to delete it. It never deletes a key in `PROCESSING`:
 //! unfinished work does not expire. A key past its time counts as
 //! absent whether it was deleted or not, so nothing depends on when, or whether, this runs.
+
+mod pace;
 
 use std::time::Duration;
 
@@ -11,11 +13,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
-use super::cleanup_pace::Pace;
-use super::engine::Engine;
-use super::error::IdempotencyError;
-use super::store::{self, ExpiredKey};
+use self::pace::Pace;
 use crate::database::{self, Bounded, is_lock_timeout};
+use crate::engine::Engine;
+use crate::error::IdempotencyError;
+use crate::store::{self, ExpiredKey};
 
 /// The longest use of a connection: the clean-up's own `statement_timeout` of a minute, and 2 s for the answer to arrive.
 const USE_LIMIT: Duration = Duration::from_secs(62);
@@ -32,7 +34,7 @@ pub struct CleanupLimits {
 impl Default for CleanupLimits {
     fn default() -> Self {
         Self {
-            // Reached on a quick disk, while nobody else writes.
+            // Reached on a quick disk, while nothing else writes.
             batch_size: 5000,
             // An hourly run ends long before the next.
             max_duration: Duration::from_secs(5 * 60),
@@ -47,7 +49,7 @@ pub struct CleanupReport {
     pub deleted: u64,
     /// Transactions that deleted them.
     pub batches: u64,
-    /// Keys past their time that are left: held by somebody, or for the next run.
+    /// Number of keys past their time that are left, because a transaction holds them or for the next run.
     pub remaining: u64,
     /// How long it took.
     pub duration: Duration,
@@ -143,7 +145,7 @@ async fn delete_in_batches(
                 end
             }
             Err(error) if !is_lock_timeout(&error) => return Err(error),
-            // Somebody holds one of them, or more than a batch expired at one moment.
+            // A transaction holds one of them, or more than a batch expired at one moment.
             Ok(_) | Err(_) => {
                 first_passed_over.get_or_insert(from);
                 let stretch = Stretch { from, end, size };
@@ -166,16 +168,16 @@ async fn delete_in_batches(
 
 /// Keys past their time, by that time.
 struct Stretch {
-    /// `None`: from the oldest on.
+    /// `None` for the oldest.
     from: Option<DateTime<Utc>>,
-    /// `None`: up to now.
+    /// `None` for the present.
     end: Option<DateTime<Utc>>,
     /// How many a transaction deletes at most.
     size: i64,
 }
 
-/// Deletes what nobody holds of a stretch, and of what follows it up to the end of a batch. The time is returned at which to go
-/// on; `None`: nothing follows.
+/// Deletes the rows of a stretch that no transaction holds, and of what follows it up to the end of a batch. Returns the time at which to go
+/// on, or `None` if nothing follows.
 async fn delete_key_by_key(
     connection: &mut PgConnection,
     stretch: Stretch,
@@ -205,7 +207,7 @@ async fn delete_key_by_key(
     Ok(from)
 }
 
-/// Deletes keys in one transaction. Where somebody holds one of them, in halves, until only that is
+/// Deletes keys in one transaction. Where a transaction holds one of them, in halves, until only that is
 /// left: it is about to be used again.
 async fn delete_what_is_free(
     connection: &mut PgConnection,

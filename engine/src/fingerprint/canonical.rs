@@ -1,0 +1,172 @@
+//! The canonical form of a request: its fields, however the client spelled and ordered them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A request's fields, by path (`customer.email`). Dropped after signing; never stored, logged or printed.
+#[derive(Default)]
+pub struct CanonicalFields {
+    /// The values, one after the other: a field more costs no allocation.
+    values: String,
+    fields: Vec<Field>,
+    /// The request as JSON, where its fields come from it: what rows of an older version are compared by.
+    json: Option<Value>,
+}
+
+struct Field {
+    path: Cow<'static, str>,
+    value: Range<usize>,
+}
+
+impl CanonicalFields {
+    /// Adds a field. The value is in its one spelling: `10` and `10.00` must arrive here as the same text.
+    pub fn insert(&mut self, path: impl Into<Cow<'static, str>>, value: impl AsRef<str>) {
+        let start = self.values.len();
+        self.values.push_str(value.as_ref());
+        self.fields.push(Field {
+            path: path.into(),
+            value: start..self.values.len(),
+        });
+    }
+
+    /// Number of fields.
+    pub(super) fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Paths and values by path, and where a path is there twice by value: the order in which they came makes no difference.
+    pub(super) fn sorted(&self) -> Vec<(&str, &str)> {
+        let value_of = |field: &Field| self.values.get(field.value.clone()).unwrap_or_default();
+        let pairs = self
+            .fields
+            .iter()
+            .map(|field| (&*field.path, value_of(field)));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
+    /// Adds a field where there is a value.
+    pub fn insert_some(&mut self, path: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.insert(path, value);
+        }
+    }
+
+    /// Adds the leaves of a JSON value. No two values give the same fields, but for object members that are `null`, which count
+    /// as absent: names have their special characters escaped, array elements stand in brackets, and what is empty is said.
+    fn mark(&mut self, path: String, value: &Value) {
+        match value {
+            Value::Object(members) => {
+                let mut is_empty = true;
+                for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+                    is_empty = false;
+                    self.mark(member(&path, name), value);
+                }
+                if is_empty {
+                    self.insert(path, "{}");
+                }
+            }
+            Value::Array(items) if items.is_empty() => self.insert(path, "[]"),
+            Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    self.mark(format!("{path}[{index}]"), value);
+                }
+            }
+            scalar => self.insert(path, scalar.to_string()),
+        }
+    }
+
+    /// The fields as version 1 had them.
+    pub(super) fn unmarked(&self) -> Option<Self> {
+        let mut fields = Self::default();
+        fields.flatten("", self.json.as_ref()?);
+        Some(fields)
+    }
+
+    fn flatten(&mut self, path: &str, value: &Value) {
+        let join = |name: &str| {
+            if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            }
+        };
+        match value {
+            Value::Null => {}
+            Value::Object(fields) => fields
+                .iter()
+                .for_each(|(name, value)| self.flatten(&join(name), value)),
+            Value::Array(items) => {
+                self.insert(join("length"), items.len().to_string());
+                for (index, value) in items.iter().enumerate() {
+                    self.flatten(&join(&index.to_string()), value);
+                }
+            }
+            scalar => self.insert(
+                if path.is_empty() {
+                    Cow::Borrowed("value")
+                } else {
+                    Cow::Owned(path.to_owned())
+                },
+                scalar.to_string(),
+            ),
+        }
+    }
+}
+
+/// The path of an object's member. An empty name has a spelling of its own, so that only the root has the empty path.
+fn member(path: &str, name: &str) -> String {
+    let mut joined = String::with_capacity(path.len() + name.len() + 1);
+    joined.push_str(path);
+    if !path.is_empty() {
+        joined.push('.');
+    }
+    if name.is_empty() {
+        joined.push_str("\\e");
+    }
+    for c in name.chars() {
+        if matches!(c, '.' | '[' | '\\') {
+            joined.push('\\');
+        }
+        joined.push(c);
+    }
+    joined
+}
+
+impl fmt::Debug for CanonicalFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.sorted().into_iter().map(|(path, _)| path);
+        f.debug_set().entries(paths).finish()
+    }
+}
+
+impl PartialEq for CanonicalFields {
+    fn eq(&self, other: &Self) -> bool {
+        self.sorted() == other.sorted()
+    }
+}
+
+impl Eq for CanonicalFields {}
+
+/// A request that can be fingerprinted.
+///
+/// Everything that implements [`Serialize`] is: its JSON form's leaves are the fields, `null` counts as absent. A type that
+/// must not be serialisable, because it holds a card, implements this by hand.
+pub trait Fingerprinted {
+    /// Writes the fields that make this request what it is. `Err` where it has no JSON form.
+    fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error>;
+}
+
+impl<T: Serialize + ?Sized> Fingerprinted for T {
+    fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error> {
+        let json = serde_json::to_value(self)?;
+        fields.mark(String::new(), &json);
+        fields.json = Some(json);
+        Ok(())
+    }
+}

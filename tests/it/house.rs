@@ -1,0 +1,8 @@
+//! Rules of the source tree: which module may import which, how long a file may be, and that documents name what exists.
+
+mod documents;
+mod lengths;
+mod metrics;
+mod order;
+mod rooms;
+mod source;
