@@ -64,6 +64,7 @@ pub use self::fingerprint::{CanonicalFields, FingerprintSecrets, Fingerprinted, 
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
 pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
+pub use self::metrics::describe_metrics;
 pub use self::migrate::{MIGRATOR, migrate};
 pub use self::record::{Answer, Outcome};
 pub use self::recovery::{Recovered, Recovery, Resume, Summary};

@@ -23,7 +23,9 @@ impl Payments {
     /// Checks the pending refunds that are due. Returns how many of them have ended.
     pub async fn follow_refunds(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(self.pool()).await?;
-        let due = store::list_due_refunds(&mut connection, MAX_CHECKS)
+        // A check that this process cannot make is left to those that have the gateway: claiming it would put theirs off.
+        let gateways = self.gateway_kinds();
+        let due = store::list_due_refunds(&mut connection, &gateways, MAX_CHECKS)
             .bounded()
             .await?;
         drop(connection);
@@ -52,6 +54,9 @@ impl Payments {
 
     async fn check(&self, due: &DueRefund) -> Result<bool, PaymentError> {
         let mut connection = database::acquire(self.pool()).await?;
+        if !store::claim_check(&mut connection, due).bounded().await? {
+            return Ok(false);
+        }
         let refund = store::find_refund(&mut connection, &due.merchant_id, &due.refund_id)
             .bounded()
             .await?
@@ -60,14 +65,6 @@ impl Payments {
             .bounded()
             .await?
             .ok_or(PaymentError::NotFound("payment"))?;
-        // The check is for a process that can ask: claiming it here would put that one off.
-        if let Err(error) = self.gateway_of(&payment.gateway_type) {
-            tracing::debug!(refund = refund.id, %error, "a pending refund is left to other processes");
-            return Ok(false);
-        }
-        if !store::claim_check(&mut connection, due).bounded().await? {
-            return Ok(false);
-        }
         drop(connection);
         match self.ask_for(&payment, &refund).await? {
             Ok(Some(RefundProgress::Succeeded)) => self.end_refund(&refund, Ok(())).await,

@@ -255,6 +255,11 @@ impl Payments {
         &**self.0.gateways.default_gateway()
     }
 
+    /// The kinds of gateway that are set up in this process.
+    pub(super) fn gateway_kinds(&self) -> Vec<&'static str> {
+        self.0.gateways.kinds()
+    }
+
     /// The gateway of a payment whose key is claimed.
     pub(super) fn gateway_of(&self, gateway_type: &str) -> Result<&dyn Gateway, PaymentError> {
         match self.0.gateways.of(gateway_type) {

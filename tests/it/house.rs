@@ -4,5 +4,6 @@ mod documents;
 mod lengths;
 mod metrics;
 mod order;
+mod packages;
 mod rooms;
 mod source;

@@ -257,14 +257,13 @@ async fn a_double_click_on_two_nodes_makes_one_call(_: PgPoolOptions, db: PgConn
     let (one, two) = (Shop::open(&db).await, Shop::open(&db).await);
     let permit = one.claimed(&key).await;
     let patience = Duration::from_secs(5);
-    let (winner, here, there) = tokio::join!(
-        async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            one.settle(permit, 202).await
-        },
-        one.claim_within(&key, patience),
-        two.claim_within(&key, patience),
-    );
+    let mut here = Box::pin(one.claim_within(&key, patience));
+    let mut there = Box::pin(two.claim_within(&key, patience));
+    // Both have come while the first is at work.
+    assert!(futures_util::poll!(here.as_mut()).is_pending());
+    assert!(futures_util::poll!(there.as_mut()).is_pending());
+    let winner = one.settle(permit, 202).await;
+    let (here, there) = tokio::join!(here, there);
     assert!(matches!(winner, Settled::Stored(answer) if !answer.replayed));
     for clicked in [here, there] {
         let Gate::Answered(answer) = clicked else {

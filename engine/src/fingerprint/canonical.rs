@@ -33,8 +33,8 @@ impl CanonicalFields {
         });
     }
 
-    /// The number of fields.
-    pub(super) fn len(&self) -> usize {
+    /// Number of fields.
+    pub(super) fn count(&self) -> usize {
         self.fields.len()
     }
 

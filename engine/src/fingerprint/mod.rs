@@ -133,7 +133,7 @@ impl Fingerprint {
         hash: [u8; 32],
         fields: &CanonicalFields,
     ) -> Self {
-        let mut lines = String::with_capacity(fields.len() * 40 + 16);
+        let mut lines = String::with_capacity(fields.count() * 40 + 16);
         if version != UNMARKED_VERSION {
             lines.push('#');
             lines.push_str(&secret.id);
@@ -296,6 +296,8 @@ pub struct Mismatch {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use serde_json::Value;
 
     use super::*;
     use crate::IdempotencyKey;

@@ -26,24 +26,29 @@ pub(in crate::payments) struct DueRefund {
     looks: i32,
 }
 
-/// Pending refunds that are due to be checked, the longest due first. Read without a lock.
+/// Pending refunds at these kinds of gateway that are due to be checked, the longest due first. Read without a lock.
 pub(in crate::payments) async fn list_due_refunds(
     connection: &mut PgConnection,
+    gateways: &[&str],
     limit: i64,
 ) -> sqlx::Result<Vec<DueRefund>> {
     sqlx::query_as!(
         DueRefund,
         r#"
         select
-            merchant_id,
-            refund_id,
-            looks
-        from refunds
-        where state = 'PENDING'
-            and next_look_at <= now()
-        order by next_look_at
-        limit $1
+            r.merchant_id,
+            r.refund_id,
+            r.looks
+        from refunds r
+        join payments p on p.merchant_id = r.merchant_id
+            and p.payment_id = r.payment_id
+        where r.state = 'PENDING'
+            and r.next_look_at <= now()
+            and p.gateway_type = any($1)
+        order by r.next_look_at
+        limit $2
         "#,
+        gateways as _,
         limit,
     )
     .fetch_all(connection)

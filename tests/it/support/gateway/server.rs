@@ -142,7 +142,7 @@ impl Door {
                 // An error is the connection's, or a shortage that passes; the next one may do better.
                 match listener.accept().await {
                     Ok((stream, _)) => return Arrival::Client(stream),
-                    Err(_) => tokio::task::yield_now().await,
+                    Err(_) => crate::support::pause().await,
                 }
             },
             Door::Closed {

@@ -338,7 +338,7 @@ async fn clients_that_retry_through_chaos_are_charged_once() {
                     .await
                 {
                     Ok(response) if response.status() == 200 => break,
-                    _ => tokio::task::yield_now().await,
+                    _ => crate::support::pause().await,
                 }
             }
         }
