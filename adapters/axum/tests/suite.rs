@@ -1,5 +1,7 @@
 //! The shared suite, on axum: see `payonce_suite` for what each route does.
 
+#![allow(clippy::expect_used, reason = "it is all tests")]
+
 use std::convert::Infallible;
 use std::time::Duration;
 
