@@ -1,6 +1,9 @@
 //! Clients that hang up, and services that stop.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnectOptions;
+use tokio::time::timeout;
 
 use crate::{Framework, Shop};
 
@@ -37,7 +40,10 @@ pub async fn a_stop_waits_for_the_handler_whose_client_is_gone<F: Framework>(
         gates,
         running,
     } = shop;
-    let stopping = tokio::spawn((running.stop)());
+    let mut stopping = tokio::spawn((running.stop)());
+    // It cannot end before the gate is opened, however slow the machine is. One that does not wait ends within this time.
+    let ended = timeout(Duration::from_secs(3), &mut stopping).await;
+    assert!(ended.is_err(), "it stopped while a handler was at work");
     gates.open();
     stopping.await.expect("it stops");
     let orders: i64 = sqlx::query_scalar("select count(*) from orders")
