@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::gateway::Turn;
-use super::spec::{HeldStands, Model};
+use super::spec::{HeldStands, Model, PaymentView};
 
 /// What is asked for. Amounts are in whole units. A payment is named by the key that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,20 +256,33 @@ fn changed(rng: &mut StdRng, model: &Model, request: &Request) -> Request {
 }
 
 fn new_request(rng: &mut StdRng, model: &Model) -> Request {
-    let payments: Vec<String> = model.views().into_iter().map(|(key, _)| key).collect();
     let amount = one_of(rng, &[4, 6, 10, 11]);
     let kind = rng.random_range(0..16);
-    let (prefix, op) = if payments.is_empty() || kind < 5 {
+    let (prefix, op) = if model.views().is_empty() || kind < 5 {
         let manual = rng.random_bool(0.5);
         ("p", Op::Pay { amount: 10, manual })
-    } else {
-        let of = one_of(rng, &payments);
-        match kind {
-            5..9 => ("c", Op::Capture { of, amount }),
-            9..11 => ("x", Op::Cancel { of }),
-            _ => ("r", Op::Refund { of, amount }),
+    } else if kind < 11 {
+        let of = payment_in(rng, model, &["AUTHORIZED"]);
+        match kind < 9 {
+            true => ("c", Op::Capture { of, amount }),
+            false => ("x", Op::Cancel { of }),
         }
+    } else {
+        let of = payment_in(rng, model, &["SUCCESS", "PARTIALLY_REFUNDED"]);
+        ("r", Op::Refund { of, amount })
     };
     let key = format!("{prefix}{}", rng.random_range(0..9));
     Request { key, op }
+}
+
+/// A payment, mostly one in these states.
+fn payment_in(rng: &mut StdRng, model: &Model, states: &[&str]) -> String {
+    let is_in = |(_, payment): &&(String, PaymentView)| states.contains(&payment.state.as_str());
+    let all = model.views();
+    let fitting: Vec<_> = all.iter().filter(is_in).cloned().collect();
+    let (key, _) = match fitting.is_empty() || rng.random_bool(0.3) {
+        true => one_of(rng, &all),
+        false => one_of(rng, &fitting),
+    };
+    key
 }
