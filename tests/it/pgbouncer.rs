@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use payonce::database::{pool_options, session_options};
 use payonce::idempotency::{Engine, FingerprintSecrets, IdempotencyConfig, UnfitPool};
@@ -12,6 +12,9 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::support::process::{error_line, program, run};
 use crate::support::service::{Service, Setup};
+
+/// Far longer than any machine takes to start it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 
@@ -45,8 +48,10 @@ impl PgBouncer {
             database.get_database().expect("a database"),
             database.get_username(),
         );
+        let url = database.to_url_lossy();
+        let password = url.password().expect("the test's password");
         let text = format!(
-            "[databases]\n{name} = host={host} port={server_port} user={user}\n\
+            "[databases]\n{name} = host={host} port={server_port} user={user} password={password}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
              pool_mode = {pool_mode}\nignore_startup_parameters = extra_float_digits,options\n"
         );
@@ -77,14 +82,16 @@ impl PgBouncer {
     }
 
     async fn until_it_answers(&mut self) {
+        let began = Instant::now();
         loop {
-            if let Ok(connection) = self.options.connect().await {
-                connection.close().await.expect("closed");
-                return;
-            }
+            let error = match self.options.connect().await {
+                Ok(connection) => return connection.close().await.expect("closed"),
+                Err(error) => error,
+            };
             let ended = self.process.try_wait().expect("a process");
             assert!(ended.is_none(), "the pooler ended: {ended:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(began.elapsed() < PATIENCE, "{error}");
+            crate::support::pause().await;
         }
     }
 }
