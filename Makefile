@@ -17,6 +17,7 @@ test: ## Run every test against a database that is thrown away, and list at the 
 	@PAYONCE_SKIPPED=$$(mktemp) && export PAYONCE_SKIPPED && status=0 && \
 	scripts/with-postgres --memory sh -ec '\
 		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
+		RUST_TEST_THREADS=6 cargo test --locked -p payonce-http -p payonce-axum -p payonce-actix; \
 		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)' || status=$$?; \
 	if [ -s "$$PAYONCE_SKIPPED" ]; then echo 'SKIPPED, because something is missing here:'; sort -u "$$PAYONCE_SKIPPED" | sed 's/^/  /'; fi; \
 	rm -f "$$PAYONCE_SKIPPED"; exit $$status
@@ -58,6 +59,7 @@ fmt: ## Format the code
 lint: ## Lint with sqlx-data.json, without a database
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	cargo clippy -p payonce-bench --all-targets --locked -- -D warnings
+	cargo clippy -p payonce-http -p payonce-axum -p payonce-actix -p payonce-suite --all-targets --locked -- -D warnings
 
 .PHONY: deny
 deny: ## Check licences, bans and sources of all dependencies, and advisories where their database can be had

@@ -58,7 +58,7 @@ mod transaction;
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
 pub use self::config::IdempotencyConfig;
 pub use self::database::{Durability, UnfitPool, is_transient, may_have_committed};
-pub use self::engine::{Engine, Wait};
+pub use self::engine::{Engine, SignedRequest, Wait};
 pub use self::error::IdempotencyError;
 pub use self::fingerprint::{CanonicalFields, FingerprintSecrets, Fingerprinted, Mismatch};
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};

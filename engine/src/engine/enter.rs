@@ -37,12 +37,22 @@ pub enum Wait {
 pub struct SignedRequest {
     pub(super) key: ScopedKey,
     pub(super) fingerprints: Fingerprints,
+    /// `None` as configured.
+    pub(super) ttl: Option<Duration>,
 }
 
 impl SignedRequest {
     /// The key that it comes with.
     pub fn key(&self) -> &ScopedKey {
         &self.key
+    }
+
+    /// Where the key is this request's to execute, it is remembered for this long from now on, in place of
+    /// [`IdempotencyConfig::ttl`](crate::IdempotencyConfig::ttl).
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 }
 
@@ -192,7 +202,7 @@ impl Engine {
             },
             Ok(Attempt::Finished(answer)) => Decision::Answered {
                 answer,
-                until: until(asked.sent, self.0.config.ttl),
+                until: until(asked.sent, visit.ttl),
             },
             Ok(Attempt::Expired(remembered)) => Decision::Expired(remembered),
             Ok(Attempt::Found(found)) => visit.of_found(found, asked.sent)?,
@@ -330,6 +340,7 @@ impl Engine {
 struct Visit {
     key: ScopedKey,
     fingerprints: Fingerprints,
+    ttl: Duration,
     deadline: Instant,
     arrived: Instant,
     waited: bool,
@@ -337,7 +348,11 @@ struct Visit {
 
 impl Visit {
     fn new(engine: &Engine, signed: SignedRequest, wait: Wait) -> Self {
-        let SignedRequest { key, fingerprints } = signed;
+        let SignedRequest {
+            key,
+            fingerprints,
+            ttl,
+        } = signed;
         let patience = match wait {
             Wait::Configured => engine.0.config.patience(),
             Wait::AtMost(most) => most.min(engine.0.config.patience()),
@@ -346,6 +361,7 @@ impl Visit {
         Self {
             key,
             fingerprints,
+            ttl: ttl.unwrap_or(engine.0.config.ttl),
             deadline: arrived + patience,
             arrived,
             waited: false,
@@ -358,7 +374,7 @@ impl Visit {
             fingerprint: Arc::clone(self.fingerprints.current()),
             owner: engine.0.owner,
             lock_timeout: engine.0.config.lock_timeout,
-            ttl: engine.0.config.ttl,
+            ttl: self.ttl,
         }
     }
 

@@ -144,6 +144,27 @@ impl Engine {
         F: FnOnce(Transaction) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
     {
+        let signed = self.sign(key.clone(), request)?;
+        self.execute_signed(signed, Wait::Configured, work).await
+    }
+
+    /// As [`Engine::execute`], for a request that was signed before: with a time of its own
+    /// ([`SignedRequest::with_ttl`]), and with a wait of its own for another request with the key that is at work.
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError`], as [`Engine::execute`].
+    pub async fn execute_signed<E, F, Fut>(
+        &self,
+        signed: SignedRequest,
+        wait: Wait,
+        work: F,
+    ) -> Result<Answer, IdempotencyError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Outcome, E>> + Send + 'static,
+    {
         let plan = move |tx| {
             let outcome = work(tx);
             async move {
@@ -153,12 +174,11 @@ impl Engine {
                 })
             }
         };
-        let signed = self.sign(key.clone(), request)?;
         let gate = match self.recall(&signed) {
             Some(gate) => gate,
             None => {
                 let claimant = InOneTransaction(self.planned(plan));
-                self.enter::<std::convert::Infallible>(signed, Wait::Configured, claimant)
+                self.enter::<std::convert::Infallible>(signed, wait, claimant)
                     .await?
             }
         };
@@ -216,7 +236,11 @@ impl Engine {
         request: &(impl Fingerprinted + ?Sized),
     ) -> Result<SignedRequest, IdempotencyError> {
         let fingerprints = self.0.signer.sign(&key, request)?;
-        Ok(SignedRequest { key, fingerprints })
+        Ok(SignedRequest {
+            key,
+            fingerprints,
+            ttl: None,
+        })
     }
 
     /// Keeps a final answer for replays.

@@ -31,6 +31,55 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Runs `work` in one transaction without a key: for a request that came without one where it may. What it wrote is kept
+    /// where it returns `Ok`, and undone where it returns `Err`. As in [`Engine::execute`], dropping this future stops nothing.
+    ///
+    /// # Errors
+    ///
+    /// The work's, or the database's. [`IdempotencyError::OutcomeUnknown`] where the commit's own answer was lost: without a key
+    /// there is nothing to read it back by.
+    pub async fn transact<T, E, F, Fut>(&self, work: F) -> Result<T, IdempotencyError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: FnOnce(Transaction) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let engine = self.clone();
+        self.run(async move { transact_once(&engine, work).await })
+            .await?
+    }
+}
+
+async fn transact_once<T, E, F, Fut>(engine: &Engine, work: F) -> Result<T, IdempotencyError>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: FnOnce(Transaction) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let transaction = database::begin(&engine.0.pool).await?;
+    let (transaction, done) = lend(transaction, work).await?;
+    match done.map_err(|error| work_error(error.into())) {
+        Ok(done) => {
+            let begun = Instant::now();
+            match transaction.commit().await {
+                Ok(()) => {}
+                Err(error) if may_have_committed(&error) => {
+                    return Err(IdempotencyError::OutcomeUnknown(Box::new(error.into())));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            engine.make_certain(begun).await?;
+            Ok(done)
+        }
+        Err(error) => {
+            transaction.rollback().await?;
+            Err(error)
+        }
+    }
+}
+
 /// The claim of one transaction of its own, in which the caller plans.
 struct PlannedClaim<F> {
     engine: Engine,

@@ -1,0 +1,112 @@
+//! What a handler takes of its request: the transaction and the key.
+
+use std::fmt;
+use std::future::{Ready, ready};
+use std::ops::{Deref, DerefMut};
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
+use payonce_engine::IdempotencyKey;
+use payonce_http::{Lent, NoTransaction, Refusal, Slot};
+use sqlx::PgConnection;
+
+use crate::middleware::respond;
+
+/// Left in the request of a handler that is executed.
+#[derive(Clone)]
+pub(crate) struct Executing {
+    pub(crate) slot: Slot,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// The engine's transaction, as an extractor. It is a [`PgConnection`]: `sqlx::query(…).execute(&mut *tx)`. What is written through
+/// it is committed together with the key and the answer, or not at all. `tx.begin()` makes a savepoint.
+///
+/// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
+/// not a part of it.
+pub struct Tx(Lent);
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+/// The handler cannot have a transaction; 500, with what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxError(pub NoTransaction);
+
+impl fmt::Display for TxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for TxError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        respond(Refusal::NoTransaction(self.0).problem())
+    }
+}
+
+impl FromRequest for Tx {
+    type Error = TxError;
+    type Future = Ready<Result<Self, TxError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let taken = match extensions.get::<Executing>() {
+            Some(executing) => executing.slot.take(),
+            None => Err(NoTransaction::NoLayer),
+        };
+        ready(taken.map(Self).map_err(TxError))
+    }
+}
+
+/// The key of the request that is executed, as an extractor. `Option<Key>` where the route takes requests without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(pub IdempotencyKey);
+
+/// There is no key; 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError;
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Refusal::KeyMissing.title())
+    }
+}
+
+impl ResponseError for KeyError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::BAD_REQUEST
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        respond(Refusal::KeyMissing.problem())
+    }
+}
+
+impl FromRequest for Key {
+    type Error = KeyError;
+    type Future = Ready<Result<Self, KeyError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let executing = extensions.get::<Executing>();
+        let key = executing.and_then(|executing| executing.key.clone());
+        ready(key.map(Self).ok_or(KeyError))
+    }
+}

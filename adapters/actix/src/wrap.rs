@@ -1,0 +1,129 @@
+//! The wrap: a route's rules, and whose keys they are.
+
+use std::future::{Ready as ReadyFuture, ready};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use payonce_engine::Engine;
+use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
+
+use crate::middleware::{IdempotentMiddleware, Rules};
+
+/// A wrap that still needs its operation.
+#[derive(Clone, Debug)]
+pub struct Unnamed(());
+
+/// A wrap that still needs its owner.
+#[derive(Clone, Debug)]
+pub struct Unowned(());
+
+/// A wrap that has all it needs.
+#[derive(Clone)]
+pub struct Ready(OwnerOf);
+
+pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send + Sync>;
+
+/// Makes the handlers of a route idempotent. It is a middleware once it has an operation and an owner:
+///
+/// ```
+/// use actix_web::{App, HttpMessage, HttpResponse, web};
+/// use payonce_actix::Idempotent;
+/// # fn app(engine: &payonce_actix::payonce_engine::Engine) {
+/// # async fn create_order() -> HttpResponse { HttpResponse::Created().finish() }
+/// # #[derive(Clone)] struct Customer { id: String }
+/// App::new().service(
+///     web::resource("/orders").post(create_order).wrap(
+///         Idempotent::new(engine)
+///             .operation("create_order")
+///             .owner(|request| request.extensions().get::<Customer>().map(|customer| customer.id.clone())),
+///     ),
+/// );
+/// # }
+/// ```
+///
+/// Without an owner it is none, because a default would mix the keys of all customers:
+///
+/// ```compile_fail
+/// use actix_web::{App, HttpResponse, web};
+/// use payonce_actix::Idempotent;
+/// # fn app(engine: &payonce_actix::payonce_engine::Engine) {
+/// # async fn create_order() -> HttpResponse { HttpResponse::Created().finish() }
+/// App::new().service(
+///     web::resource("/orders").post(create_order).wrap(Idempotent::new(engine).operation("create_order")),
+/// );
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Idempotent<S = Ready> {
+    route: Route,
+    state: S,
+}
+
+impl Idempotent<Unnamed> {
+    /// Begins with the engine that decides who executes.
+    pub fn new(engine: &Engine) -> Self {
+        Self {
+            route: Route::new(engine, String::new()),
+            state: Unnamed(()),
+        }
+    }
+
+    /// What keys of this route are for, 1–255 bytes of the service's own, e.g. `create_order`. It is a part of each key's scope:
+    /// the same key under another operation is another key. Do not change it while keys of it are remembered.
+    pub fn operation(mut self, name: impl Into<String>) -> Idempotent<Unowned> {
+        self.route.operation = name.into();
+        Idempotent {
+            route: self.route,
+            state: Unowned(()),
+        }
+    }
+}
+
+impl Idempotent<Unowned> {
+    /// Whose key it is: a function of the request that returns the account, customer or tenant that was authenticated, never a
+    /// name that a client can choose. A request for which it returns `None` is answered by 401.
+    ///
+    /// A middleware further out can leave it in the request's extensions.
+    pub fn owner<O: IntoOwner>(
+        self,
+        owner: impl Fn(&ServiceRequest) -> O + Send + Sync + 'static,
+    ) -> Idempotent {
+        Idempotent {
+            route: self.route,
+            state: Ready(Arc::new(move |request| owner(request).into_owner())),
+        }
+    }
+}
+
+impl Idempotent {
+    payonce_http::rules!();
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Idempotent
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse;
+    type Error = Error;
+    type Transform = IdempotentMiddleware<S>;
+    type InitError = ();
+    type Future = ReadyFuture<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, inner: S) -> Self::Future {
+        let Ready(owner) = &self.state;
+        let rules = Rules {
+            route: self.route.clone(),
+            owner: Arc::clone(owner),
+        };
+        ready(Ok(IdempotentMiddleware::new(
+            Rc::new(inner),
+            Rc::new(rules),
+        )))
+    }
+}

@@ -1,0 +1,116 @@
+//! A service whose `POST /orders` is idempotent by three lines. The closure's version of it is `examples/orders.rs` of payonce.
+//!
+//! ```text
+//! export DATABASE_URL=postgres://…
+//! cargo run -p payonce-axum --example orders        # on port 8081, or on PORT; 0 picks one
+//!
+//! curl -i http://127.0.0.1:8081/orders -H 'X-Customer: acme' -H 'Idempotency-Key: cart-17' \
+//!   -H 'Content-Type: application/json' -d '{"sku": "tea", "quantity": 2}'
+//! ```
+//!
+//! Sent again, it gets the same bytes, with `Idempotent-Replayed: true`. With another quantity it gets 422. An order of 1,000 gets 409,
+//! and gets it again under its key even when there is enough: a failure is an outcome, too.
+
+use std::error::Error;
+
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing::post};
+use payonce_axum::payonce_engine::{
+    self, Engine, FingerprintSecrets, IdempotencyConfig, database::pool_options,
+};
+use payonce_axum::{IdempotentLayer, Tx};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+fn app(engine: &Engine) -> Router {
+    Router::new().route("/orders", post(create_order)).layer(
+        IdempotentLayer::new(engine)
+            .operation("create_order")
+            // In place of whoever was authenticated. A client must not be able to choose it.
+            .owner(|request| header(&request.headers, "x-customer")),
+    )
+}
+
+#[derive(Deserialize)]
+struct NewOrder {
+    sku: String,
+    quantity: i32,
+}
+
+/// Runs once for a key. What it writes, the key and its answer are committed together, or not at all.
+async fn create_order(
+    headers: HeaderMap,
+    mut tx: Tx,
+    Json(order): Json<NewOrder>,
+) -> Result<Response, Failed> {
+    let id = Uuid::now_v7();
+    sqlx::query("insert into orders (order_id, customer, sku, quantity) values ($1, $2, $3, $4)")
+        .bind(id)
+        .bind(header(&headers, "x-customer"))
+        .bind(&order.sku)
+        .bind(order.quantity)
+        .execute(&mut *tx)
+        .await?;
+    let taken =
+        sqlx::query("update stock set quantity = quantity - $2 where sku = $1 and quantity >= $2")
+            .bind(&order.sku)
+            .bind(order.quantity)
+            .execute(&mut *tx)
+            .await?;
+    if taken.rows_affected() == 0 {
+        // The insert above is undone with it.
+        let body = json!({"code": "out-of-stock", "sku": order.sku});
+        return Ok((StatusCode::CONFLICT, Json(body)).into_response());
+    }
+    let location = [(LOCATION, format!("/orders/{id}"))];
+    let body = json!({"id": id, "sku": order.sku, "quantity": order.quantity});
+    Ok((StatusCode::CREATED, location, Json(body)).into_response())
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// A query that failed: 500, nothing is stored, and the key is still good.
+struct Failed(sqlx::Error);
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        // The cause is for us, not for the client.
+        eprintln!("orders: {}", self.0);
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let database = std::env::var("DATABASE_URL")?.parse()?;
+    let pool = pool_options().connect_with(database).await?;
+    payonce_engine::migrate(&pool).await?;
+    sqlx::migrate!("examples/migrations").run(&pool).await?;
+    // All processes of a service have the same.
+    let secret = std::env::var("ORDERS_FINGERPRINT_SECRET")
+        .unwrap_or_else(|_| "for development only".to_owned());
+    let secrets = FingerprintSecrets::new(secret);
+    let engine = Engine::start(pool, IdempotencyConfig::default(), &secrets).await?;
+
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8081".to_owned());
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    axum::serve(listener, app(&engine))
+        .with_graceful_shutdown(stop)
+        .await?;
+    // A handler whose client has hung up may still be at work.
+    engine.finish().await;
+    Ok(())
+}

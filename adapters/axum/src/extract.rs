@@ -1,0 +1,100 @@
+//! What a handler takes of its request: the transaction and the key.
+
+use std::ops::{Deref, DerefMut};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use payonce_engine::IdempotencyKey;
+use payonce_http::{Lent, NoTransaction, Refusal, Slot};
+use sqlx::PgConnection;
+
+use crate::service::respond;
+
+/// Left in the request of a handler that is executed.
+#[derive(Clone)]
+pub(crate) struct Executing {
+    pub(crate) slot: Slot,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// The engine's transaction, as an extractor. It is a [`PgConnection`]: `sqlx::query(…).execute(&mut *tx)`. What is written through
+/// it is committed together with the key and the answer, or not at all. `tx.begin()` makes a savepoint.
+///
+/// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
+/// not a part of it.
+pub struct Tx(Lent);
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+/// The handler cannot have a transaction; 500, with what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxRejection(pub NoTransaction);
+
+impl IntoResponse for TxRejection {
+    fn into_response(self) -> Response {
+        respond(Refusal::NoTransaction(self.0).problem())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Tx {
+    type Rejection = TxRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TxRejection> {
+        let Some(executing) = parts.extensions.get::<Executing>() else {
+            return Err(TxRejection(NoTransaction::NoLayer));
+        };
+        executing.slot.take().map(Self).map_err(TxRejection)
+    }
+}
+
+/// The key of the request that is executed, as an extractor. `Option<Key>` where the route takes requests without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(pub IdempotencyKey);
+
+/// There is no key; 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRejection;
+
+impl IntoResponse for KeyRejection {
+    fn into_response(self) -> Response {
+        respond(Refusal::KeyMissing.problem())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Key {
+    type Rejection = KeyRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, KeyRejection> {
+        let executing = parts.extensions.get::<Executing>();
+        let key = executing.and_then(|executing| executing.key.clone());
+        key.map(Self).ok_or(KeyRejection)
+    }
+}
+
+impl<S: Sync> axum::extract::OptionalFromRequestParts<S> for Key {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
+        Ok(
+            <Self as FromRequestParts<S>>::from_request_parts(parts, state)
+                .await
+                .ok(),
+        )
+    }
+}

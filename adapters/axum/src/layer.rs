@@ -1,0 +1,108 @@
+//! The layer: a route's rules, and whose keys they are.
+
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use payonce_engine::Engine;
+use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
+use tower_layer::Layer;
+
+use crate::service::Idempotent;
+
+/// A layer that still needs its operation.
+#[derive(Clone, Debug)]
+pub struct Unnamed(());
+
+/// A layer that still needs its owner.
+#[derive(Clone, Debug)]
+pub struct Unowned(());
+
+/// A layer that has all it needs.
+#[derive(Clone)]
+pub struct Ready(OwnerOf);
+
+pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+
+/// Makes the handlers of a route idempotent. It is a layer once it has an operation and an owner:
+///
+/// ```
+/// use payonce_axum::IdempotentLayer;
+/// # use axum::{Router, routing::post};
+/// # fn routes(engine: &payonce_axum::payonce_engine::Engine) -> Router {
+/// # async fn create_order() {}
+/// Router::new().route("/orders", post(create_order)).layer(
+///     IdempotentLayer::new(engine)
+///         .operation("create_order")
+///         .owner(|request| request.extensions.get::<Customer>().map(|customer| customer.id.clone())),
+/// )
+/// # }
+/// # #[derive(Clone)] struct Customer { id: String }
+/// ```
+///
+/// Without an owner it is none, because a default would mix the keys of all customers:
+///
+/// ```compile_fail
+/// # use axum::{Router, routing::post};
+/// # fn routes(engine: &payonce_axum::payonce_engine::Engine) -> Router {
+/// # async fn create_order() {}
+/// # use payonce_axum::IdempotentLayer;
+/// Router::new()
+///     .route("/orders", post(create_order))
+///     .layer(IdempotentLayer::new(engine).operation("create_order"))
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct IdempotentLayer<S = Ready> {
+    route: Route,
+    state: S,
+}
+
+impl IdempotentLayer<Unnamed> {
+    /// Begins with the engine that decides who executes.
+    pub fn new(engine: &Engine) -> Self {
+        Self {
+            route: Route::new(engine, String::new()),
+            state: Unnamed(()),
+        }
+    }
+
+    /// What keys of this route are for, 1–255 bytes of the service's own, e.g. `create_order`. It is a part of each key's scope:
+    /// the same key under another operation is another key. Do not change it while keys of it are remembered.
+    pub fn operation(mut self, name: impl Into<String>) -> IdempotentLayer<Unowned> {
+        self.route.operation = name.into();
+        IdempotentLayer {
+            route: self.route,
+            state: Unowned(()),
+        }
+    }
+}
+
+impl IdempotentLayer<Unowned> {
+    /// Whose key it is: a function of the request that returns the account, customer or tenant that was authenticated, never a
+    /// name that a client can choose. A request for which it returns `None` is answered by 401.
+    ///
+    /// A layer further out can leave it in the request's extensions.
+    pub fn owner<O: IntoOwner>(
+        self,
+        owner: impl Fn(&Parts) -> O + Send + Sync + 'static,
+    ) -> IdempotentLayer {
+        IdempotentLayer {
+            route: self.route,
+            state: Ready(Arc::new(move |request| owner(request).into_owner())),
+        }
+    }
+}
+
+impl IdempotentLayer {
+    payonce_http::rules!();
+}
+
+impl<S> Layer<S> for IdempotentLayer {
+    type Service = Idempotent<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let Ready(owner) = &self.state;
+        Idempotent::new(inner, self.route.clone(), Arc::clone(owner))
+    }
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod canonical;
+mod execute;
+mod owner;
+mod refusal;
+mod reply;
+mod request;
+mod route;
+mod rules;
+mod slot;
+
+pub use self::execute::{Executed, Handled, HandlerAnswer};
+pub use self::owner::IntoOwner;
+pub use self::refusal::Refusal;
+pub use self::reply::Reply;
+pub use self::request::Request;
+pub use self::route::{Ending, Route};
+pub use self::slot::{Lent, NoTransaction, Slot};

@@ -1,0 +1,278 @@
+//! Why a request gets no answer of its handler's, as RFC 9457 problem details.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use payonce_engine::{IdempotencyError, is_transient};
+use serde_json::{Map, Value, json};
+
+use crate::reply::Reply;
+use crate::slot::NoTransaction;
+
+/// SQLSTATE of a statement after one that failed.
+const IN_FAILED_TRANSACTION: &str = "25P02";
+
+/// When a request is to be repeated that the database was in the way of.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request was refused. Statuses 400, 409 and 422 are those of draft-ietf-httpapi-idempotency-key-header-07, 2.7.
+///
+/// Where [`Refusal::status`] is 500 or above, and for those of a body, nothing is stored and the key is still good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// 400: there is no `Idempotency-Key` header, and the route requires one.
+    KeyMissing,
+    /// 400: the header is there twice, or is no key.
+    KeyInvalid(String),
+    /// 401: the route's function of the request found no owner.
+    OwnerUnknown,
+    /// 409: the first request with the key is still at work.
+    InProgress {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// 422: the key was used with another request.
+    Reused {
+        /// The parts that differ, e.g. `body.quantity`; never values.
+        changed: Vec<String>,
+    },
+    /// 409: the key's record is past its time, and what it made is known.
+    Expired,
+    /// 413: the body is larger than [`Route::max_body`](crate::Route::max_body).
+    BodyTooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// 408: the body did not arrive in time.
+    BodyTooSlow,
+    /// 400: the body broke off.
+    BodyBroken,
+    /// 500: the handler answered more than [`Route::max_answer`](crate::Route::max_answer), or streamed without end.
+    AnswerTooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// 500: the handler's answer broke off.
+    AnswerBroken,
+    /// 500: the handler's answer has a status or a header that cannot be stored and sent again as it is.
+    AnswerNotStorable(String),
+    /// 503: the handler, its answer included, took longer than [`Route::timeout`](crate::Route::timeout).
+    HandlerTooSlow {
+        /// How long it had.
+        limit: Duration,
+    },
+    /// 500: the handler panicked, or gave its transaction to something that outlives it.
+    HandlerAborted,
+    /// 500: a query in the handler's transaction failed, and the handler answered as if it had not.
+    TransactionFailed,
+    /// 500: the handler takes a transaction that it cannot have.
+    NoTransaction(NoTransaction),
+    /// 500: one idempotency layer is inside another.
+    Nested,
+    /// 503: the database cannot be asked, or has too much to do.
+    Unavailable,
+    /// 503: the database was lost in the moment of the commit. The same request finds the outcome.
+    OutcomeUnknown,
+    /// 500: everything else. The cause is in the log.
+    Internal,
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::KeyMissing | Self::KeyInvalid(_) | Self::BodyBroken => 400,
+            Self::OwnerUnknown => 401,
+            Self::BodyTooSlow => 408,
+            Self::InProgress { .. } | Self::Expired => 409,
+            Self::BodyTooLarge { .. } => 413,
+            Self::Reused { .. } => 422,
+            Self::AnswerTooLarge { .. }
+            | Self::AnswerBroken
+            | Self::AnswerNotStorable(_)
+            | Self::HandlerAborted
+            | Self::TransactionFailed
+            | Self::NoTransaction(_)
+            | Self::Nested
+            | Self::Internal => 500,
+            Self::HandlerTooSlow { .. } | Self::Unavailable | Self::OutcomeUnknown => 503,
+        }
+    }
+
+    /// The name in `code`, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "idempotency-key-missing",
+            Self::KeyInvalid(_) => "idempotency-key-invalid",
+            Self::OwnerUnknown => "owner-unknown",
+            Self::InProgress { .. } => "idempotency-key-in-use",
+            Self::Reused { .. } => "idempotency-key-reused",
+            Self::Expired => "idempotency-key-expired",
+            Self::BodyTooLarge { .. } => "payload-too-large",
+            Self::BodyTooSlow => "request-timeout",
+            Self::BodyBroken => "body-broken",
+            Self::AnswerTooLarge { .. } => "answer-too-large",
+            Self::AnswerBroken => "answer-broken",
+            Self::AnswerNotStorable(_) => "answer-not-storable",
+            Self::HandlerTooSlow { .. } => "handler-too-slow",
+            Self::HandlerAborted => "handler-aborted",
+            Self::TransactionFailed => "transaction-failed",
+            Self::NoTransaction(_) => "no-transaction",
+            Self::Nested => "nested-layers",
+            Self::Unavailable => "database-unavailable",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::Internal => "internal-error",
+        }
+    }
+
+    /// One line for people.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "The Idempotency-Key header is missing",
+            Self::KeyInvalid(_) => "The Idempotency-Key header is not valid",
+            Self::OwnerUnknown => "It is not known whose request this is",
+            Self::InProgress { .. } => "The first request with this key is still at work",
+            Self::Reused { .. } => "The key was used with another request",
+            Self::Expired => "The key has expired, and was used",
+            Self::BodyTooLarge { .. } => "The body is too large",
+            Self::BodyTooSlow => "The body did not come in time",
+            Self::BodyBroken => "The body broke off",
+            Self::AnswerTooLarge { .. } => "The answer is too large to be stored",
+            Self::AnswerBroken => "The answer broke off",
+            Self::AnswerNotStorable(_) => "The answer cannot be stored",
+            Self::HandlerTooSlow { .. } => "The request took too long",
+            Self::HandlerAborted => "Something went wrong inside",
+            Self::TransactionFailed => "Something went wrong inside",
+            Self::NoTransaction(_) => "The handler has no transaction",
+            Self::Nested => "One idempotency layer is inside another",
+            Self::Unavailable => "The database cannot be reached",
+            Self::OutcomeUnknown => "The outcome is not known yet",
+            Self::Internal => "Something went wrong inside",
+        }
+    }
+
+    /// What happened and what to do, in sentences.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::KeyMissing => {
+                "This request must carry an Idempotency-Key, so that it can be repeated safely. Nothing was stored.".to_owned()
+            }
+            Self::KeyInvalid(why) => format!("{why}. Nothing was stored."),
+            Self::OwnerUnknown => "The request names nobody whose key this could be. Nothing was stored.".to_owned(),
+            Self::InProgress { .. } => {
+                "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.".to_owned()
+            }
+            Self::Reused { .. } => {
+                "changed names the parts that differ from the first request with this key. Send exactly what was sent first, or use a new key for a new request.".to_owned()
+            }
+            Self::Expired => "The key's record is past its time. A new request needs a new key.".to_owned(),
+            Self::BodyTooLarge { limit } => format!("A body has at most {limit} bytes. Nothing was stored."),
+            Self::BodyTooSlow => "Nothing was stored: send the same request again.".to_owned(),
+            Self::BodyBroken => "The body could not be read to its end. Nothing was stored.".to_owned(),
+            Self::AnswerTooLarge { limit } => {
+                format!("An answer under an idempotency key has at most {limit} bytes, and is no endless stream. Nothing was stored, and what the handler wrote was undone.")
+            }
+            Self::AnswerNotStorable(why) => {
+                format!("{why}. Nothing was stored, and what the handler wrote was undone.")
+            }
+            Self::HandlerTooSlow { limit } => format!(
+                "The handler did not end within {} ms. Nothing was stored, what it wrote was undone, and the key is still good. If the handler uses a second connection, it may have waited there for a row that its own transaction holds: make all its queries through its `Tx`.",
+                limit.as_millis()
+            ),
+            Self::NoTransaction(why) => why.to_string(),
+            Self::Nested => {
+                "The inner layer would commit what the outer one could not undo: put one layer around each route.".to_owned()
+            }
+            Self::OutcomeUnknown => {
+                "The database was lost in the moment of the commit. Send the same request with the same key: it finds the outcome.".to_owned()
+            }
+            Self::Unavailable => "Nothing was stored: send the same request with the same key again, after Retry-After.".to_owned(),
+            Self::AnswerBroken | Self::HandlerAborted | Self::TransactionFailed | Self::Internal => {
+                "Nothing was stored, and the key is still good. The cause is in the log.".to_owned()
+            }
+        }
+    }
+
+    /// Whole seconds after which to send the same request again.
+    fn retry_after(&self) -> Option<u64> {
+        let retry_after = match self {
+            Self::InProgress { retry_after } => *retry_after,
+            Self::HandlerTooSlow { .. } | Self::Unavailable | Self::OutcomeUnknown => RETRY_AFTER,
+            _ => return None,
+        };
+        Some(retry_after.as_secs().max(1))
+    }
+
+    /// The refusal as it is sent where a route has no form of its own: `application/problem+json` with `title`, `status`,
+    /// `detail` and `code`, and `changed` for [`Refusal::Reused`].
+    pub fn problem(&self) -> Reply {
+        let mut body = Map::new();
+        body.insert("title".to_owned(), json!(self.title()));
+        body.insert("status".to_owned(), json!(self.status()));
+        body.insert("detail".to_owned(), json!(self.detail()));
+        body.insert("code".to_owned(), json!(self.code()));
+        if let Self::Reused { changed } = self {
+            body.insert("changed".to_owned(), json!(changed));
+        }
+        let mut headers = vec![(
+            "content-type".to_owned(),
+            "application/problem+json".to_owned(),
+        )];
+        if let Some(seconds) = self.retry_after() {
+            headers.push(("retry-after".to_owned(), seconds.to_string()));
+        }
+        Reply {
+            status: self.status(),
+            headers,
+            body: Bytes::from(Value::Object(body).to_string()),
+        }
+    }
+
+    /// Notes in the log what a client is not told, and what the service's author has to mend.
+    pub(crate) fn log(&self) {
+        if self.status() == 500 {
+            tracing::error!(code = self.code(), "{}: {}", self.title(), self.detail());
+        }
+    }
+}
+
+impl From<IdempotencyError> for Refusal {
+    fn from(error: IdempotencyError) -> Self {
+        let refusal = match &error {
+            IdempotencyError::FingerprintMismatch { changed, .. } => {
+                return Self::Reused {
+                    changed: changed.clone(),
+                };
+            }
+            IdempotencyError::InProgress { retry_after } => {
+                return Self::InProgress {
+                    retry_after: *retry_after,
+                };
+            }
+            IdempotencyError::Expired { .. } => return Self::Expired,
+            IdempotencyError::InvalidResponse(why) => {
+                return Self::AnswerNotStorable(why.to_string());
+            }
+            IdempotencyError::Overloaded => Self::Unavailable,
+            IdempotencyError::OutcomeUnknown(_) => Self::OutcomeUnknown,
+            IdempotencyError::Aborted(_) => Self::HandlerAborted,
+            error => match error.database_error() {
+                Some(error) if is_in_failed_transaction(error) => Self::TransactionFailed,
+                Some(error) if is_transient(error) => Self::Unavailable,
+                _ => Self::Internal,
+            },
+        };
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            code = refusal.code(),
+            "a request was not answered"
+        );
+        refusal
+    }
+}
+
+fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == IN_FAILED_TRANSACTION)
+}

@@ -1,0 +1,265 @@
+//! The rules of a route.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use payonce_engine::{Engine, IdempotencyKey, ScopedKey, SignedRequest, Wait};
+use tokio::time::timeout;
+
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::Request;
+
+/// As much as the frameworks' own JSON extractors take.
+const MAX_BODY: usize = 2 * 1024 * 1024;
+
+/// A stored answer is a row's column.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// PostgreSQL ends a transaction that stands still for 10 s.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What becomes of a handler's writes and of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its writes, the key and the answer are committed together.
+    Keep,
+    /// Its writes are undone, and the answer is stored: the same key gets it again.
+    Undo,
+    /// Its writes are undone, and nothing is stored: the key is still good.
+    Forget,
+}
+
+impl Ending {
+    /// The rule of a route that says nothing of it: 2xx and 3xx keep, 4xx undoes, and everything else is forgotten. So are the
+    /// statuses that say nothing of the request itself and may be others the next time: 401, 407, 408, 425 and 429.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            200..=399 => Self::Keep,
+            401 | 407 | 408 | 425 | 429 => Self::Forget,
+            400..=499 => Self::Undo,
+            _ => Self::Forget,
+        }
+    }
+}
+
+type EndingRule = Arc<dyn Fn(u16) -> Ending + Send + Sync>;
+type RefusalRule = Arc<dyn Fn(&Refusal) -> Option<Reply> + Send + Sync>;
+
+/// A route's rules, and the engine that keeps them. An adapter's builder sets its fields, whose documentation is there.
+#[derive(Clone)]
+pub struct Route {
+    /// Decides who executes.
+    pub engine: Engine,
+    /// What keys of this route are for: part of each key's scope. 1–255 bytes of the service's own.
+    pub operation: String,
+    /// How long a key is remembered; `None` as the engine is configured.
+    pub ttl: Option<Duration>,
+    /// How long a duplicate waits for the first request.
+    pub wait: Wait,
+    /// Whether a request without a key is refused. Otherwise it is executed in a transaction of its own, and nothing is stored.
+    pub requires_key: bool,
+    /// The headers of an answer that are stored and sent, in lower case; `None` for all.
+    pub kept_headers: Option<BTreeSet<String>>,
+    /// The headers of a request that are signed, in lower case.
+    pub signed_headers: Vec<String>,
+    /// The fields of a JSON body that are not signed, as `meta.sent_at` or `items[].sent_at`.
+    pub unsigned_fields: Vec<String>,
+    /// Maximum size of a request's body, in bytes.
+    pub max_body: usize,
+    /// Maximum size of an answer's body, in bytes.
+    pub max_answer: usize,
+    /// How long the handler may take, its answer's body included.
+    pub timeout: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Duration,
+    /// What becomes of an answer, by its status.
+    pub ending: EndingRule,
+    /// The route's own form of a refusal; `None` for [`Refusal::problem`].
+    pub refusals: Option<RefusalRule>,
+}
+
+impl Route {
+    /// A route with the rules of one that says nothing of its own.
+    pub fn new(engine: &Engine, operation: impl Into<String>) -> Self {
+        Self {
+            engine: engine.clone(),
+            operation: operation.into(),
+            ttl: None,
+            wait: Wait::Configured,
+            requires_key: true,
+            kept_headers: None,
+            signed_headers: Vec::new(),
+            unsigned_fields: Vec::new(),
+            max_body: MAX_BODY,
+            max_answer: MAX_ANSWER,
+            timeout: TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+            ending: Arc::new(Ending::of_status),
+            refusals: None,
+        }
+    }
+
+    /// Whether requests of this method go through the engine. GET, HEAD, OPTIONS and TRACE are safe (RFC 9110, 9.2.1) and do not.
+    pub fn covers(&self, method: &str) -> bool {
+        !matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
+    /// Reads the key from the values of the `Idempotency-Key` headers.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::KeyMissing`] and [`Refusal::KeyInvalid`].
+    pub fn key<'a>(
+        &self,
+        mut values: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<IdempotencyKey>, Refusal> {
+        let Some(value) = values.next() else {
+            return if self.requires_key {
+                Err(Refusal::KeyMissing)
+            } else {
+                Ok(None)
+            };
+        };
+        if values.next().is_some() {
+            let why = "the Idempotency-Key header was sent more than once";
+            return Err(Refusal::KeyInvalid(why.to_owned()));
+        }
+        IdempotencyKey::from_header(value)
+            .map(Some)
+            .map_err(|error| Refusal::KeyInvalid(error.to_string()))
+    }
+
+    /// Refuses a body by the length that it announces, before any of it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BodyTooLarge`].
+    pub fn check_length(&self, content_length: Option<&[u8]>) -> Result<(), Refusal> {
+        let text = content_length.and_then(|length| std::str::from_utf8(length).ok());
+        let length = text.and_then(|length| length.trim().parse::<u64>().ok());
+        let limit = u64::try_from(self.max_body).unwrap_or(u64::MAX);
+        match length {
+            Some(length) if length > limit => Err(Refusal::BodyTooLarge {
+                limit: self.max_body,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Signs a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::OwnerUnknown`].
+    pub fn sign(
+        &self,
+        owner: Option<String>,
+        key: IdempotencyKey,
+        request: &Request<'_>,
+    ) -> Result<SignedRequest, Refusal> {
+        let owner = owner.ok_or(Refusal::OwnerUnknown)?;
+        let key = ScopedKey::new(owner, self.operation.clone(), key);
+        let form = request.form(&self.unsigned_fields);
+        let signed = self
+            .engine
+            .sign(key, &form)
+            .map_err(|_| Refusal::Internal)?;
+        Ok(match self.ttl {
+            Some(ttl) => signed.with_ttl(ttl),
+            None => signed,
+        })
+    }
+
+    /// Gives a handler its time. It is dropped when that has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::HandlerTooSlow`].
+    pub async fn bounded<T>(&self, handler: impl Future<Output = T>) -> Result<T, Refusal> {
+        timeout(self.timeout, handler)
+            .await
+            .map_err(|_| Refusal::HandlerTooSlow {
+                limit: self.timeout,
+            })
+    }
+
+    /// Gives the body of a request its time to arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BodyTooSlow`], and the body's own.
+    pub async fn body_bounded<T>(
+        &self,
+        body: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        timeout(self.body_timeout, body)
+            .await
+            .unwrap_or(Err(Refusal::BodyTooSlow))
+    }
+
+    /// Whether a header of an answer is stored and sent. Those of the message itself are the server's.
+    pub(crate) fn keeps_header(&self, name: &str) -> bool {
+        !OF_THE_MESSAGE.contains(&name)
+            && self
+                .kept_headers
+                .as_ref()
+                .is_none_or(|kept| kept.contains(name))
+    }
+
+    /// The refusal as this route sends it.
+    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+        refusal.log();
+        let own = self.refusals.as_ref().and_then(|form| form(refusal));
+        own.unwrap_or_else(|| refusal.problem())
+    }
+}
+
+/// Headers of a message on its way (RFC 9110, 7.6.1), in lower case. The engine refuses to store them.
+const OF_THE_MESSAGE: [&str; 9] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("operation", &self.operation)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_says_nothing_of_the_request_is_not_stored() {
+        for (status, expected) in [
+            (200, Ending::Keep),
+            (303, Ending::Keep),
+            (400, Ending::Undo),
+            (404, Ending::Undo),
+            (422, Ending::Undo),
+            (401, Ending::Forget),
+            (429, Ending::Forget),
+            (500, Ending::Forget),
+            (101, Ending::Forget),
+        ] {
+            assert_eq!(Ending::of_status(status), expected, "{status}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The engine's transaction, on its way to a handler and back.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use payonce_engine::Transaction;
+use sqlx::PgConnection;
+
+/// Where a handler takes its transaction from, and gives it back to when it has ended. It travels with the request.
+#[derive(Clone)]
+pub struct Slot(Arc<Mutex<State>>);
+
+enum State {
+    Here(Transaction),
+    Lent,
+    /// The handler has ended.
+    Closed,
+}
+
+/// Why a handler gets no transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTransaction {
+    /// No layer of ours is around the route, or it let the request through, as it does with GET, HEAD and OPTIONS.
+    #[error(
+        "this handler takes a transaction, and its request has none: put the idempotency layer around the route, and give GET, HEAD and OPTIONS a handler that takes no `Tx`"
+    )]
+    NoLayer,
+    /// Another extractor of the same request holds it.
+    #[error(
+        "this handler takes the transaction twice: one `Tx` is all there is, pass `&mut tx` on"
+    )]
+    Taken,
+    /// The handler has ended, and a clone of its request is still about.
+    #[error("the handler has ended, and its transaction with it")]
+    Ended,
+}
+
+impl Slot {
+    pub(crate) fn holding(transaction: Transaction) -> Self {
+        Self(Arc::new(Mutex::new(State::Here(transaction))))
+    }
+
+    /// Takes the transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`NoTransaction`] where it is lent already, or the handler has ended.
+    pub fn take(&self) -> Result<Lent, NoTransaction> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Lent) {
+            State::Here(transaction) => Ok(Lent {
+                transaction: Some(transaction),
+                slot: self.clone(),
+            }),
+            State::Lent => Err(NoTransaction::Taken),
+            State::Closed => {
+                *state = State::Closed;
+                Err(NoTransaction::Ended)
+            }
+        }
+    }
+
+    /// The handler has ended. Gives the transaction back to the engine; false where the handler left it with somebody else.
+    pub(crate) fn close(&self) -> bool {
+        let was = std::mem::replace(&mut *self.lock(), State::Closed);
+        !matches!(was, State::Lent)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The transaction, lent to a handler. It is a [`PgConnection`] to whoever queries through it. Dropping it gives it back.
+pub struct Lent {
+    /// `None` only while it is being dropped.
+    transaction: Option<Transaction>,
+    slot: Slot,
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("a transaction is given back only when it is dropped"),
+        }
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("a transaction is given back only when it is dropped"),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut state = self.slot.lock();
+        if let (State::Lent, Some(transaction)) = (&*state, self.transaction.take()) {
+            *state = State::Here(transaction);
+        }
+    }
+}

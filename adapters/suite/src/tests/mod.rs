@@ -1,0 +1,7 @@
+//! The tests, by what they are about.
+
+pub mod answers;
+pub mod ends;
+pub mod keys;
+pub mod requests;
+pub mod transactions;
