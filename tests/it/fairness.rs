@@ -246,6 +246,8 @@ async fn refunds_that_wait_for_their_payment_leave_the_other_merchants_their_con
         let answer = hung.await.expect("answered");
         match answer.status.as_u16() {
             201 => done += 1,
+            // The one that waits in the database, once the row is held for longer than it waits.
+            409 if answer.text("code") == "payment-busy" => {}
             409 => answer.assert_problem(409, "idempotency-key-in-use", "same-key"),
             _ => answer.assert_problem(503, "overloaded", "same-key"),
         }

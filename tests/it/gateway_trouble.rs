@@ -374,24 +374,20 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     while !a_lock_is_waited_for(&mut holding).await {
         crate::support::pause().await;
     }
-    // The lane gives a group up when its lock is not free in time, and takes the next. So requests come until one is refused, and
-    // are more than the queue takes and the lane gives up meanwhile.
-    const MANY: usize = 40_000;
+    // The lane gives a group up when its lock is not free in time, and takes the next. So these are far more than the queue takes.
+    tasks.extend((1..=4 * 4096).map(pay));
     let mut told = None;
     while told.is_none() {
-        assert!(tasks.len() < MANY, "the queue takes more");
-        let next = tasks.len();
-        tasks.extend((next..next + 128).map(pay));
+        let all_ended = tasks.iter().all(|task| task.is_finished());
+        assert!(!all_ended, "the queue takes more");
         crate::support::pause().await;
         if refused.load(Ordering::SeqCst) > 0 {
-            // It is refused at once, or waits in the queue as the others do.
-            let request = acme.pay("1").key(&format!("one-more-{next}"));
-            let sent = tokio::spawn(async move { request.send().await });
-            crate::support::pause().await;
-            if sent.is_finished() {
-                told = Some(sent.await.expect("no panic"));
-            } else {
-                waiting.push(sent);
+            // It is refused at once, or takes a place that the lane has just made and waits in the queue as the others do.
+            let request = acme.pay("1").key(&format!("one-more-{}", waiting.len()));
+            let mut sent = Box::pin(tokio::spawn(async move { request.send().await }));
+            tokio::select! {
+                answer = &mut sent => told = Some(answer.expect("no panic")),
+                () = crate::support::pause() => waiting.push(sent),
             }
         }
     }

@@ -21,7 +21,7 @@ const OVER_ALL_MERCHANTS: [&str; 20] = [
     "select u.merchant_id, u.operation, u.key, u.claimed_at from unsettled_keys u join",
     "select count(*) as \"unsettled!\"",
     // Pending refunds whose time to be looked at has come.
-    "select merchant_id, refund_id, looks from refunds where state = 'PENDING'",
+    "select r.merchant_id, r.refund_id, r.looks from refunds r join payments p",
     // The command line's lists.
     "select k.merchant_id, k.operation, k.key, k.fingerprint, k.state",
     "select merchant_id, operation, key, fingerprint, state, attempt, lease_expires_at, resource_id, response_status, created_at, completed_at, expires_at from idempotency_keys where $1::text is null",
