@@ -5,12 +5,17 @@ WORKDIR /payonce
 
 # The dependencies alone, so that a change of our code does not compile them again. Empty sources stand in for ours, and
 # an empty build script, because the real one would ask for sqlx-data.json.
-# The benchmark is part of the workspace, but not of the image: its stand-in stays.
+# The adapters and the benchmark are part of the workspace, but not of the image: their stand-ins stay.
 COPY Cargo.toml Cargo.lock ./
 COPY engine/Cargo.toml engine/
 COPY bench/Cargo.toml bench/
-RUN mkdir -p src/bin engine/src bench/src \
-    && touch src/lib.rs engine/src/lib.rs engine/README.md \
+COPY adapters/core/Cargo.toml adapters/core/
+COPY adapters/actix/Cargo.toml adapters/actix/
+COPY adapters/axum/Cargo.toml adapters/axum/
+COPY adapters/suite/Cargo.toml adapters/suite/
+RUN mkdir -p src/bin engine/src bench/src adapters/core/src adapters/actix/src adapters/axum/src adapters/suite/src \
+    && touch src/lib.rs engine/src/lib.rs engine/README.md adapters/core/src/lib.rs adapters/actix/src/lib.rs \
+        adapters/axum/src/lib.rs adapters/suite/src/lib.rs \
     && echo 'fn main() {}' | tee engine/build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs bench/src/main.rs >/dev/null \
     && cargo build --release --locked --bins \
     && rm -r src engine/src engine/build.rs
