@@ -186,9 +186,10 @@ async fn two_hundred_duplicates_are_one_token_and_one_charge(
         storm(&acme, &format!("storm-{n}")).await;
         assert_eq!(gateway.calls(Endpoint::Charge).received, n + 2);
         assert_eq!(gateway.calls(Endpoint::Tokenize).received, n + 2);
-        // One asks whether the key is known, so as not to make a second token; one claims, one settles. They take turns.
+        // One asks whether the key is known, so as not to make a second token; one claims, one settles. They take turns. On a slow
+        // machine the API key is looked up again meanwhile, and the lease is renewed.
         let used = service.sessions_used_since(began).await;
-        assert!(used <= 3, "{used} sessions");
+        assert!(used <= 5, "{used} sessions");
         let at_once = at_once.load(Ordering::Relaxed);
         assert!(at_once <= 2, "{at_once} sessions at once");
     }
