@@ -1,27 +1,20 @@
 //! A file is read in one go: it has at most 400 lines of code. Comments, blank lines and the tests at a file's end do not count.
 
-use std::collections::BTreeSet;
-
 use super::source::{lines_of, rust_files};
 
 const MAX_LINES: usize = 400;
 
-/// Files that are still to be split. This list must end empty.
-const EXCEPTIONS: &[&str] = &[];
-
 #[test]
 fn no_file_is_too_long_to_read_in_one_go() {
-    let mut unneeded: BTreeSet<&str> = EXCEPTIONS.iter().copied().collect();
     let mut too_long = Vec::new();
     for folder in ["src", "engine/src", "adapters"] {
         for path in rust_files(folder) {
             let lines = lines_of(&path).len();
             let name = path.to_str().expect("UTF-8");
-            if lines > MAX_LINES && !unneeded.remove(name) {
+            if lines > MAX_LINES {
                 too_long.push(format!("{name}: {lines}"));
             }
         }
     }
     assert!(too_long.is_empty(), "{too_long:#?}");
-    assert!(unneeded.is_empty(), "no longer needed: {unneeded:?}");
 }
