@@ -26,7 +26,7 @@ const MAX_TURNS: u32 = 20;
 /// How long a duplicate waits for the first request's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
-    /// As configured: [`IdempotencyConfig::patience`].
+    /// As configured: [`IdempotencyConfig::patience`](crate::IdempotencyConfig::patience).
     #[default]
     Configured,
     /// Not longer than this, nor than configured.
