@@ -63,7 +63,14 @@ impl CleanupCli {
             write_atomically(path, &metrics(&report, succeeded_at))
                 .with_context(|| format!("cannot write --metrics-file {}", path.display()))?;
         }
-        output::print_json(&Printed::from(&report))
+        let keeping_up = (!self.dry_run && !report.another_at_work).then_some(report.keeping_up);
+        if keeping_up == Some(false) {
+            exit::complain(
+                PROGRAM,
+                "keys pass their time faster than they are deleted: run it more often, or with a longer --max-duration",
+            );
+        }
+        output::print_json(&Printed::new(&report, keeping_up))
     }
 
     async fn clean(&self, cleaner: &Cleaner) -> anyhow::Result<CleanupReport> {
@@ -89,15 +96,19 @@ struct Printed {
     batches: u64,
     remaining: u64,
     duration_ms: u64,
+    /// `None` if it deleted nothing on purpose: by `--dry-run`, or because another clean-up was at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keeping_up: Option<bool>,
 }
 
-impl From<&CleanupReport> for Printed {
-    fn from(report: &CleanupReport) -> Self {
+impl Printed {
+    fn new(report: &CleanupReport, keeping_up: Option<bool>) -> Self {
         Self {
             deleted: report.deleted,
             batches: report.batches,
             remaining: report.remaining,
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+            keeping_up,
         }
     }
 }
@@ -140,6 +151,11 @@ fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> Strin
         &report.duration.as_secs_f64(),
     );
     if let Some(time) = succeeded_at {
+        gauge(
+            "keeping_up",
+            "1 if the last run deleted all keys past their time, 0 if its time was over before.",
+            &u8::from(report.keeping_up),
+        );
         let help = "When the last successful run ended, in seconds since 1970.";
         gauge("last_success_timestamp_seconds", help, &time.timestamp());
     }
@@ -182,6 +198,7 @@ mod tests {
         remaining: 4,
         duration: Duration::from_millis(1500),
         another_at_work: false,
+        keeping_up: true,
     };
 
     #[test]
@@ -195,6 +212,7 @@ mod tests {
                 "payonce_cleanup_batches 3",
                 "payonce_cleanup_remaining 4",
                 "payonce_cleanup_duration_seconds 1.5",
+                "payonce_cleanup_keeping_up 1",
                 "payonce_cleanup_last_success_timestamp_seconds 1700000000",
             ]
         );
@@ -206,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_no_success_to_tell_of() {
-        assert!(!metrics(&REPORT, None).contains("last_success"));
+        let text = metrics(&REPORT, None);
+        assert!(!text.contains("last_success") && !text.contains("keeping_up"));
     }
 
     #[test]

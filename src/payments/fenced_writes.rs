@@ -8,9 +8,10 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
+use super::store::{self, ClaimTerms, ClaimedKey, PaymentClaim, PaymentSettle};
 use super::{Customer, Operation, Payment, PaymentState};
 use crate::gateway::{CaptureMethod, GatewayToken};
+use crate::idempotency::database::is_of_an_item;
 use crate::idempotency::grouped::{KeyColumns, ResponseColumns};
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::money::{Amount, Currency};
@@ -86,31 +87,49 @@ impl Database {
     }
 
     async fn claim(&self, id: &str) -> Came {
-        let key = IdempotencyKey::new("k").expect("a key");
-        let scope = ScopedKey::new("acme", Operation::CreatePayment.as_str(), key);
-        let payment = payment(id);
-        let claim = PaymentClaim {
-            key: KeyColumns {
-                scope: &scope,
-                fingerprint: &[7; 32],
-                fingerprint_fields: "#00000000\n",
-            },
-            payment: &payment,
-        };
-        let terms = ClaimTerms {
-            owner: self.owner,
-            lock_timeout: seconds(60),
-            ttl: seconds(86_400),
-        };
-        let mut connection = self.pool.acquire().await.expect("a connection");
-        let claimed = store::claim_payments(&mut connection, &terms, &[claim]).await;
-        match claimed.expect("asked").pop() {
+        match self.claim_all(&[("k", id)]).await.expect("asked").pop() {
             None => Came::InUse,
             Some(mut row) => match row.found().expect("a row") {
                 Some(_) => Came::Found,
                 None => Came::Claimed,
             },
         }
+    }
+
+    /// Claims keys for payments, in one group.
+    async fn claim_all(&self, group: &[(&str, &str)]) -> sqlx::Result<Vec<ClaimedKey>> {
+        let scopes = group.iter().map(|(key, _)| {
+            let key = IdempotencyKey::new(*key).expect("a key");
+            ScopedKey::new("acme", Operation::CreatePayment.as_str(), key)
+        });
+        let scopes: Vec<ScopedKey> = scopes.collect();
+        let payments = group.iter().map(|(key, id)| Payment {
+            idempotency_key: (*key).to_owned(),
+            ..payment(id)
+        });
+        let payments: Vec<Payment> = payments.collect();
+        let claim = |(scope, payment)| PaymentClaim {
+            key: KeyColumns {
+                scope,
+                fingerprint: &[7; 32],
+                fingerprint_fields: "#00000000\n",
+            },
+            payment,
+        };
+        let claims: Vec<PaymentClaim<'_>> = scopes.iter().zip(&payments).map(claim).collect();
+        let terms = ClaimTerms {
+            owner: self.owner,
+            lock_timeout: seconds(60),
+            ttl: seconds(86_400),
+        };
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        store::claim_payments(&mut connection, &terms, &claims).await
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let count = AssertSqlSafe(format!("select count(*) from {table}"));
+        let count = sqlx::query_scalar(count).fetch_one(&self.pool).await;
+        count.expect("counted")
     }
 
     async fn settle(&self, owner: Uuid, attempt: i32) -> bool {
@@ -204,6 +223,24 @@ async fn a_claim_replaces_only_what_is_finished(pool: PgPool) {
     database.run("delete from payments").await;
     database.run("delete from unsettled_keys").await;
     assert_eq!(database.claim("pay_2").await, Came::InUse);
+    assert_eq!(database.payment_state().await, None, "no key, no payment");
+}
+
+/// One of a group has a key without a payment. Neither is claimed, and the error asks for them one by one.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_group_whose_keys_and_payments_differ_is_not_claimed(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    database.run("delete from payments").await;
+    let group = [("k", "pay_2"), ("l", "pay_3")];
+    let error = database.claim_all(&group).await.err().expect("refused");
+    assert!(is_of_an_item(&error), "{error}");
+    assert_eq!(database.count("payments").await, 0);
+    assert_eq!(database.count("idempotency_keys").await, 1);
+    for (one, claimed) in group.iter().zip([0, 1]) {
+        let rows = database.claim_all(std::slice::from_ref(one)).await;
+        assert_eq!(rows.expect("asked").len(), claimed);
+    }
+    assert_eq!(database.count("payments").await, 1);
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]
@@ -223,6 +260,17 @@ async fn a_claim_leaves_out_what_has_a_payment(pool: PgPool) {
     assert!(database.settle(database.owner, 1).await);
     database.run("delete from idempotency_keys").await;
     assert_eq!(database.claim("pay_2").await, Came::InUse);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_claim_that_has_a_payment_fails_no_group(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(database.settle(database.owner, 1).await);
+    database.run("delete from idempotency_keys").await;
+    let group = [("k", "pay_2"), ("l", "pay_3")];
+    let claimed = database.claim_all(&group).await.expect("asked");
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].key, "l");
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]

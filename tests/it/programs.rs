@@ -390,6 +390,10 @@ async fn the_clean_up_deletes_what_is_over_and_nothing_else(
     let cleanup = |arguments: &[&str]| run(program("payonce-cleanup", &db).args(arguments));
     let dry = stdout(&cleanup(&["--dry-run"]));
     assert_eq!((&dry["deleted"], &dry["remaining"]), (&json!(0), &json!(4)));
+    assert_eq!(dry.get("keepingUp"), None, "it tried nothing");
+    let no_time = cleanup(&["--max-duration", "1ns"]);
+    assert_eq!(stdout(&no_time)["keepingUp"], false);
+    assert!(error_line(&no_time).contains("--max-duration"));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("payonce.prom");
     let output = cleanup(&[
@@ -405,7 +409,9 @@ async fn the_clean_up_deletes_what_is_over_and_nothing_else(
         (&json!(3), &json!(1))
     );
     assert!(report["batches"].as_u64() >= Some(2) && report["durationMs"].is_u64());
+    assert_eq!(report["keepingUp"], true, "what is held is the next run's");
     assert!(metrics_of(&file).contains("payonce_cleanup_deleted 3"));
+    assert!(metrics_of(&file).contains("payonce_cleanup_keeping_up 1"));
     holding.rollback().await.expect("an end");
     assert_eq!(stdout(&cleanup(&[]))["deleted"], 1);
     let left: Vec<String> = sqlx::query_scalar("select key from idempotency_keys order by key")

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
-use self::pace::Pace;
+use self::pace::{Floor, Pace};
 use crate::database::{self, Bounded, is_lock_timeout};
 use crate::engine::Engine;
 use crate::error::IdempotencyError;
@@ -55,6 +55,9 @@ pub struct CleanupReport {
     pub duration: Duration,
     /// True when another clean-up was at work, and this one left it to that.
     pub another_at_work: bool,
+    /// False if its time was over before it had reached the present: keys pass their time faster than they are deleted. Also
+    /// false after a dry run and beside another clean-up, which reach nothing.
+    pub keeping_up: bool,
 }
 
 /// Deletes keys past their time. It signs nothing, so unlike the engine it needs no secret.
@@ -85,7 +88,20 @@ impl Cleaner {
         let mut report = CleanupReport::default();
         let mut oldest_left = None;
         if store::try_cleanup_lock(&mut connection).bounded().await? {
-            oldest_left = delete_in_batches(&mut connection, limits, started, &mut report).await?;
+            if let Some(oldest) = store::oldest_expired(&mut connection)
+                .within(USE_LIMIT)
+                .await?
+            {
+                let run = Run {
+                    limits,
+                    started,
+                    oldest: oldest.expires_at,
+                    floor: Floor::new(oldest.past_by(), limits.max_duration),
+                };
+                oldest_left = run.delete_in_batches(&mut connection, &mut report).await?;
+            } else {
+                report.keeping_up = true;
+            }
             // Not left to the closing, of which the server learns some time later: the next run may
             // begin at once.
             store::release_cleanup_lock(&mut connection)
@@ -115,55 +131,102 @@ impl Cleaner {
     }
 }
 
-/// Deletes stretch by stretch of time, each in one statement that finds its keys by their time alone: that costs what a plain
-/// delete does. It never goes back, so that it does not walk through the index entries of what it has deleted. The time is
-/// returned from which on a key may be left.
-async fn delete_in_batches(
-    connection: &mut PgConnection,
+/// One run.
+struct Run {
     limits: CleanupLimits,
     started: Instant,
-    report: &mut CleanupReport,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    let mut pace = Pace::new(limits.batch_size.max(1), started);
-    let mut from = None;
-    let mut first_passed_over = None;
-    while started.elapsed() < limits.max_duration {
-        let written = store::written(connection).bounded().await;
-        let began = Instant::now();
-        pace.look(began, written);
-        let size = pace.batch_size.into();
+    /// The time of the oldest key.
+    oldest: DateTime<Utc>,
+    floor: Floor,
+}
+
+impl Run {
+    /// Deletes stretch by stretch of time, each in one statement that finds its keys by their time alone: that costs what a
+    /// plain delete does. It never goes back, so that it does not walk through the index entries of what it has deleted.
+    /// Returns the time from which on a key may be left.
+    async fn delete_in_batches(
+        &self,
+        connection: &mut PgConnection,
+        report: &mut CleanupReport,
+    ) -> sqlx::Result<Option<DateTime<Utc>>> {
+        let mut pace = Pace::new(self.limits.batch_size.max(1), self.started);
+        let mut from = Some(self.oldest);
+        let mut first_passed_over = None;
+        while self.started.elapsed() < self.limits.max_duration {
+            let written = store::written(connection).bounded().await;
+            let began = Instant::now();
+            pace.look(began, written);
+            from = match self
+                .delete_batch(connection, from, pace.batch_size.into(), report)
+                .await?
+            {
+                Batch::Deleted { next } => next,
+                Batch::PassedOver { next } => {
+                    first_passed_over.get_or_insert(from);
+                    next
+                }
+            };
+            let Some(reached) = from else {
+                report.keeping_up = true;
+                break;
+            };
+            let written = store::written(connection).bounded().await;
+            let ended = Instant::now();
+            let spare = self.spare(ended, reached);
+            let pause = pace.after_batch(ended, ended.duration_since(began), written, spare);
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+        }
+        Ok(first_passed_over.unwrap_or(from))
+    }
+
+    /// How long it may wait now that it has reached that time.
+    fn spare(&self, now: Instant, reached: DateTime<Utc>) -> Duration {
+        let done = (reached - self.oldest).to_std().unwrap_or_default();
+        self.floor.spare(now.duration_since(self.started), done)
+    }
+
+    async fn delete_batch(
+        &self,
+        connection: &mut PgConnection,
+        from: Option<DateTime<Utc>>,
+        size: i64,
+        report: &mut CleanupReport,
+    ) -> sqlx::Result<Batch> {
         let end = store::end_of_batch(connection, from, size)
             .within(USE_LIMIT)
             .await?;
-        let next = match store::delete_expired_between(connection, from, end)
+        match store::delete_expired_between(connection, from, end)
             .within(USE_LIMIT)
             .await
         {
             Ok(deleted) if deleted > 0 || end.is_none() => {
                 report.deleted += deleted;
                 report.batches += u64::from(deleted > 0);
-                end
+                Ok(Batch::Deleted { next: end })
             }
-            Err(error) if !is_lock_timeout(&error) => return Err(error),
+            Err(error) if !is_lock_timeout(&error) => Err(error),
             // A transaction holds one of them, or more than a batch expired at one moment.
             Ok(_) | Err(_) => {
-                first_passed_over.get_or_insert(from);
                 let stretch = Stretch { from, end, size };
-                delete_key_by_key(connection, stretch, limits, started, report).await?
+                let (limits, started) = (self.limits, self.started);
+                let next = delete_key_by_key(connection, stretch, limits, started, report).await?;
+                Ok(Batch::PassedOver { next })
             }
-        };
-        if next.is_none() {
-            break;
-        }
-        from = next;
-        let written = store::written(connection).bounded().await;
-        let ended = Instant::now();
-        let pause = pace.after_batch(ended, ended.duration_since(began), written);
-        if !pause.is_zero() {
-            sleep(pause).await;
         }
     }
-    Ok(first_passed_over.unwrap_or(from))
+}
+
+/// What became of a batch, and the time at which the next begins, `None` if no key is left.
+enum Batch {
+    Deleted {
+        next: Option<DateTime<Utc>>,
+    },
+    /// Keys that are held may be left.
+    PassedOver {
+        next: Option<DateTime<Utc>>,
+    },
 }
 
 /// Keys past their time, by that time.

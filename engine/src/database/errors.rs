@@ -54,6 +54,11 @@ pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
         })
 }
 
+/// Returns true if the server does not carry out such a statement. It was not carried out.
+pub(crate) fn is_unsupported(error: &sqlx::Error) -> bool {
+    has_code(error, &["0A000"]) && !is_wrong_connection(error)
+}
+
 /// Returns true if the same transaction may well succeed when it is tried again.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.

@@ -26,6 +26,7 @@ pub use self::address::describe;
 pub use self::contract::{
     Durability, UnfitPool, check, settings_that_lose_commits, shares_sessions,
 };
+pub(crate) use self::errors::is_unsupported;
 pub use self::errors::{
     is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
     is_wrong_connection, may_have_committed,

@@ -13,9 +13,6 @@ use crate::database::{self, Bounded, Lease, shortage};
 use crate::engine::{Engine, SLOW_COMMIT};
 use crate::store;
 
-/// Groups up to this many items are planned once. Measured by `make bench`: see docs/DESIGN.md.
-const PLANNED_ONCE: usize = 32;
-
 /// With fewer connections no lane keeps one: claims and settles would take them all, and other work needs one, too.
 const ROOM_TO_KEEP: u32 = 3;
 
@@ -45,10 +42,10 @@ pub(super) struct Lane<W: GroupWriter> {
     subject: String,
     writer: Arc<W>,
     queue: Arc<CloseOnDrop<W>>,
-    /// Kept from group to group: borrowing one would cost a round trip each time. One for each way of planning.
-    connections: [Option<Connection>; 2],
+    /// Kept from group to group: borrowing one would cost a round trip each time.
+    connection: Option<Connection>,
+    planning: Planning,
     group_size: usize,
-    planned_once: usize,
     progress: Progress,
 }
 
@@ -58,7 +55,6 @@ struct Connection {
     opened: Instant,
     /// When it last answered.
     used: Instant,
-    planning: Planning,
 }
 
 impl<W: GroupWriter> Lane<W> {
@@ -68,17 +64,15 @@ impl<W: GroupWriter> Lane<W> {
         queue: Arc<CloseOnDrop<W>>,
         progress: Progress,
     ) -> Self {
-        // A smaller pool has none to spare for a lane's second connection.
-        let has_room = engine.pool().options().get_max_connections() >= shortage::AMPLE;
         Self {
             pool: engine.pool().clone(),
             subject: shortage::subject(engine.pool()),
             writer,
             queue,
-            connections: [None, None],
+            connection: None,
+            planning: Planning::Once,
             // The settings' range is checked where they are read; a library user's 0 would wait for ever.
             group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
-            planned_once: if has_room { PLANNED_ONCE } else { 0 },
             progress,
         }
     }
@@ -88,7 +82,7 @@ impl<W: GroupWriter> Lane<W> {
             // From before the look on, so that a shortage is not missed.
             let shortage = shortage::begins();
             if !self.may_keep_connections() {
-                self.connections = [None, None];
+                self.connection = None;
             }
             let group = tokio::select! {
                 group = self.queue.0.take(self.group_size) => group,
@@ -175,15 +169,25 @@ impl<W: GroupWriter> Lane<W> {
     }
 
     async fn write(&mut self, items: &[W::Item]) -> Result<Vec<Option<W::Written>>, Unwritten> {
-        let planning = if items.len() <= self.planned_once {
-            Planning::Once
-        } else {
-            Planning::EachTime
-        };
-        let mut connection = self
-            .connection(planning)
-            .await
-            .map_err(Unwritten::NotSent)?;
+        let written = self.write_once(items).await;
+        match &written {
+            Err(Unwritten::Failed(error))
+                if self.planning == Planning::Once && database::is_unsupported(error) =>
+            {
+                tracing::info!(%error, lane = W::LANE, "groups are planned each time from now on");
+                self.planning = Planning::EachTime;
+                self.connection = None;
+                self.write_once(items).await
+            }
+            _ => written,
+        }
+    }
+
+    async fn write_once(
+        &mut self,
+        items: &[W::Item],
+    ) -> Result<Vec<Option<W::Written>>, Unwritten> {
+        let mut connection = self.connection().await.map_err(Unwritten::NotSent)?;
         failpoint!(&format!("{}-before-commit", W::LANE));
         let begun = Instant::now();
         let mut written = self
@@ -204,36 +208,21 @@ impl<W: GroupWriter> Lane<W> {
                 tracing::warn!(%error, lane = W::LANE, "a lane gives its connection up");
                 connection.lease.discard();
             }
-            _ if self.may_keep_connections() => {
-                let slot = connection.planning as usize;
-                self.connections[slot] = Some(connection);
-            }
+            _ if self.may_keep_connections() => self.connection = Some(connection),
             // Closed.
             _ => drop(connection),
         }
         written.map_err(Unwritten::Failed)
     }
 
-    /// A connection with these settings, or one with the others where there is no further one.
-    async fn connection(&mut self, planning: Planning) -> sqlx::Result<Connection> {
-        for slot in &mut self.connections {
-            if slot.as_ref().is_some_and(Connection::is_old) {
-                *slot = None;
-            }
-        }
-        if let Some(mut kept) = self.connections[planning as usize].take() {
+    async fn connection(&mut self) -> sqlx::Result<Connection> {
+        if let Some(mut kept) = self.connection.take().filter(|kept| !kept.is_old()) {
             if kept.is_alive().await {
                 return Ok(kept);
             }
             kept.lease.discard();
         }
-        match Connection::open(&self.pool, planning).await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
-                let other = self.connections.iter_mut().find_map(Option::take);
-                other.ok_or(error)
-            }
-        }
+        Connection::open(&self.pool, self.planning).await
     }
 
     fn may_keep_connections(&self) -> bool {
@@ -260,7 +249,6 @@ impl Connection {
             lease,
             opened: Instant::now(),
             used: Instant::now(),
-            planning,
         })
     }
 
@@ -280,13 +268,12 @@ impl Connection {
 }
 
 /// How a group's statement is planned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Planning {
-    /// Once a connection, as nested loops over whole keys: what the plan is does not depend on how full the tables were, but
-    /// what a group brings is compared with itself row by row.
+    /// Once a connection, as nested loops over whole keys: the plan does not depend on how full the tables were when it was made,
+    /// and is right for a group of any size, because no statement compares its group with itself.
     Once,
-    /// Anew for each group: that takes longer than a small group's statement, and is little for a large one. A generic plan
-    /// that was made while a table was empty would scan a merchant's rows for each group.
+    /// Anew for each group. Citus plans a statement like ours only with its values.
     EachTime,
 }
 

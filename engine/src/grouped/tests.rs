@@ -115,3 +115,51 @@ async fn without_a_connection_all_who_wait_are_told_at_once() {
     }
     assert!(groups.try_recv().is_err(), "nothing was written");
 }
+
+/// Its statement is refused where it was planned without its values, as Citus does.
+struct PlannedWithValues(mpsc::UnboundedSender<()>);
+
+impl GroupWriter for PlannedWithValues {
+    type Item = ();
+    type Written = ();
+
+    const LANE: &'static str = "test";
+
+    fn whose((): &()) -> &str {
+        "one"
+    }
+
+    fn order((): &(), (): &()) -> Ordering {
+        Ordering::Equal
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        items: &[()],
+    ) -> sqlx::Result<Vec<Option<()>>> {
+        let _ = self.0.send(());
+        sqlx::raw_sql(
+            "do $$ begin
+                if current_setting('plan_cache_mode') <> 'force_custom_plan' then
+                    raise exception using errcode = '0A000';
+                end if;
+            end $$",
+        )
+        .execute(connection)
+        .await?;
+        Ok(items.iter().map(|()| Some(())).collect())
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_server_that_plans_only_with_values_gets_them_from_then_on(pool: PgPool) {
+    let (tried, mut tries) = mpsc::unbounded_channel();
+    let commit = GroupCommit::start(&engine(pool), PlannedWithValues(tried), 1);
+    for expected_tries in [2, 1] {
+        let submitted = commit.submit(()).await;
+        assert!(matches!(submitted, Ok(Grouped::Written((), Some(())))));
+        let seen = std::iter::from_fn(|| tries.try_recv().ok()).count();
+        assert_eq!(seen, expected_tries);
+    }
+}

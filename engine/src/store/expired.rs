@@ -1,7 +1,43 @@
 //! Final keys past their time, for the clean-up.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+
+/// The oldest final key past its time.
+pub(crate) struct OldestExpired {
+    pub(crate) expires_at: DateTime<Utc>,
+    past_by_seconds: f64,
+}
+
+impl OldestExpired {
+    /// For how long it has been past its time, by the database's clock.
+    pub(crate) fn past_by(&self) -> Duration {
+        Duration::try_from_secs_f64(self.past_by_seconds).unwrap_or_default()
+    }
+}
+
+/// Finds the oldest final key past its time.
+pub(crate) async fn oldest_expired(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Option<OldestExpired>> {
+    sqlx::query_as!(
+        OldestExpired,
+        r#"
+        select
+            expires_at,
+            extract(epoch from now() - expires_at)::float8 as "past_by_seconds!"
+        from idempotency_keys
+        where expires_at < now()
+            and state <> 'PROCESSING'
+        order by expires_at
+        limit 1
+        "#,
+    )
+    .fetch_optional(connection)
+    .await
+}
 
 /// Where a batch of `limit` final keys past their time ends, from `from` on: the time of the first that is no longer in it.
 /// Returns `None` if the batch has all that are left.

@@ -14,7 +14,7 @@ pub(crate) use self::abandoned::{count_unsettled, list_abandoned};
 pub use self::columns::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns};
 pub(crate) use self::expired::{
     ExpiredKey, count_expired, delete_expired, delete_expired_between, end_of_batch, list_expired,
-    release_cleanup_lock, set_cleanup_timeouts, try_cleanup_lock, written,
+    oldest_expired, release_cleanup_lock, set_cleanup_timeouts, try_cleanup_lock, written,
 };
 pub(crate) use self::keys::{
     finish_key, forget_unsettled, insert_key, keep_unsettled, remove_key, renew_leases, take_over,

@@ -66,13 +66,16 @@ impl ClaimedKey {
 /// those whose payment was made before, with its answer. A key that is missing from the result is in use, or its answer has
 /// expired. Beside synchronous standbys no answer is found here, because a visible row need not be durable there. No key may be
 /// given twice.
+///
+/// A group with a key that was used without a payment, or whose payment has lost its key while the statement ran, is not claimed:
+/// the error asks for its claims one by one.
 pub(in crate::payments) async fn claim_payments(
     connection: &mut PgConnection,
     terms: &ClaimTerms,
     claims: &[PaymentClaim<'_>],
 ) -> sqlx::Result<Vec<ClaimedKey>> {
     let columns = Columns::of(claims);
-    sqlx::query_file_as!(
+    let claimed = sqlx::query_file_as!(
         ClaimedKey,
         "src/payments/store/claim.sql",
         &columns.merchant_ids as _,
@@ -107,7 +110,24 @@ pub(in crate::payments) async fn claim_payments(
         &terms.ttl,
     )
     .fetch_all(connection)
-    .await
+    .await;
+    match claimed {
+        Err(error) if keys_and_payments_differ(&error) => match claims {
+            [_] => Ok(Vec::new()),
+            _ => Err(sqlx::Error::InvalidArgument(
+                "a key of the group has no payment, or a payment no key".to_owned(),
+            )),
+        },
+        claimed => claimed,
+    }
+}
+
+/// Returns true if the statement would have claimed a key without its payment, or a payment without its key.
+fn keys_and_payments_differ(error: &sqlx::Error) -> bool {
+    const DIVISION_BY_ZERO: &str = "22012";
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some(DIVISION_BY_ZERO))
 }
 
 /// A group's claims, column by column, as the statement takes them.

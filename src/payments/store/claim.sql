@@ -141,6 +141,7 @@ claimed as (
         merchant_id,
         operation,
         key,
+        resource_id,
         created_at,
         expires_at
 ),
@@ -212,12 +213,21 @@ made as (
         i.gateway_account,
         i.gateway_customer_id,
         i.off_session,
-        c.created_at,
-        c.created_at
-    from claimed c
-    join input i
-        on i.merchant_id = c.merchant_id
-        and i.key = c.key
+        now(),
+        now()
+    from input i
+    on conflict (merchant_id, idempotency_key) do nothing
+    returning payment_id
+),
+/* Neither insert reads what the other wrote: that would compare the group with itself. Where they did not insert the same,
+   the statement fails by a division by zero, and nothing of it stays. */
+same as (
+    select
+        1 / case
+            when (select array_agg(resource_id) from claimed) is not distinct from (select array_agg(payment_id) from made)
+            then 1
+            else 0
+        end as quotient
 )
 select
     merchant_id as "merchant_id!",
@@ -246,3 +256,18 @@ select
     response_headers,
     response_body
 from found
+union all
+select
+    null,
+    null,
+    null,
+    null,
+    null,
+    null,
+    null,
+    null,
+    null,
+    null,
+    null
+from same
+where quotient = 0

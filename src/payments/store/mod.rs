@@ -11,6 +11,8 @@ mod settle;
 
 use chrono::{DateTime, Utc};
 
+#[cfg(test)]
+pub(super) use self::claim::ClaimedKey;
 pub(super) use self::claim::{ClaimTerms, PaymentClaim, claim_payments};
 pub(super) use self::due_refunds::{DueRefund, claim_check, list_due_refunds};
 pub(super) use self::lists::{list_among, list_newest, list_newest_of_customer, list_payments};

@@ -1,4 +1,4 @@
-with input as materialized (
+with input as (
     select *
     from unnest(
         $1::text[],
@@ -66,7 +66,21 @@ settled as (
     returning
         k.merchant_id,
         k.operation,
-        k.key
+        k.key,
+        i.payment_id,
+        i.state,
+        i.amount_captured_minor,
+        i.gateway_transaction_id,
+        i.card_brand,
+        i.card_last4,
+        i.card_expiry_month,
+        i.card_expiry_year,
+        i.failure_code,
+        i.failure_message,
+        i.updated_at,
+        i.failure_advice_code,
+        i.failure_network_advice_code,
+        i.failure_network_decline_code
 ),
 forgotten as (
     delete from unsettled_keys u
@@ -77,26 +91,23 @@ forgotten as (
 ),
 updated as (
     update payments p
-    set state = i.state,
-        amount_captured_minor = i.amount_captured_minor,
-        gateway_transaction_id = i.gateway_transaction_id,
-        card_brand = i.card_brand,
-        card_last4 = i.card_last4,
-        card_expiry_month = i.card_expiry_month,
-        card_expiry_year = i.card_expiry_year,
-        failure_code = i.failure_code,
-        failure_message = i.failure_message,
-        failure_advice_code = i.failure_advice_code,
-        failure_network_advice_code = i.failure_network_advice_code,
-        failure_network_decline_code = i.failure_network_decline_code,
-        updated_at = i.updated_at
+    set state = s.state,
+        amount_captured_minor = s.amount_captured_minor,
+        gateway_transaction_id = s.gateway_transaction_id,
+        card_brand = s.card_brand,
+        card_last4 = s.card_last4,
+        card_expiry_month = s.card_expiry_month,
+        card_expiry_year = s.card_expiry_year,
+        failure_code = s.failure_code,
+        failure_message = s.failure_message,
+        failure_advice_code = s.failure_advice_code,
+        failure_network_advice_code = s.failure_network_advice_code,
+        failure_network_decline_code = s.failure_network_decline_code,
+        updated_at = s.updated_at
     from settled s
-    join input i
-        on i.merchant_id = s.merchant_id
-        and i.key = s.key
-    where p.merchant_id = i.merchant_id
-        and p.payment_id = i.payment_id
-        and p.idempotency_key = i.key
+    where p.merchant_id = s.merchant_id
+        and p.payment_id = s.payment_id
+        and p.idempotency_key = s.key
 )
 select
     merchant_id,

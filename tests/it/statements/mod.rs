@@ -11,11 +11,12 @@ use serde_json::Value;
 use distribution::{Statement, breaches};
 
 /// Statements that ask every node. None of them is in the way of a payment.
-const OVER_ALL_MERCHANTS: [&str; 20] = [
+const OVER_ALL_MERCHANTS: [&str; 21] = [
     // The clean-up: which keys are past their time, how many, and away with them.
     "select merchant_id, operation, key, expires_at from idempotency_keys where expires_at >=",
     "select count(*) as \"count!\" from idempotency_keys where expires_at >=",
     "select expires_at from idempotency_keys where expires_at >=",
+    "select expires_at, extract(epoch from now() - expires_at)::float8",
     "delete from idempotency_keys where expires_at >=",
     // Recovery: what is left behind, and the two gauges.
     "select u.merchant_id, u.operation, u.key, u.claimed_at from unsettled_keys u join",
