@@ -6,6 +6,7 @@
 //! fingerprints of requests under way as they are.
 
 mod canonical;
+mod digests;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +17,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 
 pub use self::canonical::{CanonicalFields, Fingerprinted};
+use self::digests::Digest;
 use crate::key::ScopedKey;
 
 /// The canonical form's version, stored beside each fingerprint. A change of the form needs a new number, and rows of the old
@@ -79,6 +81,14 @@ impl Secret {
         }
         whole.finalize().into_bytes().into()
     }
+
+    /// The digest that names a field's change.
+    fn digest(&self, path: &str, value: &str) -> Digest {
+        let mut one = self.mac.clone();
+        update_framed(&mut one, &[b"field", path.as_bytes(), value.as_bytes()]);
+        let [first, second, third, ..] = one.finalize().into_bytes().0;
+        [first, second, third]
+    }
 }
 
 const SECRET_ID_BYTES: usize = 4;
@@ -109,6 +119,7 @@ impl Signer {
             key: key.clone(),
             signed: self.0.iter().map(sign).collect(),
             fields,
+            known_paths: request.known_paths(),
             current: OnceLock::new(),
         })
     }
@@ -119,12 +130,9 @@ impl Signer {
 pub(crate) struct Fingerprint {
     pub(crate) version: i16,
     pub(crate) hash: [u8; 32],
-    /// `#` and the secret's id; then a line for each field: six hexadecimal digits of a keyed digest, then the path. Version 1
-    /// has no line for the secret.
+    /// The digests of the fields; see `digests.rs`.
     pub(crate) fields: String,
 }
-
-const DIGEST_DIGITS: usize = 6;
 
 impl Fingerprint {
     fn with_fields(
@@ -132,55 +140,44 @@ impl Fingerprint {
         secret: &Secret,
         hash: [u8; 32],
         fields: &CanonicalFields,
+        known_paths: &[&str],
     ) -> Self {
-        let mut lines = String::with_capacity(fields.count() * 40 + 16);
-        if version != UNMARKED_VERSION {
-            lines.push('#');
-            lines.push_str(&secret.id);
-        }
-        for (path, value) in fields.sorted() {
-            let mut one = secret.mac.clone();
-            update_framed(&mut one, &[b"field", path.as_bytes(), value.as_bytes()]);
-            let digest = hex::encode(&one.finalize().into_bytes()[..DIGEST_DIGITS / 2]);
-            if !lines.is_empty() {
-                lines.push('\n');
-            }
-            lines.push_str(&digest);
-            // A path is a client's text where metadata is: keep it on its line, and out of PostgreSQL's way.
-            lines.extend(
-                path.chars()
-                    .map(|c| if c.is_control() { '\u{fffd}' } else { c }),
-            );
-        }
+        let sorted = fields.sorted();
+        let digests = sorted
+            .iter()
+            .map(|&(path, value)| (path, secret.digest(path, value)));
+        let fields = if version == UNMARKED_VERSION {
+            digests::write_unmarked(digests)
+        } else {
+            digests::write(&secret.id, known_paths, digests)
+        };
         Self {
             version,
             hash,
-            fields: lines,
+            fields,
         }
     }
 
-    /// The id of the secret that signed it. `None` if the row does not say.
-    fn secret_id(&self) -> Option<&str> {
-        self.fields.lines().next()?.strip_prefix('#')
-    }
-
-    /// Path and digest of each field.
-    fn digests(&self) -> BTreeSet<(&str, &str)> {
-        let lines = self.fields.lines().filter(|line| !line.starts_with('#'));
-        let parts = lines.filter_map(|line| line.split_at_checked(DIGEST_DIGITS));
-        parts.map(|(digest, path)| (path, digest)).collect()
-    }
-
     /// The paths that are in one and not the other, or differ; sorted.
-    fn changed(&self, other: &Self) -> Vec<String> {
-        let (ours, theirs) = (self.digests(), other.digests());
+    fn changed(&self, other: &Self, known_paths: &[&'static str]) -> Vec<String> {
+        let ours = digests::read(&self.fields, known_paths);
+        let theirs = digests::read(&other.fields, known_paths);
         let differing = ours.symmetric_difference(&theirs);
-        let paths: BTreeSet<&str> = differing.map(|(path, _)| *path).collect();
+        let paths: BTreeSet<&str> = differing.map(|(path, _)| &**path).collect();
         paths.into_iter().map(str::to_owned).collect()
     }
 
-    fn has_a_field_of(&self, other: &Self) -> bool {
-        !self.digests().is_disjoint(&other.digests())
+    fn has_a_field_of(&self, other: &Self, known_paths: &[&'static str]) -> bool {
+        let ours = digests::read(&self.fields, known_paths);
+        !ours.is_disjoint(&digests::read(&other.fields, known_paths))
+    }
+
+    fn mismatch(&self, stored: &Self, known_paths: &[&'static str]) -> Mismatch {
+        Mismatch {
+            expected_hash: hex::encode(stored.hash),
+            actual_hash: hex::encode(self.hash),
+            changed: self.changed(stored, known_paths),
+        }
     }
 }
 
@@ -209,6 +206,7 @@ pub(crate) struct Fingerprints {
     key: ScopedKey,
     signed: Vec<(Secret, [u8; 32])>,
     fields: CanonicalFields,
+    known_paths: &'static [&'static str],
     current: OnceLock<Arc<Fingerprint>>,
 }
 
@@ -216,14 +214,13 @@ impl Fingerprints {
     pub(crate) fn current(&self) -> &Arc<Fingerprint> {
         self.current.get_or_init(|| {
             let (secret, hash) = &self.signed[0];
-            let version = FINGERPRINT_VERSION;
-            Arc::new(Fingerprint::with_fields(
-                version,
-                secret,
-                *hash,
-                &self.fields,
-            ))
+            Arc::new(self.under(secret, *hash))
         })
+    }
+
+    fn under(&self, secret: &Secret, hash: [u8; 32]) -> Fingerprint {
+        let version = FINGERPRINT_VERSION;
+        Fingerprint::with_fields(version, secret, hash, &self.fields, self.known_paths)
     }
 
     /// Compares by the stored fingerprint's own version and secret.
@@ -239,7 +236,7 @@ impl Fingerprints {
         if self.signed.iter().any(|(_, hash)| *hash == stored.hash) {
             return Comparison::Same;
         }
-        let signer = stored.secret_id();
+        let signer = digests::secret_id(&stored.fields);
         let Some((secret, hash)) = self
             .signed
             .iter()
@@ -247,8 +244,8 @@ impl Fingerprints {
         else {
             return Comparison::Unreadable;
         };
-        let ours = Fingerprint::with_fields(FINGERPRINT_VERSION, secret, *hash, &self.fields);
-        Comparison::Other(ours.mismatch(stored))
+        let ours = self.under(secret, *hash);
+        Comparison::Other(ours.mismatch(stored, self.known_paths))
     }
 
     /// Which secret signed the stored one is not said; under the right one, the fewest fields differ. Where not one is equal
@@ -258,27 +255,17 @@ impl Fingerprints {
         let fields = unmarked.as_ref().unwrap_or(&self.fields);
         let ours = self.signed.iter().map(|(secret, _)| {
             let hash = secret.hash(UNMARKED_VERSION, &self.key.operation, fields);
-            Fingerprint::with_fields(UNMARKED_VERSION, secret, hash, fields)
+            Fingerprint::with_fields(UNMARKED_VERSION, secret, hash, fields, &[])
         });
         let ours: Vec<Fingerprint> = ours.collect();
         if ours.iter().any(|ours| ours.hash == stored.hash) {
             return Comparison::Same;
         }
         ours.iter()
-            .filter(|ours| ours.has_a_field_of(stored))
-            .map(|ours| ours.mismatch(stored))
+            .filter(|ours| ours.has_a_field_of(stored, &[]))
+            .map(|ours| ours.mismatch(stored, &[]))
             .min_by_key(|mismatch| mismatch.changed.len())
             .map_or(Comparison::Unreadable, Comparison::Other)
-    }
-}
-
-impl Fingerprint {
-    fn mismatch(&self, stored: &Self) -> Mismatch {
-        Mismatch {
-            expected_hash: hex::encode(stored.hash),
-            actual_hash: hex::encode(self.hash),
-            changed: self.changed(stored),
-        }
     }
 }
 
@@ -318,7 +305,7 @@ mod tests {
         let fields = signed.fields.unmarked().expect("JSON");
         let (secret, _) = &signed.signed[0];
         let hash = secret.hash(UNMARKED_VERSION, "pay", &fields);
-        Fingerprint::with_fields(UNMARKED_VERSION, secret, hash, &fields)
+        Fingerprint::with_fields(UNMARKED_VERSION, secret, hash, &fields, &[])
     }
 
     fn changed(comparison: Comparison) -> Vec<String> {
@@ -468,8 +455,15 @@ mod tests {
             (hex::encode(hash).as_str(), fields.as_str()),
             (
                 "acff074fd86ff80ba9aec1efa4f64937daa37e9e1d2b628d379656654c48645b",
-                "#5e993171\nb14bfeamount\n7c8bc0meta.a\u{fffd}b"
+                "~5e993171\n\nsUv-amount\nfIvAmeta.a\u{fffd}b"
             )
         );
+        // Rows from before the compact form.
+        let lines = Fingerprint {
+            fields: "#5e993171\nb14bfeamount\n7c8bc0meta.a\u{fffd}b".to_owned(),
+            ..(**signed.current()).clone()
+        };
+        let other = json!({"amount": "2.00", "meta": {"a\nb": "x"}});
+        assert_eq!(changed(sign(&secrets, &other).compare(&lines)), ["amount"]);
     }
 }

@@ -30,7 +30,7 @@ pub struct KeyColumns<'a> {
     pub scope: &'a ScopedKey,
     /// 32 bytes.
     pub fingerprint: &'a [u8],
-    /// The digests of the fields, a line each.
+    /// The digests of the fields.
     pub fingerprint_fields: &'a str,
 }
 
@@ -91,7 +91,7 @@ pub struct FoundColumns {
     pub fingerprint: Option<Vec<u8>>,
     /// The version of the canonical form that was signed.
     pub fingerprint_version: Option<i16>,
-    /// The digests of the fields, a line each.
+    /// The digests of the fields.
     pub fingerprint_fields: Option<String>,
     /// The HTTP status.
     pub status: Option<i16>,

@@ -3,7 +3,29 @@ use crate::cards::Card;
 use crate::gateway::CaptureMethod;
 use crate::idempotency::{CanonicalFields, Fingerprinted};
 
+/// Only ever appended to: rows name a path by its place.
+const KNOWN_PATHS: [&str; 14] = [
+    "amount",
+    "currency",
+    "captureMethod",
+    "paymentMethod.token",
+    "paymentMethod.details.cardNumber",
+    "paymentMethod.details.expiryMonth",
+    "paymentMethod.details.expiryYear",
+    "paymentMethod.details.cardHolderName",
+    "customer.id",
+    "customer.email",
+    "customer.name",
+    "customer.gatewayCustomerId",
+    "offSession",
+    "description",
+];
+
 impl Fingerprinted for NewPayment {
+    fn known_paths(&self) -> &'static [&'static str] {
+        &KNOWN_PATHS
+    }
+
     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error> {
         fields.insert("amount", self.amount.to_string());
         fields.insert("currency", self.amount.currency().code());
@@ -63,6 +85,25 @@ mod tests {
             .canonicalize(&mut fields)
             .expect("canonical fields");
         fields
+    }
+
+    #[test]
+    fn every_path_but_metadatas_is_known_and_in_its_place() {
+        let token = with(
+            full(),
+            "/paymentMethod",
+            json!({"type": "CARD", "token": "pm_card_visa"}),
+        );
+        for request in [full(), token] {
+            let unknown = format!("{:?}", canonical(&request));
+            let paths = unknown.trim_matches(['{', '}']).split(", ");
+            for path in paths.map(|path| path.trim_matches('"')) {
+                let is_known = KNOWN_PATHS.contains(&path);
+                assert!(is_known || path.starts_with("metadata."), "{path}");
+            }
+        }
+        // A change here makes rows name other fields: append only.
+        assert_eq!((KNOWN_PATHS[0], KNOWN_PATHS[13]), ("amount", "description"));
     }
 
     #[test]
