@@ -17,7 +17,7 @@ fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-env-changed={PREPARE_DIR}");
 
-    // The queries are then described by a live database and written to a folder of the package's own. Cargo runs this
+    // A live database then describes the queries, and the descriptions are written to the package's own folder. Cargo runs this
     // script again for each new value and then compiles the package anew, so that every query is described again.
     if let Some(dir) = env::var_os(PREPARE_DIR) {
         let package =
@@ -34,8 +34,8 @@ fn main() -> Result<(), String> {
     unfold(&dir)
         .map_err(|error| format!("{QUERY_DATA}: {error}; `make prepare` writes it anew"))?;
 
-    // Set for the compiler only, and there before the caller's own: a DATABASE_URL, as under `make test`, must not
-    // turn a build into one that needs a database.
+    // Set for the compiler only, where it overrides the caller's value: with a DATABASE_URL in the environment, as under `make
+    // test`, a build must still need no database.
     println!("cargo:rustc-env=SQLX_OFFLINE_DIR={}", dir.display());
     println!("cargo:rustc-env=SQLX_OFFLINE=true");
     Ok(())
@@ -46,7 +46,7 @@ fn unfold(dir: &Path) -> Result<(), String> {
     let queries: BTreeMap<String, Value> =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
 
-    // Emptied first: what an older build left would let a query compile that the file no longer holds.
+    // Emptied first: with the files of an older build, a query would compile that `sqlx-data.json` no longer has.
     if dir.exists() {
         fs::remove_dir_all(dir)
             .map_err(|error| format!("cannot empty {}: {error}", dir.display()))?;

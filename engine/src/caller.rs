@@ -1,7 +1,7 @@
 //! The caller of a task, which waits for its result.
 //!
-//! Work runs in a task of its own that outlives its caller: once something was sent, it is carried through. What was not
-//! sent yet asks first whether its caller still waits.
+//! Work runs in its own task, which outlives the caller: whatever was sent is completed. Before anything is sent, the task checks
+//! whether the caller still waits.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ tokio::task_local! {
 /// Held by the caller for as long as it waits.
 pub(super) struct Presence(Arc<()>);
 
-/// The caller, as the task sees it.
+/// The task's view of its caller.
 #[derive(Clone)]
 pub(super) struct Caller(Weak<()>);
 
@@ -22,14 +22,14 @@ impl Presence {
         Self(Arc::new(()))
     }
 
-    /// The future, so that it knows of this caller.
+    /// Makes this caller known to the future.
     pub(super) fn of<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         CALLER.scope(Caller(Arc::downgrade(&self.0)), future)
     }
 }
 
 impl Caller {
-    /// The caller of the current task, where it has one.
+    /// Returns the caller of the current task. Returns `None` if it has none.
     pub(super) fn current() -> Option<Self> {
         CALLER.try_with(Self::clone).ok()
     }

@@ -15,14 +15,14 @@ pub trait Claimant<T> {
         key: NewKey,
     ) -> impl Future<Output = Result<Attempt<T>, IdempotencyError>> + Send;
 
-    /// What the key made, where its record is gone.
+    /// Returns what the key created. It is asked for if the key's record is gone.
     fn remembered(
         &mut self,
         scope: &ScopedKey,
     ) -> impl Future<Output = Result<Option<Remembered>, IdempotencyError>> + Send;
 
-    /// Asked before an abandoned claim of the key is taken over. An error leaves the claim alone and is what the request is
-    /// answered: return one where this process cannot go on with the resource.
+    /// Called before an abandoned claim of the key is taken over. An error leaves the claim alone and answers the request: return
+    /// one if this process cannot continue the work on the resource.
     fn may_take_over(
         &mut self,
         scope: &ScopedKey,
@@ -32,26 +32,26 @@ pub trait Claimant<T> {
 
 /// The result of an attempt to take a key.
 pub enum Attempt<T> {
-    /// It is ours, in `PROCESSING`.
+    /// This request took the key, which is in `PROCESSING`.
     Claimed {
         /// The key's moments.
         inserted: Inserted,
-        /// What is being made or changed.
+        /// The resource that is created or changed.
         resource_id: String,
         /// What the caller needs for the call.
         work: T,
     },
-    /// It is ours, and final.
+    /// This request took the key, and its outcome is final.
     Finished(Answer),
-    /// What it makes was made long ago.
+    /// The key's resource was created long ago.
     Expired(Remembered),
     /// It is in use, and final.
     Found(FoundKey),
-    /// It is in use, or its record is gone while what it made is there.
+    /// It is in use, or its record is gone and the resource that it created exists.
     InUse,
 }
 
-/// What a key made, as the caller's own tables remember it.
+/// What a key created, according to the caller's own tables.
 pub struct Remembered {
     /// Its id.
     pub resource_id: String,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// A moment of this process.
 ///
-/// The monotonic clock does not run while a machine is suspended; the wall clock does, but may be stepped back. The elapsed time
-/// is the greater of the two, so an error only makes it too long, which is the safe side everywhere it is used.
+/// The monotonic clock does not run while a machine is suspended; the wall clock does, but may be stepped back. The elapsed time is
+/// the greater of the two. If it is wrong, it is too long, which is safe wherever it is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     monotonic: Instant,
@@ -21,7 +21,7 @@ impl Moment {
         }
     }
 
-    /// The time since then: never less than what passed.
+    /// Returns the time since then, which is never too short.
     pub fn elapsed(self) -> Duration {
         let by_wall = wall_clock().duration_since(self.wall).unwrap_or_default();
         self.monotonic.elapsed().max(by_wall)

@@ -23,27 +23,27 @@ pub const LARGEST_GROUP: u16 = 256;
 pub struct IdempotencyConfig {
     /// How long a key is remembered, from its first use.
     pub ttl: Duration,
-    /// How long a claim is held without a sign of life of its owner, before another may take it over. How long a statement
-    /// waits for a row that another transaction holds is the session's `lock_timeout`: see [`crate::database`].
+    /// How long a claim is held if its owner does not renew it. After that another process may take it over. It is not the
+    /// session's `lock_timeout`, which limits how long a statement waits for a locked row: see [`crate::database`].
     pub lock_timeout: Duration,
-    /// The pause between two looks of a duplicate at the first request's record.
+    /// How long a waiting duplicate pauses before it checks the first request's record again.
     pub retry_interval: Duration,
-    /// How often a duplicate looks before it gives up: with `retry_interval`, how long it waits.
+    /// Maximum number of checks by a waiting duplicate. Together with `retry_interval` it says how long a duplicate waits.
     pub max_retries: u32,
     /// Maximum number of claims, or settles, that one group commits: 1 (each alone) to [`LARGEST_GROUP`].
     pub group_size: u16,
-    /// What becomes of an engine on a database that may lose what it confirmed.
+    /// Whether an engine starts on a database that may lose confirmed commits.
     pub durability: Durability,
 }
 
 impl Default for IdempotencyConfig {
     fn default() -> Self {
         Self {
-            // What Stripe's clients are used to.
+            // The same as at Stripe.
             ttl: Duration::from_secs(24 * 60 * 60),
             // Longer than a pause of a healthy process, shorter than a client's patience.
             lock_timeout: Duration::from_secs(5),
-            // 5 s in all: as long as a claim lives without its owner, so that a duplicate sees a dead owner's claim end.
+            // 5 s in all, as long as a claim without an owner is held: a duplicate can then take over a dead owner's claim.
             retry_interval: Duration::from_millis(50),
             max_retries: 100,
             group_size: LARGEST_GROUP,

@@ -1,10 +1,10 @@
-//! What can go wrong in the engine, sorted by what the caller can do about it.
+//! The engine's errors, by what the caller can do about them.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Why [`super::Engine::execute`] has no answer, or the engine no outcome.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum IdempotencyError {
     /// Another request was made under this key. The first outcome stays. Final: a new request needs a new key.
@@ -22,20 +22,20 @@ pub enum IdempotencyError {
     /// The first request is still at work. Retryable with the same key.
     #[error("the first request with this key is still at work")]
     InProgress {
-        /// When to ask again.
+        /// When to try again.
         retry_after: Duration,
     },
-    /// The record is past its time, but what it made is known. Final: a key never acts twice.
+    /// The record has expired, but the resource that it created is known. Final: a key never acts twice.
     #[error("the key has expired; it made {resource_id} at {created_at}")]
     Expired {
-        /// What the key made.
+        /// The id of the resource that the key created.
         resource_id: String,
-        /// When.
+        /// When it was created.
         created_at: DateTime<Utc>,
     },
     /// The key's first request was signed by a secret, or in a version of the canonical form, that this process does not know, so
-    /// that the two cannot be compared. Nothing of this request is stored: retryable with the same key, once that secret or a
-    /// newer version of this library is there.
+    /// that the two cannot be compared. Nothing of this request is stored: retryable with the same key, once this process has that
+    /// secret or a newer version of this library.
     #[error("the key's first request was signed in a way that this process does not know")]
     Unreadable,
     /// The request has no JSON form to fingerprint. Nothing was stored.
@@ -44,30 +44,30 @@ pub enum IdempotencyError {
     /// The caller's work failed with an error of its own. Nothing was stored: retryable with the same key.
     #[error("the work failed")]
     Work(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The work's answer could not be sent as it is. It was not stored, nor what the work wrote: retryable with the same key, once
-    /// the work answers otherwise.
+    /// The work's answer could not be sent unchanged. Neither the answer nor the work's writes are stored: retryable with the same
+    /// key, once the work returns another answer.
     #[error("the answer cannot be stored")]
     InvalidResponse(#[from] super::response::InvalidResponse),
-    /// Too much is waiting already. Nothing of this request is stored: retryable with the same key.
+    /// Too many requests are waiting already. Nothing of this request is stored: retryable with the same key.
     #[error("too many requests are waiting")]
     Overloaded,
-    /// The database could not be asked, or refused. Nothing of this request is stored: retryable with the same key.
+    /// The database could not be reached, or returned an error. Nothing of this request is stored: retryable with the same key.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    /// As [`IdempotencyError::Database`], for all requests whose group it was.
+    /// Like [`IdempotencyError::Database`], for all requests of a group.
     #[error("the database failed")]
     Shared(#[source] std::sync::Arc<sqlx::Error>),
-    /// The database was lost after it was asked to make the outcome final, and could not be asked again in time. The same
-    /// request finds the outcome.
+    /// The connection to the database was lost while the outcome was being committed, and the outcome could not be read back in
+    /// time. The same request finds it later.
     #[error("the database was lost while the outcome was being stored")]
     OutcomeUnknown(#[source] Box<Self>),
     /// The work panicked, or kept the transaction that it was lent. Nothing was stored.
-    #[error("the work did not end in order: {0}")]
+    #[error("the work did not end properly: {0}")]
     Aborted(&'static str),
 }
 
 impl IdempotencyError {
-    /// The database's error, where it is one and the request may be repeated.
+    /// Returns the database's error if this is one and the request may be repeated.
     pub fn database_error(&self) -> Option<&sqlx::Error> {
         match self {
             Self::Database(error) => Some(error),

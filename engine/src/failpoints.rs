@@ -1,6 +1,5 @@
-//! Steps at which a test makes the process die or stand still, named by the environment's `FAILPOINTS`:
-//! `settle-committed=return` aborts it there, `1*call-answered=return(stop)` stops it there, the first time, as SIGSTOP
-//! does, until it is sent SIGCONT.
+//! Steps at which a test aborts or stops the process. The environment variable `FAILPOINTS` names them: `settle-committed=return`
+//! aborts it there, `1*call-answered=return(stop)` stops it there, the first time, as SIGSTOP does, until it is sent SIGCONT.
 
 pub use fail::FailScenario;
 use nix::sys::signal::{Signal, raise};

@@ -1,4 +1,5 @@
-//! Each condition of the engine's statements, by a row that only this condition spares. `tests/mutants.json` names them.
+//! Tests of each condition of the engine's statements, with a row that only this condition leaves out. `tests/mutants.json` names
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -298,7 +299,7 @@ async fn a_final_key_is_not_abandoned(pool: PgPool) {
     assert_eq!(claimed.abandoned("make").await, 0);
 }
 
-/// The clean-up by key: it listed a key, and meanwhile somebody uses it again.
+/// The clean-up by key: after it listed a key, the key is used again.
 async fn deleted_after(claimed: &Claimed, meanwhile: &str) -> u64 {
     claimed.finish().await;
     claimed
@@ -342,7 +343,7 @@ async fn a_clean_up_by_key_spares_what_is_not_over(pool: PgPool) {
     assert_eq!(deleted.await, 0);
 }
 
-/// What a clean-up by time counts, lists and deletes.
+/// The keys that a clean-up by time counts, lists and deletes.
 async fn cleaned_by_time(claimed: &Claimed) -> [u64; 3] {
     let mut connection = claimed.pool.acquire().await.expect("a connection");
     let counted = store::count_expired(&mut connection, None)
@@ -384,7 +385,7 @@ fn engine(pool: &PgPool) -> Engine {
     Engine::on(pool.clone(), config, &FingerprintSecrets::new("secret"))
 }
 
-/// A claim whose commit's answer was lost is found by its owner, its attempt and its resource.
+/// After the answer to its commit was lost, a claim is found by its owner, its attempt and its resource.
 #[sqlx::test(migrator = "crate::MIGRATOR")]
 async fn a_lost_claim_is_known_by_owner_attempt_and_resource(pool: PgPool) {
     let claimed = Claimed::new(pool).await;
@@ -404,7 +405,7 @@ async fn a_lost_claim_is_known_by_owner_attempt_and_resource(pool: PgPool) {
     assert!(!found(claimed.owner, RESOURCE).await, "taken over");
 }
 
-/// The same for a claim that was planned in a transaction, whose moment is known.
+/// The same for a claim that was planned in a transaction, whose time is known.
 #[sqlx::test(migrator = "crate::MIGRATOR")]
 async fn a_lost_planned_claim_is_known_by_owner_attempt_and_moment(pool: PgPool) {
     let claimed = Claimed::new(pool).await;
@@ -425,7 +426,7 @@ async fn a_lost_planned_claim_is_known_by_owner_attempt_and_moment(pool: PgPool)
     assert!(!is_ours(claimed.owner, &claimed.inserted).await);
 }
 
-/// Its statement settled nothing, because a lost commit did, or another.
+/// The statement settled nothing, because a lost commit or another process had settled the claim.
 struct SettledByAnother;
 
 impl Settler for SettledByAnother {
@@ -434,7 +435,7 @@ impl Settler for SettledByAnother {
     }
 }
 
-/// Whether a settle whose commit's answer was lost takes the row for its own.
+/// Whether a settle takes the row for its own after the answer to its commit was lost.
 async fn settles_after(pool: &PgPool, key: &str, meanwhile: &str) -> bool {
     let engine = engine(pool);
     let plan = async |_| {

@@ -1,8 +1,8 @@
-//! Single flight: duplicates in one process meet in memory, so that only one of them asks the database.
+//! Single flight: of the duplicates in one process, only one asks the database.
 //!
-//! The first request with a key leads; those that come while it is at work follow: they hold no connection and wait for
-//! what the leader lands with. A leader that lands without an answer (it was refused, it failed, it was dropped) leaves
-//! its place to one of them. A leader that holds a claim is also how the process knows which leases to renew.
+//! The first request with a key leads, and those that come while it works follow: they hold no connection and wait for the leader's
+//! answer. If a leader ends without an answer (it was refused, it failed, it was dropped), one of them takes its place. The leaders
+//! that hold claims also tell the process which leases to renew.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -17,10 +17,10 @@ use super::key::ScopedKey;
 use super::lease::Lease;
 use super::record::Answer;
 
-/// How far a leader has come.
+/// The state of a leader.
 #[derive(Clone, Debug)]
 pub(super) enum Landing {
-    /// It may still end without leaving anything behind.
+    /// It has no claim: it may end without a trace.
     Boarding,
     /// The key has a claim: the leader's own, or one that it found.
     Claimed,
@@ -28,7 +28,7 @@ pub(super) enum Landing {
     Answered(Answer),
 }
 
-/// One request's way in.
+/// How a request joins a flight.
 pub(super) enum Boarding {
     /// No other request in this process works on the key.
     Leader(Flight),
@@ -36,7 +36,7 @@ pub(super) enum Boarding {
     Follower(Follower),
 }
 
-/// A flight that another leads.
+/// A flight with another request as its leader.
 pub(super) struct Follower {
     /// The leader's request.
     pub(super) fingerprint: Arc<Fingerprint>,
@@ -44,7 +44,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Waits until the key has a claim or an answer. Returns `false` where it ended without either.
+    /// Waits until the key has a claim or an answer. Returns false if the flight ended without either.
     pub(super) async fn claimed(&mut self) -> bool {
         let landing = self
             .landing
@@ -55,11 +55,11 @@ impl Follower {
             Err(_) => return false,
         };
         drop(landing);
-        // One that gave its claim back meanwhile is gone, and leaves nothing to be compared with.
+        // A leader that has given its claim back in the meantime leaves nothing to compare with.
         is_answered || self.landing.has_changed().is_ok()
     }
 
-    /// Waits until the leader lands. Returns `None` where it ended without an answer.
+    /// Waits until the leader ends. Returns `None` if it ended without an answer.
     pub(super) async fn landed(&mut self) -> Option<Answer> {
         let landing = self
             .landing
@@ -79,7 +79,7 @@ struct Aloft {
     lease: Option<Arc<Lease>>,
 }
 
-/// Number of shards: enough that two requests seldom meet at one lock.
+/// Number of shards: enough that two requests rarely wait for the same lock.
 const SHARDS: usize = 64;
 
 type Shard = Mutex<HashMap<ScopedKey, Aloft>>;
@@ -160,7 +160,7 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// From now on the leader holds the key's claim, by this lease.
+    /// Notes that the leader holds the key's claim, by this lease.
     pub(super) fn claimed(&self, lease: &Arc<Lease>) {
         let mut aloft = self
             .flights
@@ -175,7 +175,7 @@ impl Flight {
         self.landing.send_replace(Landing::Claimed);
     }
 
-    /// The leader has found a claim of the same request, or finds that it is gone again.
+    /// Notes that the leader has found a claim of the same request, or that it is gone again.
     pub(super) fn sees_claim(&self, is_there: bool) {
         let landing = match is_there {
             true => Landing::Claimed,

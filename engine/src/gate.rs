@@ -1,4 +1,4 @@
-//! The gate: what a request meets when it comes with its key.
+//! The gate: the decision about a request and its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use super::key::ScopedKey;
 use super::lease::Lease;
 use super::record::{Answer, Outcome};
 
-/// What became of a request at the gate. Each variant has to be handled.
+/// The decision about a request at the gate. Each variant must be handled.
 #[must_use]
 pub enum Gate<T> {
     /// The key is this request's to execute: make the call, then settle.
     Claimed {
-        /// The right, and the duty, to settle.
+        /// The right and the duty to settle.
         permit: Permit,
-        /// What the claim wrote.
+        /// What the plan returned for the call.
         work: T,
     },
-    /// An earlier owner died, and this request took its claim over: read what it had planned by [`Permit::resource_id`], make
-    /// sure of the call, then settle.
+    /// An earlier owner died, and this request took its claim over: read its plan by [`Permit::resource_id`], find out whether the
+    /// call was made, make it if it was not, then settle.
     TakenOver(Permit),
-    /// The final answer. [`Answer::replayed`] is false where this request executed, and its outcome was known within the
-    /// claim's own transaction.
+    /// The final answer. [`Answer::replayed`] is false if this request executed and its outcome was known in the claim's own
+    /// transaction.
     Answered(Answer),
-    /// Another request is at work, and was for as long as this one would wait.
+    /// Another request is in progress, and this one has waited as long as it may.
     InProgress {
-        /// When to ask again.
+        /// When to try again.
         retry_after: Duration,
     },
     /// Another request was made under this key.
     Mismatch(Mismatch),
-    /// The record is past its time; what it made is known.
+    /// The record has expired; the resource that it created is known.
     Expired {
-        /// What the key made.
+        /// The id of the resource that the key created.
         resource_id: String,
         /// When.
         created_at: DateTime<Utc>,
@@ -47,23 +47,23 @@ pub enum Gate<T> {
 
 /// What the first transaction of a two-phase request decided.
 pub enum Plan<T> {
-    /// A call must be made outside: claim the key.
+    /// A call to another system must be made: claim the key.
     Call {
-        /// What is being made or changed; a later owner of the claim finds its work by it.
+        /// The id of the resource that is created or changed. A later owner of the claim finds its work by it.
         resource_id: String,
         /// What the caller needs for the call.
         work: T,
     },
     /// The outcome is known already.
     Finish {
-        /// What it is about.
+        /// The id of the resource.
         resource_id: Option<String>,
-        /// To be stored and replayed.
+        /// The outcome to store and replay.
         outcome: Outcome,
     },
-    /// The key made something long ago, and its record is gone: nothing is to be done, or stored.
+    /// The key created something long ago, and its record is gone: nothing is done or stored.
     Expired {
-        /// What it made.
+        /// The id of the resource that it created.
         resource_id: String,
         /// When.
         created_at: DateTime<Utc>,
@@ -71,7 +71,7 @@ pub enum Plan<T> {
 }
 
 impl<T> Plan<T> {
-    /// The same, or why its answer cannot be stored.
+    /// Returns the plan unchanged, or an error if its answer cannot be stored.
     pub(super) fn checked(self) -> Result<Self, IdempotencyError> {
         if let Self::Finish { outcome, .. } = &self {
             outcome.response().check()?;
@@ -80,39 +80,39 @@ impl<T> Plan<T> {
     }
 }
 
-/// The right to settle one attempt at one key. It is consumed by settling; dropped, it leaves the key to the process that takes the
-/// claim over when its lease has run out.
+/// The right to settle one attempt at one key. It is consumed by settling; if it is dropped, another process takes the claim over
+/// when its lease has ended.
 #[must_use]
 pub struct Permit(pub(super) Box<Held>);
 
-/// Boxed, so that the gate's other answers do not carry its size.
+/// Boxed, so that the gate's other variants stay small.
 pub(super) struct Held {
     pub(super) claim: Claim,
-    /// While it lives, the lease is renewed and duplicates wait for its landing.
+    /// While it exists, the lease is renewed and duplicates wait for its end.
     pub(super) flight: Flight,
     /// Whether the claim may still act.
     pub(super) lease: Arc<Lease>,
-    /// The request's, for the replay cache.
+    /// The request's fingerprint, for the replay cache.
     pub(super) fingerprint: Arc<Fingerprint>,
     /// When the key is forgotten, on this process's clock.
     pub(super) until: Instant,
 }
 
-/// One attempt at one key, as the fence knows it.
+/// One attempt at one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The key.
     pub scope: ScopedKey,
-    /// 1 for the first, one more for each takeover.
+    /// 1 for the first attempt, and one more for each takeover.
     pub attempt: i32,
-    /// What is being made or changed.
+    /// The id of the resource that is created or changed.
     pub resource_id: String,
     /// The key's first use, by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// When the key will be forgotten.
+    /// When the key expires.
     pub expires_at: DateTime<Utc>,
-    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` if that clock was
-    /// stepped back, so that the age is not known. What it has become since is told by [`super::Engine::fence`].
+    /// The key's age when this attempt took it, by the database's clock; zero for the first. `None` if that clock was stepped back,
+    /// so that the age is not known. [`super::Engine::fence`] returns the present age.
     pub age: Option<Duration>,
 }
 
@@ -122,7 +122,7 @@ impl Permit {
         &self.0.claim
     }
 
-    /// What is being made or changed.
+    /// The id of the resource that is created or changed.
     pub fn resource_id(&self) -> &str {
         &self.0.claim.resource_id
     }
@@ -133,7 +133,7 @@ impl Permit {
 pub enum Settled {
     /// The outcome is stored.
     Stored(Answer),
-    /// The claim had been taken over: nothing was changed. This is the winner's answer; `None` while it has none.
+    /// The claim had been taken over: nothing was changed. This is the new owner's answer; `None` while there is none.
     Lost(Option<Answer>),
 }
 

@@ -16,7 +16,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Looks into a database whose schema has this crate's migrations.
+    /// Creates an inspector of a database that has this crate's migrations.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
@@ -39,8 +39,7 @@ impl Inspector {
             .await?)
     }
 
-    /// At most `limit` records in `PROCESSING` whose owner has been silent for its whole lease,
-    /// oldest first.
+    /// At most `limit` records in `PROCESSING` whose lease has ended, oldest first.
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         Ok(store::list_stuck_records(&mut connection, limit.into())

@@ -11,19 +11,19 @@ pub const MAX_KEY_LENGTH: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey(String);
 
-/// Why a text is no key.
+/// Why a text is not a valid key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidKey {
-    /// No character at all.
+    /// It is empty.
     #[error("the idempotency key is empty")]
     Empty,
-    /// More than [`MAX_KEY_LENGTH`] characters.
+    /// It has more than [`MAX_KEY_LENGTH`] characters.
     #[error("the idempotency key has {0} characters; the most is {MAX_KEY_LENGTH}")]
     TooLong(usize),
-    /// A space, a control character or something outside ASCII.
+    /// It has a space, a control character or a character outside ASCII.
     #[error("the idempotency key has a character that is not visible ASCII")]
     NotVisibleAscii,
-    /// Starts with a quote and is not an RFC 8941 string.
+    /// It starts with a quote and is not an RFC 8941 string.
     #[error("the idempotency key starts with a quote but is not a quoted string (RFC 8941)")]
     BadQuoting,
 }
@@ -40,7 +40,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// Takes the bare key.
+    /// Parses a bare key.
     pub fn new(key: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let key = key.as_ref();
         if key.is_empty() {
@@ -90,8 +90,8 @@ fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     Ok(key)
 }
 
-/// A key in its scope, `merchant:operation:key`. One merchant's key never meets another's, nor another operation's. Cloning it
-/// is cheap.
+/// A key in its scope, `merchant:operation:key`. The keys of different merchants or operations are always different. Cloning it is
+/// cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopedKey(Arc<Scope>);
 

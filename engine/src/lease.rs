@@ -1,17 +1,17 @@
-//! A lease is how long a claim is this engine's to act on without asking the database again.
+//! A lease says how long this engine may act on a claim without asking the database again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock::Moment;
 
-/// Whether a claim may still act, as [`super::Engine::fence`] found it.
+/// Whether a claim may still act: the result of [`super::Engine::fence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fence {
     /// The claim is held.
     Held {
-        /// The key's age now. Suspension of the process or the machine counts. `None` if it is not known: see
+        /// The key's present age. Time in which the process or the machine was suspended counts. `None` if it is not known: see
         /// [`Claim::age`](super::Claim::age).
         age: Option<Duration>,
     },
@@ -19,7 +19,7 @@ pub enum Fence {
     Lost,
 }
 
-/// What an engine knows of one of its claims.
+/// An engine's record of one of its claims.
 #[derive(Debug)]
 pub(super) struct Lease {
     /// The attempt that holds the claim.
@@ -31,13 +31,13 @@ pub(super) struct Lease {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// When the statement was sent that last gave the claim its full lease.
+    /// When the statement was sent that last renewed the lease.
     Confirmed(Moment),
     Lost,
 }
 
 impl Lease {
-    /// The lease of a claim that the statement sent at `taken` gave.
+    /// The lease of a claim that was taken by a statement sent at `taken`.
     pub(super) fn new(attempt: i32, taken: Moment) -> Arc<Self> {
         Arc::new(Self {
             attempt,
@@ -51,7 +51,7 @@ impl Lease {
         self.taken.elapsed()
     }
 
-    /// The database gave the full lease again, by a statement sent at `sent`.
+    /// Notes that a statement sent at `sent` renewed the lease.
     pub(super) fn confirm(&self, sent: Moment) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*state, State::Lost) {
@@ -59,7 +59,7 @@ impl Lease {
         }
     }
 
-    /// The database says that the claim is not ours any more.
+    /// Notes that another process has taken the claim over.
     pub(super) fn lose(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Lost;
     }

@@ -1,9 +1,8 @@
 #![doc = include_str!("../README.md")]
-// A library is used by what it says of itself.
+// Users of a library depend on its documentation.
 #![warn(missing_docs)]
 
-/// A step at which a test makes the process die or stand still. It expands to nothing without the calling crate's feature
-/// `failpoints`.
+/// A step at which a test aborts or stops the process. It expands to nothing without the calling crate's feature `failpoints`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! failpoint {
@@ -13,8 +12,8 @@ macro_rules! failpoint {
     };
 }
 
-/// A span of what a request does, for a collector of traces. It lasts until it is dropped. It is never entered: log lines still
-/// belong to their request, and the engine's tasks are its children.
+/// A span of one phase of a request, for a collector of traces. It lasts until it is dropped. It is never entered, so log lines
+/// still belong to the request's span, and the engine's tasks are that span's children.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! phase {
@@ -54,7 +53,7 @@ mod settle;
 mod store;
 mod transaction;
 
-// What everybody uses.
+// For every user.
 pub use self::cleanup::{Cleaner, CleanupLimits, CleanupReport};
 pub use self::config::IdempotencyConfig;
 pub use self::database::{Durability, UnfitPool, is_transient, may_have_committed};
@@ -67,15 +66,15 @@ pub use self::lease::Fence;
 pub use self::metrics::describe_metrics;
 pub use self::migrate::{MIGRATOR, migrate};
 pub use self::record::{Answer, Outcome};
-pub use self::recovery::{Recovered, Recovery, Resume, Summary};
+pub use self::recovery::{LONGEST_RECOVERY_PAUSE, Recovered, Recovery, Resume, Summary};
 pub use self::response::{InvalidResponse, StoredResponse};
 pub use self::transaction::Transaction;
 
-/// Looks at records from outside of a service: for programs and pages of operators.
+/// Reads records from outside of a service, for operators' programs and pages.
 pub mod records {
     pub use crate::engine::GATE_RESULTS;
     pub use crate::inspector::Inspector;
     pub use crate::record::{KeyRecord, KeyState};
-    pub use crate::secrets::{ComparedSecrets, SecretsError, UnknownSecret};
-    pub use crate::store::Abandoned;
+    pub use crate::secrets::{ComparedSecrets, SecretsError};
+    pub use crate::store::{Abandoned, UnknownSecret};
 }

@@ -1,12 +1,12 @@
-//! What the engine counts.
+//! The engine's metrics.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
 use crate::engine::GATE_RESULTS;
 use crate::recovery::Recovered;
 
-/// Describes the engine's metrics to the process's recorder, and starts the counters of these operations at zero: an alert sees no
-/// rise in a counter that appears with its first event.
+/// Describes the engine's metrics to the process's recorder, and starts the counters of these operations at zero, because an alert
+/// sees no rise in a counter that appears with its first event.
 pub fn describe_metrics(operations: impl IntoIterator<Item = &'static str>) {
     describe_counter!(
         "payonce_idempotency_checks_total",

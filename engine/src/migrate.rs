@@ -1,23 +1,23 @@
-//! The engine's tables, as a migration that is compiled in.
+//! The migrations of the engine's tables, which are compiled in.
 
 use std::sync::LazyLock;
 
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
-/// Makes the engine's tables. It keeps its own book of what was applied (`_payonce_engine_migrations`), so it can stand beside
-/// a service's own migrator in one database.
+/// Creates the engine's tables. It records what was applied in a table of its own (`_payonce_engine_migrations`), so a service's
+/// own migrator can work on the same database.
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!();
     migrator.dangerous_set_table_name("_payonce_engine_migrations");
     migrator
 });
 
-/// Makes the engine's tables where they are missing. Programs that start at once take turns.
+/// Creates the engine's tables if they are missing. Programs that start at once take turns.
 ///
 /// # Errors
 ///
-/// The database's, or a migration that was changed after it had been applied.
+/// The database's error, or a migration that was changed after it had been applied.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     MIGRATOR.run(pool).await
 }

@@ -8,7 +8,7 @@ use super::error::IdempotencyError;
 use super::key::ScopedKey;
 use super::response::StoredResponse;
 
-/// Where a key stands.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// A process holds a claim on it, or died holding one.
@@ -20,7 +20,7 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// The state as the database spells it.
+    /// The name of the state in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Processing => "PROCESSING",
@@ -37,7 +37,7 @@ impl KeyState {
     }
 }
 
-/// How work ended. Both are final, stored and replayed; a failure undoes what the work wrote.
+/// How the work ended. Both outcomes are final, stored and replayed; a failure undoes the work's writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done.
@@ -54,13 +54,13 @@ impl Outcome {
         }
     }
 
-    /// The same, or why its answer cannot be stored.
+    /// Returns the outcome unchanged, or an error if its answer cannot be stored.
     pub(crate) fn checked(self) -> Result<Self, IdempotencyError> {
         self.response().check()?;
         Ok(self)
     }
 
-    /// The answer, by itself.
+    /// Returns the answer alone.
     pub fn into_response(self) -> StoredResponse {
         match self {
             Self::Completed(response) | Self::Failed(response) => response,
@@ -75,31 +75,31 @@ impl Outcome {
     }
 }
 
-/// A final answer, and where it came from.
+/// A final answer, and whether it is a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What was stored.
+    /// The stored answer.
     pub response: Arc<StoredResponse>,
-    /// True when an earlier or concurrent request made it.
+    /// True if an earlier or concurrent request produced it.
     pub replayed: bool,
-    /// When the key is forgotten, by the database's clock.
+    /// When the key expires, by the database's clock.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A record as an operator or its merchant sees it. The stored body is not in it.
+/// A record for an operator or its merchant, without the stored body.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
     /// The key in its scope.
     pub scope: ScopedKey,
-    /// Where it stands.
+    /// Its state.
     pub state: KeyState,
     /// The fingerprint of the request that used it first, 64 hexadecimal digits.
     pub fingerprint: String,
-    /// How often its work was begun.
+    /// Number of times that its work was begun.
     pub attempt: i32,
-    /// Until when the claim holds, while in `PROCESSING`.
+    /// When the lease ends, if it is in `PROCESSING`.
     pub lease_expires_at: Option<DateTime<Utc>>,
-    /// What it made.
+    /// The id of the resource that it created or changed.
     pub resource_id: Option<String>,
     /// The stored answer's status, once final.
     pub response_status: Option<u16>,
@@ -107,6 +107,6 @@ pub struct KeyRecord {
     pub created_at: DateTime<Utc>,
     /// When it became final.
     pub completed_at: Option<DateTime<Utc>>,
-    /// When it is forgotten.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }

@@ -1,8 +1,8 @@
 //! The replay cache: final answers, kept in memory until their key expires.
 //!
-//! A final record never changes, so a kept one cannot be wrong; it can only be too old, and is never used past its key's time.
-//! That time is the database's: it is carried over to this process's monotonic clock from before the statement that told it,
-//! so that it ends here no later than there.
+//! A final record never changes, so a cached one cannot be wrong. It can only be too old, and it is never used after its key has
+//! expired. The database sets that time. It is converted to this process's monotonic clock, counted from before the statement that
+//! read it, so that the entry ends here no later than in the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::fingerprint::Fingerprint;
 use super::key::ScopedKey;
 use super::record::Answer;
 
-/// How much memory the answers may take, in bytes: some 30,000 payments.
+/// Maximum size of the cached answers in bytes: about 30,000 payments.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What an entry takes besides its texts: the map's and the strings' own bookkeeping, roughly.
+/// Approximate size of an entry in bytes without its texts.
 const ENTRY_OVERHEAD: usize = 512;
 
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(super) struct Kept {
     until: Instant,
 }
 
-/// The answers that this process has made or seen.
+/// The answers that this process has produced or read.
 pub(super) struct Replays(Cache<ScopedKey, Arc<Kept>>);
 
 impl Replays {
@@ -39,7 +39,7 @@ impl Replays {
         Self(cache)
     }
 
-    /// The key's answer, unless its time is over.
+    /// Returns the key's answer unless the key has expired.
     pub(super) fn get(&self, key: &ScopedKey) -> Option<Arc<Kept>> {
         let kept = self.0.get(key)?;
         if Instant::now() < kept.until {
@@ -49,7 +49,7 @@ impl Replays {
         None
     }
 
-    /// Keeps an answer until its key's time is over.
+    /// Keeps an answer until its key expires.
     pub(super) fn keep(
         &self,
         key: &ScopedKey,
@@ -87,8 +87,7 @@ fn weigh(key: &ScopedKey, kept: &Arc<Kept>) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// When a key's time ends on this process's clock: it had `left` to live when a statement was answered that was sent at
-/// `sent`.
+/// When a key expires, on this process's clock. `left`: the time left according to a statement that was sent at `sent`.
 pub(super) fn until(sent: Instant, left: Duration) -> Instant {
     sent.checked_add(left).unwrap_or(sent)
 }

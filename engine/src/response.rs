@@ -1,8 +1,8 @@
-//! An answer as it is kept: the bytes that were stored are the bytes that are sent, first and each time.
+//! A stored answer. The stored bytes are the bytes that are sent, the first time and each time after.
 
 use bytes::Bytes;
 
-/// Headers of a connection or of a message on its way (RFC 9110, 7.6.1), not of an answer: the server sets them each time.
+/// Headers of a connection or of a single message (RFC 9110, 7.6.1), which the server sets each time.
 const OF_THE_MESSAGE: [&str; 9] = [
     "connection",
     "content-length",
@@ -21,13 +21,13 @@ const OF_THE_REPLAY: [&str; 2] = ["idempotent-replayed", "idempotency-key-expire
 /// Statuses whose answers have no body (RFC 9110, 15.3.5, 15.3.6, 15.4.5).
 const WITHOUT_BODY: [u16; 3] = [204, 205, 304];
 
-/// Why an answer cannot be stored: it could not be sent as it is.
+/// Why an answer cannot be stored: it could not be sent unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResponse {
     /// A final answer has a status of 200 to 599; 1xx only announces one.
     #[error("{0} is no status of a final answer: it must be 200 to 599")]
     Status(u16),
-    /// There is a body, and an answer with this status has none.
+    /// It has a body, but an answer with this status has none.
     #[error("an answer with status {0} has no body")]
     BodyNotAllowed(u16),
     /// HTTP allows letters, digits and ``!#$%&'*+-.^_`|~``.
@@ -41,27 +41,27 @@ pub enum InvalidResponse {
     HeaderOfTheMessage(String),
 }
 
-/// An answer as it is kept.
+/// A stored answer.
 ///
-/// One that could not be sent as it is, is refused when it is made by [`StoredResponse::new`], and at the latest when it is to
-/// be stored: see [`StoredResponse::check`].
+/// [`StoredResponse::new`] refuses an answer that could not be sent unchanged. The engine checks again before it stores one: see
+/// [`StoredResponse::check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
     /// The HTTP status, 200–599.
     pub status: u16,
-    /// Names and values of the headers that belong to the answer, e.g. `content-type` and `location`. A name may be there more
-    /// than once, as `link` or `set-cookie`; such headers keep their order.
+    /// Names and values of the headers that belong to the answer, e.g. `content-type` and `location`. A name may occur more than
+    /// once, such as `link` or `set-cookie`; such headers keep their order.
     pub headers: Vec<(String, String)>,
     /// The body. Empty with 204, 205 and 304.
     pub body: Bytes,
 }
 
 impl StoredResponse {
-    /// An answer of these parts.
+    /// Creates an answer.
     ///
     /// # Errors
     ///
-    /// [`InvalidResponse`] where it could not be sent as it is.
+    /// [`InvalidResponse`] if it could not be sent unchanged.
     pub fn new(
         status: u16,
         headers: Vec<(String, String)>,
@@ -76,7 +76,7 @@ impl StoredResponse {
         Ok(response)
     }
 
-    /// An answer with a JSON body, which is serialised here, once.
+    /// Creates an answer with a JSON body, which is serialized here, once.
     pub fn json(status: u16, body: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self {
             status,
@@ -85,14 +85,14 @@ impl StoredResponse {
         })
     }
 
-    /// Adds a header, beside those of the same name.
+    /// Adds a header. It keeps other headers of the same name.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Whether it can be sent as it is. The engine asks before it stores an answer.
+    /// Checks that it can be sent unchanged. The engine does this before it stores an answer.
     ///
     /// # Errors
     ///

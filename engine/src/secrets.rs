@@ -1,26 +1,14 @@
-//! Which secrets signed the fingerprints of a database.
+//! The check of which secrets signed a database's fingerprints.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::engine::Engine;
 use super::error::IdempotencyError;
 use super::fingerprint::{FingerprintSecrets, Signer};
-use super::store;
+use super::store::{self, UnknownSecret};
 use crate::database::{self, Bounded};
 
-/// A secret that signed fingerprints of the database and that this process does not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownSecret {
-    /// Eight hexadecimal digits that tell it from other secrets, and nothing else of it.
-    pub id: String,
-    /// When another secret took over the signing; `None` while it signs.
-    pub retired_at: Option<DateTime<Utc>>,
-}
-
-/// Why an engine's secrets do not fit its database.
+/// Why an engine's secrets do not match its database.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
     /// Keys of this database are signed by other secrets: each repeated request would be unreadable. Final.
@@ -30,33 +18,33 @@ pub enum SecretsError {
         .ours.join(", ")
     )]
     Other {
-        /// Those that sign.
+        /// The secrets that sign.
         unknown: Vec<UnknownSecret>,
-        /// The ids of this engine's.
+        /// The ids of this engine's secrets.
         ours: Vec<String>,
     },
-    /// The database could not be asked.
+    /// The database could not be reached, or returned an error.
     #[error(transparent)]
     Database(#[from] IdempotencyError),
 }
 
-/// Secrets beside those that a database's fingerprints are signed with.
+/// A comparison of secrets with those that signed a database's fingerprints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedSecrets {
-    /// The ids of ours; the first signs.
+    /// The ids of this process's secrets; the first signs.
     pub ours: Vec<String>,
-    /// Those of the database that are not ours, oldest first.
+    /// The database's secrets that this process does not have, oldest first.
     pub unknown: Vec<UnknownSecret>,
-    /// True if the database has noted one of ours.
+    /// True if the database has recorded one of this process's secrets.
     pub is_ours_noted: bool,
 }
 
 impl ComparedSecrets {
-    /// Reads which secrets a database has noted. It writes nothing. Pass `None` if there are no secrets to compare.
+    /// Reads which secrets a database has recorded. It writes nothing. Pass `None` if there are no secrets to compare.
     ///
     /// # Errors
     ///
-    /// The database's, also where its schema is older than its note of secrets (42P01).
+    /// The database's error. It is 42P01 if the schema is older than the record of secrets.
     pub async fn read(
         connection: &mut PgConnection,
         secrets: Option<&FingerprintSecrets>,
@@ -78,7 +66,7 @@ impl ComparedSecrets {
         }
     }
 
-    /// Those that sign and are not ours: with them, repeated requests cannot be compared.
+    /// The secrets that sign and that this process does not have. Requests that they signed cannot be compared.
     pub fn other_signers(&self) -> Vec<UnknownSecret> {
         let unknown = self.unknown.iter();
         let signing = unknown.filter(|secret| secret.retired_at.is_none());
@@ -86,23 +74,15 @@ impl ComparedSecrets {
     }
 }
 
-impl UnknownSecret {
-    /// Returns true if keys that it signed may still be remembered, which they are for `lifetime`.
-    pub fn is_needed(&self, lifetime: Duration) -> bool {
-        let since = self.retired_at.map(|at| Utc::now() - at);
-        since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
-    }
-}
-
 impl Engine {
-    /// Notes that this engine's first secret signs the database's fingerprints from now on.
+    /// Records that this engine's first secret now signs the database's fingerprints.
     ///
-    /// Returns the retired secrets that this engine does not have: what they signed cannot be compared, so they should be kept
-    /// for as long as keys are remembered.
+    /// Returns the retired secrets that this engine does not have. Requests that they signed cannot be compared, so the secrets
+    /// should be kept for as long as keys are remembered.
     ///
     /// # Errors
     ///
-    /// [`SecretsError::Other`] where a secret signs that this engine does not have. Nothing is noted then.
+    /// [`SecretsError::Other`] if a secret signs that this engine does not have. Nothing is recorded then.
     pub async fn register_secrets(&self) -> Result<Vec<UnknownSecret>, SecretsError> {
         let engine = self.clone();
         self.run(async move { engine.register().await }).await?

@@ -14,11 +14,11 @@ use super::store::{self, SeenKey, Standing};
 use super::transaction::{Transaction, lend};
 use crate::database::{self, Bounded, is_transient};
 
-/// How long a settle is tried again while the database is lost. The gateway may have been called: it is worth more patience
-/// than a claim, but a client waits for it.
+/// How long a settle is tried again while the database cannot be reached. The gateway may have been called, so this is longer than
+/// for a claim; but a client waits for it.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(6);
 
-/// The first pause between two tries; each next is twice as long.
+/// The first pause between two tries. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest.
@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an outcome is written.
 pub trait Settler {
-    /// Writes the caller's result and the answer in one commit, if the claim is still held. Returns `None` if it isn't, or if an earlier
-    /// try had committed.
+    /// Writes the caller's result and the answer in one commit if the claim is still held. Returns `None` if it is not, or if an
+    /// earlier try had committed.
     fn try_settle(
         &self,
         engine: &Engine,
@@ -36,11 +36,11 @@ pub trait Settler {
 }
 
 impl Engine {
-    /// The second phase: `work` writes the caller's result and makes the answer, which are committed together.
+    /// The second phase: `work` writes the caller's result and returns the answer, and both are committed together.
     ///
-    /// `work` may run more than once, where the database failed and it is not known whether the commit went through, and
-    /// commits at most once. Unlike in [`Engine::execute`], its writes are kept for [`Outcome::Failed`] too: what the call
-    /// brought has happened, and is to be recorded.
+    /// `work` commits at most once, but it may run more than once if the database failed and the outcome of the commit is not
+    /// known. Unlike with [`Engine::execute`], its writes are also kept for [`Outcome::Failed`], because the call has happened and
+    /// its result must be recorded.
     pub async fn settle<E, F, Fut>(
         &self,
         permit: Permit,
@@ -54,7 +54,7 @@ impl Engine {
         self.settle_by(permit, &in_transaction(work)).await
     }
 
-    /// Settles, however the outcome is written.
+    /// Settles with a [`Settler`].
     pub async fn settle_by(
         &self,
         permit: Permit,
@@ -94,7 +94,7 @@ impl Engine {
         Ok(settled)
     }
 
-    /// Reads what another owner made of a claim that this one has lost: see [`Fence::Lost`](super::Fence::Lost).
+    /// Reads the outcome of a claim that another owner has taken over: see [`Fence::Lost`](super::Fence::Lost).
     pub async fn give_way(&self, permit: Permit) -> Result<Settled, IdempotencyError> {
         let permit = *permit.0;
         let seen = self
@@ -106,7 +106,7 @@ impl Engine {
         Ok(settled)
     }
 
-    /// Tells those who wait in this process, and keeps the answer.
+    /// Answers the requests that wait in this process, and caches the answer.
     fn land(&self, permit: Held, settled: &Settled) {
         if let Settled::Stored(answer) | Settled::Lost(Some(answer)) = settled {
             self.keep(
@@ -128,7 +128,8 @@ impl Engine {
                 replayed: false,
                 ..answer
             }),
-            // The claim may have been given back meanwhile, and the key used for another request: its answer is not this one's.
+            // The claim may have been released in the meantime, and the key used for another request, whose answer is not this
+            // request's.
             answer => {
                 Settled::Lost(answer.filter(|_| seen.fingerprint.hash == held.fingerprint.hash))
             }
@@ -141,8 +142,8 @@ impl Engine {
             && seen.created_at == claim.created_at
     }
 
-    /// Gives a claim back of which nothing happened: the key is then as if it had never been used. `work` removes, in the same
-    /// commit, what the claim's plan wrote.
+    /// Releases a claim whose call was not made: the key is then as if it had never been used. `work` removes the plan's writes in
+    /// the same commit.
     pub async fn release<E, F, Fut>(
         &self,
         permit: Permit,
@@ -163,7 +164,7 @@ impl Engine {
             match tried {
                 Err(IdempotencyError::Database(error)) if is_transient(&error) => {
                     if !patience.pause().await {
-                        // The claim may still be there, and then recovery makes its call.
+                        // The claim may still exist, and then recovery makes its call.
                         let error = IdempotencyError::Database(error);
                         return Err(IdempotencyError::OutcomeUnknown(Box::new(error)));
                     }
@@ -184,7 +185,7 @@ where
     InTransaction(Arc::new(work))
 }
 
-/// The settle of one transaction of its own.
+/// A settle with its own transaction.
 struct InTransaction<F>(Arc<F>);
 
 impl<E, F, Fut> Settler for InTransaction<F>
@@ -277,7 +278,7 @@ where
         .bounded()
         .await?;
     if !removed {
-        // It is gone, so an earlier try had committed. The caller is told once that is durable.
+        // The work is gone, so an earlier try had committed. The caller gets the answer once that commit is durable.
         let seen = store::lock_key(&mut transaction, &claim.scope)
             .bounded()
             .await?;
@@ -302,10 +303,10 @@ where
     Ok(Released::Removed)
 }
 
-/// Growing pauses, until patience ends.
+/// Growing pauses, up to a time limit.
 struct Patience {
-    /// Set by the first failure, not before the first try: a process that stood still during it, as a virtual machine does
-    /// that is moved, has had none yet.
+    /// Set by the first failure and not before the first try, because the process may be stopped during that try, for example while
+    /// its virtual machine is moved.
     deadline: Option<Instant>,
     next: Duration,
 }
@@ -318,7 +319,7 @@ impl Patience {
         }
     }
 
-    /// Returns false if it has ended.
+    /// Waits before the next try. Returns false if the time is over.
     async fn pause(&mut self) -> bool {
         let now = Instant::now();
         let until = now + self.next;

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::error::IdempotencyError;
 use crate::database;
 
-/// How long work may go without touching its transaction: the server ends one that stands still for 10 s, so work that has
-/// waited for longer, and 2 s for an answer to arrive, waits for a connection that is silent.
+/// How long work may go without using its transaction: the server ends an idle transaction after 10 s, so work that has waited for
+/// 10 s, and 2 s for an answer, waits on a connection that does not answer.
 const UNTOUCHED: Duration = Duration::from_secs(12);
 
 /// An open transaction, lent to the work that runs in it. Queries run on it as on a [`PgConnection`]; only the
@@ -26,7 +26,7 @@ pub struct Transaction {
     touched: Touched,
 }
 
-/// When the work last took hold of its transaction.
+/// When the work last used its transaction.
 #[derive(Clone)]
 struct Touched(Arc<Mutex<Instant>>);
 
@@ -68,13 +68,13 @@ impl DerefMut for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let (Some(home), Some(transaction)) = (self.home.take(), self.lent.take()) {
-            // If the work was dropped midway, nothing waits for it, and it is rolled back.
+            // If the work is dropped midway, nothing waits for the transaction, and it is rolled back.
             drop(home.send(transaction));
         }
     }
 }
 
-/// Runs the work in the transaction and takes the transaction back. Work that has not touched it for 12 s is ended: its
+/// Runs the work in the transaction and takes the transaction back. Work that has not used it for 12 s is stopped, because its
 /// connection does not answer.
 pub(super) async fn lend<T, Fut>(
     transaction: database::Transaction,

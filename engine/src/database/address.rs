@@ -1,4 +1,4 @@
-//! How a database is named to people: never with its password.
+//! A database's address for people, without its password.
 
 use sqlx::postgres::PgConnectOptions;
 

@@ -1,4 +1,4 @@
-//! Whether a pool keeps what the engine promises. It is asked once, when an engine starts.
+//! The checks of a pool when an engine starts: whether it can keep the engine's guarantees.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
@@ -7,13 +7,13 @@ use tokio::time::timeout;
 use super::session::LENT_CHECKED;
 use super::{ACQUIRE_TIMEOUT, Bounded, USE_TIMEOUT, acquire};
 
-/// What becomes of an engine on a database that may lose what it confirmed.
+/// Whether an engine starts on a database that may lose confirmed commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// It does not start.
     #[default]
     Required,
-    /// It starts, with a warning in the log. For development: after a crash a key may be forgotten, and its work done twice.
+    /// It starts, with a warning in the log. For development only: after a crash a key may be lost, and its work done twice.
     Waived,
 }
 
@@ -21,16 +21,16 @@ pub enum Durability {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnfitPool {
-    /// The server, the role or the URL turned off what makes a commit last.
+    /// The server, the role or the URL turned off a setting that makes commits durable.
     #[error(
-        "{setting} is off: the database may lose what it confirmed; turn it on in the server's configuration, and for the \
+        "{setting} is off: the database may lose confirmed commits; turn it on in the server's configuration, and for the \
          role and the connection"
     )]
     LosesCommits {
-        /// PostgreSQL's name of the setting.
+        /// The setting's name in PostgreSQL.
         setting: &'static str,
     },
-    /// The pool lends connections without a look at their transaction.
+    /// The pool does not check that a connection is outside a transaction before it lends it.
     #[error(
         "the pool lends connections that may be inside a transaction; build it with \
          payonce_engine::database::pool_options(), or use Engine::connect"
@@ -43,13 +43,13 @@ pub enum UnfitPool {
          alter role … set {setting} = '{example}'"
     )]
     Setting {
-        /// PostgreSQL's name of the setting.
+        /// The setting's name in PostgreSQL.
         setting: &'static str,
-        /// What the session has.
+        /// The session's value.
         actual: String,
-        /// What it has to be.
+        /// The values that are allowed.
         needed: &'static str,
-        /// A value that is fit.
+        /// An allowed value.
         example: &'static str,
     },
     /// A pooler gives statements of one connection to several sessions of the server.
@@ -65,7 +65,7 @@ pub enum UnfitPool {
         table: &'static str,
     },
     /// The database could not be asked.
-    #[error("the database could not be asked whether it is fit")]
+    #[error("the database could not be checked")]
     Database(#[from] sqlx::Error),
 }
 
@@ -74,7 +74,7 @@ const TABLES: [&str; 3] = ["idempotency_keys", "unsettled_keys", "fingerprint_se
 
 /// Refuses a pool that does not keep the [contract](super#what-the-engine-needs-of-a-pool).
 ///
-/// It asks one connection of the pool, and opens one beside it for a moment.
+/// It runs queries on one connection of the pool, and briefly opens a second one.
 pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPool> {
     let mut connection = acquire(pool).await?;
     if shares_sessions(&pool.connect_options(), &mut connection).await? {
@@ -88,7 +88,7 @@ pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPoo
         }
         tracing::warn!(
             setting,
-            "is off: the database may lose what it confirmed, as allowed"
+            "is off: the database may lose confirmed commits, which is allowed here"
         );
     }
     Ok(())
@@ -122,11 +122,11 @@ pub async fn settings_that_lose_commits(
     Ok(off.map(|(setting, _)| setting).collect())
 }
 
-/// Returns true where a pooler shares sessions between connections (transaction or statement mode).
+/// Returns true if a pooler shares sessions between connections (transaction or statement mode).
 ///
-/// Two connections at once have two sessions. Behind such a pooler the second is given the one that the first has just left, or
-/// the first finds itself in another while the second is inside a transaction. It opens the second connection for a moment;
-/// where the server grants none there is nothing to compare, and it returns false.
+/// Two connections at once have two sessions. Behind such a pooler the second connection is given the session that the first has
+/// just left, or the first is moved to another session while the second is inside a transaction. If the server grants no second
+/// connection, there is nothing to compare, and this returns false.
 ///
 /// # Errors
 ///
@@ -228,7 +228,7 @@ async fn refuse_unbounded_sessions(connection: &mut PgConnection) -> Result<(), 
     }
 }
 
-/// In seconds. Work that has not touched its transaction for longer is ended: the server has ended the transaction.
+/// In seconds. Work that has not used its transaction for longer is stopped, because the server has ended the transaction.
 const LONGEST_IDLE_TRANSACTION: f64 = 10.0;
 
 async fn refuse_missing_tables(connection: &mut PgConnection) -> Result<(), UnfitPool> {
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::database::{pool_options, session_options};
 
-    /// What a user without our options makes.
+    /// A pool without this module's options.
     async fn plain_pool(database: PgConnectOptions) -> PgPool {
         PgPoolOptions::new()
             .max_connections(1)

@@ -1,18 +1,18 @@
-//! Facts about the errors of a query: what may have happened, and what is worth another try.
+//! What a query's error means: whether the statement may have been carried out, and whether to try it again.
 
 use sqlx::postgres::PgDatabaseError;
 
-/// SQLSTATE codes and classes of a server that shuts down, crashed or ended the session; of a broken connection (08); and
-/// of a transaction that the server ended because it stood still, as that of a process that was stopped (25P03, 25P04).
+/// SQLSTATE codes and classes: the server shuts down, crashed or ended the session; the connection is broken (08); or the server
+/// ended an idle transaction, for example of a stopped process (25P03, 25P04).
 const SESSION_ENDED: [&str; 4] = ["08", "57P", "25P03", "25P04"];
 
-/// What another connection may do: the server is a standby or read-only (25006), the connection was left in a failed
-/// transaction (25P02), or a pooler moved it to a session without its prepared statements (26000, 42P05). Class 28 and
-/// 3D000: this server does not let us in.
+/// Errors that another connection may not have: the server is a standby or read-only (25006), the connection was left in a failed
+/// transaction (25P02), or a pooler moved it to a session without its prepared statements (26000, 42P05). Class 28 and 3D000: this
+/// server refuses the login.
 const WRONG_CONNECTION: [&str; 6] = ["25006", "25P02", "26000", "42P05", "28", "3D000"];
 
-/// What a single row brought about by its values: data exceptions (22), constraints (23), a row that is too large (54), two
-/// rows for one key (21000); or what another transaction on the same row caused: a deadlock (40), a lock time-out (55P03).
+/// Errors that a single row caused by its values: data exceptions (22), constraints (23), a row that is too large (54), two rows
+/// for one key (21000); or that another transaction on the same row caused: a deadlock (40), a lock time-out (55P03).
 const OF_AN_ITEM: [&str; 6] = ["22", "23", "54", "21000", "40", "55P03"];
 
 fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
@@ -29,10 +29,10 @@ fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
     })
 }
 
-/// Returns true if the statement may have been carried out all the same: the connection broke or did not answer in time, or the
-/// server ended it.
+/// Returns true if the statement may have been carried out despite the error: the connection broke or did not answer in time, or
+/// the server ended it.
 ///
-/// It means a statement that was sent. Where no connection could be had, nothing was.
+/// This is about a statement that was sent. If there was no connection, nothing was sent.
 pub fn may_have_committed(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -43,23 +43,24 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Returns true if this connection, or the server behind it, is the wrong one: it is to be closed, and another may do the work.
-/// The statement was not carried out, unless [`may_have_committed`] says otherwise.
+/// Returns true if this connection, or the server behind it, is the wrong one: close it, and try another one. The statement was not
+/// carried out, unless [`may_have_committed`] says otherwise.
 pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
     may_have_committed(error)
         || has_code(error, &WRONG_CONNECTION)
-        // "cached plan must not change result type", which is translated: the table was changed since it was prepared.
+        // "cached plan must not change result type", whose text is translated: the table has changed since the statement was
+        // prepared.
         || server_error(error).is_some_and(|error| {
             error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery")
         })
 }
 
-/// Returns true if the server does not carry out such a statement. It was not carried out.
+/// Returns true if the server does not support such a statement. It was not carried out.
 pub(crate) fn is_unsupported(error: &sqlx::Error) -> bool {
     has_code(error, &["0A000"]) && !is_wrong_connection(error)
 }
 
-/// Returns true if the same transaction may well succeed when it is tried again.
+/// Returns true if the same transaction is likely to succeed when it is tried again.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.
     is_wrong_connection(error)
@@ -68,8 +69,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         || is_too_slow(error)
 }
 
-/// Returns true if the database answered that it did not get its work done in time: it waited for a lock (55P03), or the
-/// statement was canceled (57014).
+/// Returns true if the database answered that a time-out ended the statement: it waited for a lock (55P03), or was canceled
+/// (57014).
 pub fn is_too_slow(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03", "57014"])
 }
@@ -79,8 +80,8 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03"])
 }
 
-/// Returns true if a statement was refused for what it was to write, and would be each time: a data exception (22), a constraint (23),
-/// a row that is too large (54), or what has no form to be sent in.
+/// Returns true if a statement was refused because of the values that it writes, and would be each time: a data exception (22), a
+/// constraint (23), a row that is too large (54), or a value that cannot be encoded.
 pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     matches!(
         error,

@@ -1,9 +1,9 @@
-//! A connection that is lent, and the deadline of each use of it.
+//! A borrowed connection, and the deadline of each use of it.
 //!
-//! A connection can fall silent: its packets are dropped on the way, or a pooler lets it wait. No time-out of the server's
-//! helps then. So each use ends by our own clock ([`Bounded::bounded`]), a little after the server would have ended the
-//! statement, and the connection is closed by dropping its socket. To close it in order, or to give it back to the pool,
-//! would wait for an answer that does not come.
+//! A connection can stop answering: its packets are dropped on the way, or a pooler lets it wait. The server's time-outs do not
+//! help then. So each use has a deadline by this process's clock ([`Bounded::bounded`]), a little after the server would have ended
+//! the statement, and the connection is then closed by dropping its socket. Closing it properly, or giving it back to the pool,
+//! would wait for an answer that never comes.
 
 use std::future::Future;
 use std::io;
@@ -24,10 +24,10 @@ use tokio::time::{Instant, Timeout, timeout};
 /// The longest use of a connection: PostgreSQL's own `statement_timeout` of 5 s, and 2 s for its answer to arrive.
 pub const USE_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// How long a connection may take to show that it is well when it is given back, or to be closed in order.
+/// How long a connection may take to show that it is healthy when it is given back, or to be closed properly.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The error of a use of a connection that took longer than it may. What was sent may have been carried out.
+/// A connection was used for longer than allowed. What was sent may have been carried out.
 pub fn timed_out() -> sqlx::Error {
     let error = io::Error::new(
         io::ErrorKind::TimedOut,
@@ -37,7 +37,7 @@ pub fn timed_out() -> sqlx::Error {
 }
 
 pin_project_lite::pin_project! {
-    /// A use of a connection that ends in time: see [`Bounded`].
+    /// A use of a connection with a deadline: see [`Bounded`].
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct Within<F> {
         #[pin]
@@ -56,12 +56,12 @@ impl<T, F: Future<Output = sqlx::Result<T>>> Future for Within<F> {
 
 /// Gives a use of a connection its deadline.
 pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
-    /// Ends with an error after [`USE_TIMEOUT`]; the connection is then beyond use, and its [`Lease`] closes it.
+    /// Ends with an error after [`USE_TIMEOUT`]; the connection cannot be used any more then, and its [`Lease`] closes it.
     fn bounded(self) -> Within<Self> {
         self.within(USE_TIMEOUT)
     }
 
-    /// The same, for a statement that may take as long as this.
+    /// The same with another time-out, for a statement that may take longer.
     fn within(self, limit: Duration) -> Within<Self> {
         Within {
             using: timeout(limit, self),
@@ -71,7 +71,7 @@ pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
 
 impl<T, F: Future<Output = sqlx::Result<T>>> Bounded<T> for F {}
 
-/// A connection of a pool, lent. Dropping it gives it back, or closes it where it was used for longer than a use may take.
+/// A connection borrowed from a pool. Dropping it gives it back, or closes it if a use of it took too long.
 #[derive(Debug)]
 pub struct Lease {
     /// `None` only while it is being dropped or closed.
@@ -80,7 +80,7 @@ pub struct Lease {
     ending: Ending,
 }
 
-/// What becomes of the connection in the end.
+/// Whether the connection is given back or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     GiveBack,
@@ -97,7 +97,7 @@ impl Lease {
         }
     }
 
-    /// It will be closed, not given back: its session was given settings or locks of its own.
+    /// It will be closed and not given back, because its session has settings or locks of its own.
     pub fn close_on_drop(&mut self) {
         self.ending = Ending::Close;
     }
@@ -107,7 +107,7 @@ impl Lease {
         self.ending = Ending::Discard;
     }
 
-    /// Closes the connection in order, or by dropping its socket where that takes longer than a second.
+    /// Closes the connection properly, or by dropping its socket if that takes longer than a second.
     pub async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
             // The pool's permit is free either way when this ends.
@@ -148,7 +148,7 @@ impl Drop for Lease {
             drop(connection.detach());
             return;
         };
-        // Both wait for the server. Where that takes too long, the future is dropped, and the socket with it.
+        // Both wait for the server. If that takes too long, the future is dropped, and the socket with it.
         if self.ending == Ending::Close {
             let closing = timeout(RETURN_TIMEOUT, connection.close());
             runtime.spawn(async move { drop(closing.await) });
@@ -162,7 +162,7 @@ impl Drop for Lease {
 /// An open transaction on a connection of the pool. Dropping it rolls it back.
 ///
 /// It is sqlx's own kind of transaction, so that `begin` inside it makes a savepoint. Unlike [`sqlx::Transaction`] it is safe
-/// against cancellation at BEGIN and COMMIT, and ends in time on a connection that is silent.
+/// against cancellation at BEGIN and COMMIT, and has a deadline on a connection that does not answer.
 #[derive(Debug)]
 pub struct Transaction {
     lease: Lease,
@@ -170,7 +170,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins a transaction on a connection that is lent.
+    /// Begins a transaction on a borrowed connection.
     pub async fn begin(lease: Lease) -> sqlx::Result<Self> {
         let mut transaction = Self {
             lease,
@@ -183,7 +183,7 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Commits. Where an error says so ([`super::may_have_committed`]), it may have been committed all the same.
+    /// Commits. For some errors ([`super::may_have_committed`]) the commit may have succeeded.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         self.is_open = false;
         self.step(|connection| PgTransactionManager::commit(connection).boxed())
@@ -197,8 +197,8 @@ impl Transaction {
             .await
     }
 
-    /// Begins or ends it. It is not known whether a step that failed, or was dropped midway, was carried out: the connection
-    /// is then discarded.
+    /// Begins or ends the transaction. If this step failed or was dropped midway, it is not known whether it was carried out, so
+    /// the connection is discarded.
     async fn step<F>(&mut self, step: F) -> sqlx::Result<()>
     where
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<()>>,
@@ -227,7 +227,7 @@ impl DerefMut for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if self.is_open {
-            // Sent when the connection is given back, within the time that this may take.
+            // Sent when the connection is given back, within the time allowed for that.
             PgTransactionManager::start_rollback(&mut self.lease);
         }
     }

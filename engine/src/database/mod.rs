@@ -1,4 +1,4 @@
-//! Connections, as the engine needs them: each wait bounded, none lent inside a transaction.
+//! Connections for the engine: each wait is bounded, and none is lent inside a transaction.
 //!
 //! # What the engine needs of a pool
 //!
@@ -6,13 +6,13 @@
 //!   takes writes. A future that is dropped while sqlx 0.9.0 sends BEGIN leaves a connection inside a transaction, and what
 //!   its next borrower commits would be rolled back later. [`pool_options`] has the check.
 //! * **Each session has its time-outs**: `statement_timeout`, `lock_timeout` and `idle_in_transaction_session_timeout`, so that
-//!   no wait is without end, and the isolation level READ COMMITTED. [`session_options`] asks for them, and [`pool_options`]
-//!   sets them where a pooler dropped them.
+//!   every wait ends, and the isolation level READ COMMITTED. [`session_options`] asks for them, and [`pool_options`] sets them
+//!   where a pooler dropped them.
 //! * **A session belongs to one connection**: a pooler in transaction mode does not keep settings, and is refused.
 //! * **What is committed lasts**: `fsync`, `full_page_writes` and `synchronous_commit` are on.
 //!
-//! [`Engine::connect`](crate::Engine::connect) makes such a pool. [`Engine::start`](crate::Engine::start) takes one and
-//! refuses a pool that is not fit by an [`UnfitPool`], which says what to set.
+//! [`Engine::connect`](crate::Engine::connect) makes such a pool. [`Engine::start`](crate::Engine::start) takes one, and refuses a
+//! pool that cannot keep the guarantees with an [`UnfitPool`] that says what to set.
 
 mod address;
 mod contract;

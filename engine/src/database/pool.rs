@@ -1,4 +1,4 @@
-//! The pool: the check of a connection before it is lent, and the limit on waiting for one.
+//! The pool: the check of each connection before it is lent, and the limit on waiting for one.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -15,8 +15,7 @@ use super::{session, shortage};
 /// client learns within its own time-out that the database is gone.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection is replaced when it is older, so that none outlives a change of the server, its role or its address for
-/// long.
+/// A connection is replaced when it is older than this, so that a change of the server, its role or its address soon takes effect.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// A connection that was idle for this long is closed.
@@ -25,15 +24,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Opening a connection takes milliseconds. A longer wait is for another task to give one back.
 const SHORT_OF_CONNECTIONS: Duration = Duration::from_millis(300);
 
-/// A pool whose connections are fit for the engine. Embedders and tests use it with
-/// [`PgPoolOptions::connect_with`].
+/// Options of a pool whose connections the engine can use. Embedders and tests use it with [`PgPoolOptions::connect_with`].
 ///
-/// * A new connection gets the settings that the engine rests on, where a pooler dropped them, and is refused where its
-///   server takes no writes.
-/// * A connection is lent only if it answers within a second, takes writes, and is outside a transaction. sqlx 0.9.0 is not
-///   safe against cancellation at BEGIN (sqlx issues 4385 and 4393): a future that is dropped there gives its connection back
-///   inside an open transaction, and what its next borrower writes and takes for committed is rolled back later. The question
-///   takes the place of the ping that sqlx would send: same cost.
+/// * A new connection gets the settings that the engine needs if a pooler dropped them, and is refused if its server takes no
+///   writes.
+/// * A connection is lent only if it answers within a second, takes writes, and is outside a transaction. sqlx 0.9.0 is not safe
+///   against cancellation at BEGIN (sqlx issues 4385 and 4393): a future that is dropped there gives its connection back inside an
+///   open transaction, and what its next borrower writes and takes for committed is rolled back later. This query replaces the ping
+///   that sqlx would send, at the same cost.
 /// * A connection is replaced after 30 minutes.
 pub fn pool_options() -> PgPoolOptions {
     PgPoolOptions::new()
@@ -45,10 +43,10 @@ pub fn pool_options() -> PgPoolOptions {
         .before_acquire(|connection, _| session::is_usable(connection).map(Ok).boxed())
 }
 
-/// Lends a connection of the pool. The number of those who wait for one, and the time they waited, are metrics: a pool that
-/// is too small is seen there first.
+/// Lends a connection of the pool. The number of waiting tasks and how long they waited are metrics, which show first if a pool is
+/// too small.
 ///
-/// Each use of it is to be [`bounded`](super::Bounded::bounded).
+/// Each use of it must be [`bounded`](super::Bounded::bounded).
 pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
     let _waiting = Waiting::start();
     lend(pool).await
@@ -72,7 +70,7 @@ async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
     acquired.map(Lease::new)
 }
 
-/// One that waits. Its wait is counted when it gives up, too.
+/// A waiting task. Its wait is also counted if it gives up.
 struct Waiting {
     since: Instant,
 }
@@ -111,7 +109,7 @@ mod tests {
             .expect("connected");
         for left_behind in ["begin", "begin; select 1/0"] {
             let mut connection = pool.acquire().await.expect("lent");
-            // What a future leaves behind that is dropped at BEGIN: sqlx knows of no transaction.
+            // The state after a future was dropped at BEGIN: sqlx knows of no transaction.
             drop(sqlx::raw_sql(left_behind).execute(&mut *connection).await);
             drop(connection);
 

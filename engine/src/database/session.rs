@@ -1,4 +1,4 @@
-//! A session: the settings that the engine rests on, and whether a connection can do its work.
+//! A session: the settings that the engine needs, and whether a connection can be used.
 
 use std::io;
 use std::sync::LazyLock;
@@ -10,21 +10,21 @@ use tokio::time::timeout;
 
 use super::lease::Bounded;
 
-/// Set on every connection, over what the role or the URL says, and asked for after each connect: a pooler may drop what a
-/// client sets at its start.
+/// Set on every connection, overriding the role and the URL, and checked after each connect, because a pooler may drop a client's
+/// start-up settings.
 pub const SESSION_SETTINGS: [(&str, &str); 6] = [
-    // Every statement is one of milliseconds; one that takes this long is lost.
+    // Every statement takes milliseconds; one that takes this long will not end.
     ("statement_timeout", "5s"),
     // Holders of row locks do nothing but talk to the database, so a lock is free long before. Shorter than the statement's
     // time-out: a request that waits for a row is told that it is in use, not that the database is gone.
     ("lock_timeout", "3s"),
-    // A program that died, or whose machine did, keeps its locks no longer than this.
+    // A process that died, or whose machine died, keeps its locks no longer than this.
     ("idle_in_transaction_session_timeout", "10s"),
-    // A generic plan that was made while a table was empty scans it all when it no longer is.
+    // A generic plan that was made for an empty table scans the whole table when it is no longer empty.
     ("plan_cache_mode", "force_custom_plan"),
     // Compiling takes longer than any statement of ours.
     ("jit", "off"),
-    // The engine waits for a row's lock and reads what was committed meanwhile; a stricter level would fail there instead.
+    // The engine waits for a row's lock and then reads what was committed in the meantime; a stricter level would fail there.
     ("default_transaction_isolation", "read committed"),
 ];
 
@@ -36,7 +36,7 @@ const KEEPALIVE_SETTINGS: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// Asks for the settings of a session that the engine rests on: pass it what says where the database is.
+/// Adds the session settings that the engine needs to the options of a connection.
 ///
 /// A pooler may drop them. A pool made by [`super::pool_options`] sets them again after each connect; for others, set them for
 /// the role (`alter role … set statement_timeout = '5s'`).
@@ -46,17 +46,17 @@ pub fn session_options(options: PgConnectOptions) -> PgConnectOptions {
         .options(KEEPALIVE_SETTINGS)
 }
 
-/// How long an idle connection may take to say that it is well.
+/// How long an idle connection may take to answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A session's note that its pool was made by [`super::pool_options`], and checks connections before it lends them.
+/// A session setting that marks pools made by [`super::pool_options`], which check connections before they lend them.
 pub(super) const LENT_CHECKED: &str = "payonce.lent_checked";
 
 /// The SQL that is true if this server takes no writes.
 const TAKES_NO_WRITES: &str =
     "pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
 
-/// Sets what is not set, and asks whether the server takes writes, in one round trip.
+/// Sets what is missing, and checks whether the server takes writes, in one round trip.
 static PREPARE: LazyLock<String> = LazyLock::new(|| {
     let settings = SESSION_SETTINGS.map(|(name, value)| format!("('{name}', '{value}')"));
     format!(
@@ -77,7 +77,7 @@ static IS_USABLE: LazyLock<String> = LazyLock::new(|| {
     format!("select now() = statement_timestamp() and not ({TAKES_NO_WRITES}) as is_usable")
 });
 
-/// Makes a new connection ready: its settings are as the engine needs them. An error: its server takes no writes.
+/// Prepares a new connection: sets what the engine needs. Returns an error if its server takes no writes.
 pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
     let row = sqlx::raw_sql(PREPARE.as_str())
         .fetch_one(connection)
@@ -105,10 +105,10 @@ pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
     row.try_get("takes_writes")
 }
 
-/// What is said of a standby.
+/// The error for a standby.
 pub fn takes_no_writes() -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(
-        "the server takes no writes: it is a standby, or default_transaction_read_only is on",
+        "the server accepts no writes: it is a standby, or default_transaction_read_only is on",
     ))
 }
 

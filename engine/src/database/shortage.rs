@@ -1,7 +1,7 @@
-//! A shortage: a task waits for a connection while lanes keep theirs.
+//! Shortages of connections: a task waits for one while lanes keep theirs.
 //!
-//! The lanes keep connections from group to group. That saves a round trip each time, and starves other tasks where the
-//! pool, the role or the server grants only a few connections. So while there is a shortage, no lane keeps one.
+//! The lanes keep connections from group to group. That saves a round trip each time, but starves other tasks if the pool, the role
+//! or the server grants only a few connections. So during a shortage no lane keeps one.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,13 @@ use super::address;
 /// How long lanes keep no connection after a shortage was noted.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// A pool of at least this size has enough for all, as long as the server grants them.
+/// A pool of at least this size has enough connections for everything, as long as the server grants them.
 pub(crate) const AMPLE: u32 = 10;
 
-/// How long the server is given to say whether it grants a further connection.
+/// How long the server may take to grant or refuse a further connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// By database and role: the limits are theirs.
+/// By database and role, because the limits are theirs.
 static SHORTAGES: LazyLock<Mutex<HashMap<String, Shortage>>> = LazyLock::new(Mutex::default);
 
 static NOTED: Notify = Notify::const_new();
@@ -38,20 +38,20 @@ fn shortages() -> MutexGuard<'static, HashMap<String, Shortage>> {
     SHORTAGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a shortage is noted under.
+/// The database and the role that are short of connections.
 pub(crate) fn subject(pool: &PgPool) -> String {
     address::describe(&pool.connect_options())
 }
 
-/// Called when a task has waited for a connection for longer than opening one takes. Notes a shortage where the pool is small, or where the
-/// server says that it grants no more.
+/// Called when a task has waited for a connection for longer than opening one takes. Notes a shortage if the pool is small, or if
+/// the server grants no more connections.
 pub(super) fn suspect(pool: &PgPool) {
     let subject = subject(pool);
     if pool.options().get_max_connections() < AMPLE {
         note(&subject);
         return;
     }
-    // One question at a time.
+    // One check at a time.
     let was_probed = std::mem::replace(
         &mut shortages().entry(subject.clone()).or_default().is_probed,
         true,
@@ -91,7 +91,7 @@ pub(crate) fn is_on(subject: &str) -> bool {
     noted.is_some_and(|noted| noted.elapsed() < LASTS)
 }
 
-/// Ends when the next shortage is noted, of whatever database, counted from this call.
+/// Returns when the next shortage is noted, of any database.
 pub(crate) fn begins() -> Notified<'static> {
     NOTED.notified()
 }

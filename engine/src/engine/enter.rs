@@ -1,4 +1,4 @@
-//! The way of a request through the gate: what is decided, and then what is done about it.
+//! The path of a request through the gate: the decision, and then its effects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,35 +19,35 @@ use crate::record::Answer;
 use crate::replays::until;
 use crate::store::{FoundKey, Inserted, NewKey, Standing};
 
-/// How often a key may be found in use and then gone before a request gives up. Each turn needs another request's release in
-/// between.
+/// How often a request may find a key in use and then gone before it gives up. Each time, another request must have released the
+/// key in between.
 const MAX_TURNS: u32 = 20;
 
 /// How long a duplicate waits for the first request's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
-    /// As configured: [`IdempotencyConfig::patience`](crate::IdempotencyConfig::patience).
+    /// The configured time: [`IdempotencyConfig::patience`](crate::IdempotencyConfig::patience).
     #[default]
     Configured,
-    /// Not longer than this, nor than configured.
+    /// At most this time, and at most the configured time.
     AtMost(Duration),
 }
 
-/// A request that was signed: which key it comes with, and what it asks for.
+/// A signed request: its key and its fingerprint.
 pub struct SignedRequest {
     pub(super) key: ScopedKey,
     pub(super) fingerprints: Fingerprints,
-    /// `None` as configured.
+    /// `None` for the configured time.
     pub(super) ttl: Option<Duration>,
 }
 
 impl SignedRequest {
-    /// The key that it comes with.
+    /// The request's key.
     pub fn key(&self) -> &ScopedKey {
         &self.key
     }
 
-    /// Where the key is this request's to execute, it is remembered for this long from now on, in place of
+    /// If this request executes, its key is remembered for this long from now on, instead of
     /// [`IdempotencyConfig::ttl`](crate::IdempotencyConfig::ttl).
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
@@ -56,7 +56,7 @@ impl SignedRequest {
     }
 }
 
-/// When the database was asked for a claim, on either clock: the claim is no older.
+/// When the claim was sent to the database, on either clock: the claim is no older.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     pub(super) sent: Instant,
@@ -72,7 +72,7 @@ impl Asked {
     }
 }
 
-/// What is to become of a request that asked the database.
+/// The decision about a request that asked the database.
 enum Decision<T> {
     Claimed {
         inserted: Inserted,
@@ -107,7 +107,7 @@ impl Engine {
         Some(gate)
     }
 
-    /// The way through the gate that all operations share, for a request that [`Engine::recall`] did not know.
+    /// The path through the gate that all operations share, for a request that [`Engine::recall`] did not answer.
     pub async fn enter<T>(
         &self,
         signed: SignedRequest,
@@ -134,16 +134,17 @@ impl Engine {
         Ok(gate)
     }
 
-    /// Waits for another request with the key in this process. Returns `None` where that one ended and left nothing.
+    /// Waits for another request with the key in this process. Returns `None` if that one ended and left nothing.
     async fn follow<T>(&self, visit: &Visit, leader: &mut Follower) -> Option<Gate<T>> {
         let comparison = visit.fingerprints.compare(&leader.fingerprint);
         let waited = async {
             match comparison {
-                // Only what has a claim stays and can be a mismatch. One that ends before leaves the key to this request.
+                // Only a request with a claim can make this one a mismatch. One that ends before its claim leaves the key to this
+                // request.
                 Comparison::Other(mismatch) => {
                     leader.claimed().await.then_some(Gate::Mismatch(mismatch))
                 }
-                // An unreadable one was found in the database. A request that asks there is told.
+                // An unreadable fingerprint came from the database. A request that asks the database gets the error.
                 Comparison::Same | Comparison::Unreadable => {
                     leader.landed().await.map(Gate::Answered)
                 }
@@ -156,7 +157,7 @@ impl Engine {
             }))
     }
 
-    /// Asks the database, for this request and all that follow it.
+    /// Asks the database, for this request and all its followers.
     async fn decide<T>(
         &self,
         visit: &mut Visit,
@@ -178,7 +179,7 @@ impl Engine {
         Ok(Decision::InProgress)
     }
 
-    /// Takes the key where it is free. Returns `None` where it is in use.
+    /// Takes the key if it is free. Returns `None` if it is in use.
     async fn try_claim<T>(
         &self,
         visit: &Visit,
@@ -215,8 +216,8 @@ impl Engine {
         }))
     }
 
-    /// Looks at the record that is in this request's way until it says what becomes of the request: an answer, a mismatch, a
-    /// takeover, or the end of its patience. It holds no connection while it waits. Returns `None` where the record is gone.
+    /// Reads the record under this key repeatedly until it decides this request: an answer, a mismatch, a takeover, or the end of
+    /// the wait. It holds no connection between reads. Returns `None` if the record is gone.
     async fn look<T>(
         &self,
         visit: &mut Visit,
@@ -232,7 +233,7 @@ impl Engine {
                 return Ok(None);
             }
             match visit.fingerprints.compare(&seen.fingerprint) {
-                // Requests of another content are refused from now on.
+                // From here on, requests with other content are refused.
                 Comparison::Same => flight.sees_claim(true),
                 Comparison::Other(mismatch) => return Ok(Some(Decision::Mismatch(mismatch))),
                 Comparison::Unreadable => return Err(IdempotencyError::Unreadable),
@@ -258,7 +259,7 @@ impl Engine {
         }
     }
 
-    /// Does what was decided: all effects in this process are here.
+    /// Carries out the decision: all effects in this process are here.
     async fn carry_out<T>(
         &self,
         visit: &Visit,
@@ -378,7 +379,7 @@ impl Visit {
         }
     }
 
-    /// What a final key that was asked for at `sent` means for this request.
+    /// The decision for this request when its key is final. `sent`: when the database was asked.
     fn of_found<T>(&self, found: FoundKey, sent: Instant) -> Result<Decision<T>, IdempotencyError> {
         match self.fingerprints.compare(&found.fingerprint) {
             Comparison::Same => Ok(Decision::Answered {
@@ -395,7 +396,7 @@ impl Visit {
     }
 }
 
-/// What can come of a request at the gate, in `payonce_idempotency_checks_total`.
+/// The results of a request at the gate, as labels of `payonce_idempotency_checks_total`.
 pub const GATE_RESULTS: [&str; 6] = ["miss", "hit", "waited", "mismatch", "in_use", "takeover"];
 
 fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
@@ -408,7 +409,7 @@ fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {
         Gate::Mismatch(_) => "mismatch",
         Gate::InProgress { .. } => "in_use",
     };
-    // On the request's line in the log, where its span has such a field.
+    // Recorded in the request's span, for its log line, if the span has such a field.
     tracing::Span::current().record("idempotency", result);
     let operation = key.operation.clone();
     metrics::counter!("payonce_idempotency_checks_total", "operation" => operation, "result" => result)

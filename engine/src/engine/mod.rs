@@ -1,9 +1,9 @@
-//! The engine: who executes a request, and what all other requests are told.
+//! The engine: which request executes, and how all the others are answered.
 //!
-//! * `enter`: the way of a request through the gate.
-//! * `planned`: claims of one transaction, in which the caller says what is to happen.
-//! * `takeover`: claims whose owner died, and leases.
-//! * `read_back`: what became of a commit, and whether it lasts.
+//! * `enter`: the path of a request through the gate.
+//! * `planned`: claims of one transaction, in which the caller plans the work.
+//! * `takeover`: takeovers of abandoned claims, and leases.
+//! * `read_back`: whether a commit happened, and whether it is durable.
 
 mod enter;
 mod planned;
@@ -39,7 +39,7 @@ use crate::record::{Answer, Outcome};
 use crate::replays::Replays;
 use crate::transaction::Transaction;
 
-/// When a duplicate that found the first request still at work should come back: by then most calls have ended.
+/// When a duplicate of a request in progress should be sent again: by then most calls have ended.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The engine. Cloning it is cheap and gives the same engine; each process of a service has one.
@@ -63,7 +63,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`UnfitPool`], as [`Engine::start`].
+    /// [`UnfitPool`], as for [`Engine::start`].
     pub async fn connect(
         options: PgConnectOptions,
         max_connections: u32,
@@ -78,11 +78,11 @@ impl Engine {
 
     /// Starts an engine on the caller's pool, whose database has the [engine's tables](crate::migrate()).
     ///
-    /// Transactions run in tasks of the tokio runtime in which it is started.
+    /// Transactions run in tasks of the tokio runtime that starts it.
     ///
     /// # Errors
     ///
-    /// [`UnfitPool`] where the pool, its sessions or the database cannot keep the engine's guarantees, or could not be asked.
+    /// [`UnfitPool`] if the pool, its sessions or the database cannot keep the engine's guarantees, or could not be checked.
     pub async fn start(
         pool: PgPool,
         config: IdempotencyConfig,
@@ -92,7 +92,7 @@ impl Engine {
         Ok(Self::on(pool, config, secrets))
     }
 
-    /// Starts an engine on a pool that is known to be fit.
+    /// Starts an engine on a pool that was checked before.
     pub(crate) fn on(
         pool: PgPool,
         config: IdempotencyConfig,
@@ -113,7 +113,7 @@ impl Engine {
         engine
     }
 
-    /// Runs `work` once for this key, in one transaction, and gives each request with it the answer that it made.
+    /// Runs `work` once for this key, in one transaction, and gives every request with the key its answer.
     ///
     /// `work` gets the open transaction; what it writes commits together with the key and the answer. On
     /// [`Outcome::Failed`] its writes are undone and the answer is stored all the same. On `Err` nothing is stored, and
@@ -148,12 +148,12 @@ impl Engine {
         self.execute_signed(signed, Wait::Configured, work).await
     }
 
-    /// As [`Engine::execute`], for a request that was signed before: with a time of its own
-    /// ([`SignedRequest::with_ttl`]), and with a wait of its own for another request with the key that is at work.
+    /// Like [`Engine::execute`], for a request that is already signed. It may have its own time to live
+    /// ([`SignedRequest::with_ttl`]), and its own limit on the wait for another request with the key.
     ///
     /// # Errors
     ///
-    /// [`IdempotencyError`], as [`Engine::execute`].
+    /// [`IdempotencyError`], as for [`Engine::execute`].
     pub async fn execute_signed<E, F, Fut>(
         &self,
         signed: SignedRequest,
@@ -204,11 +204,10 @@ impl Engine {
         }
     }
 
-    /// The first of two phases: takes the key, and commits what is about to be done together with it.
+    /// The first of two phases: takes the key, and commits it together with what the caller is about to do.
     ///
-    /// `plan` gets the open transaction and says what is to happen; see [`Plan`]. It must not wait for anything but the
-    /// database. Make the call on [`Gate::Claimed`] and
-    /// [`Gate::TakenOver`], and then settle.
+    /// `plan` gets the open transaction and returns a [`Plan`]. It must not wait for anything but the database. Make the call on
+    /// [`Gate::Claimed`] and [`Gate::TakenOver`], and then settle.
     pub async fn claim<T, E, F, Fut>(
         &self,
         key: &ScopedKey,
@@ -229,7 +228,7 @@ impl Engine {
         self.enter(signed, wait, self.planned(plan)).await
     }
 
-    /// Signs a request, which is the first thing that is done with each.
+    /// Signs a request, which is the first step for each.
     pub fn sign(
         &self,
         key: ScopedKey,
@@ -254,7 +253,7 @@ impl Engine {
         self.0.replays.keep(key, fingerprint, answer, until);
     }
 
-    /// The settings that it runs with.
+    /// Returns its settings.
     pub fn config(&self) -> &IdempotencyConfig {
         &self.0.config
     }
@@ -264,24 +263,23 @@ impl Engine {
         self.0.signer.secret_ids()
     }
 
-    /// The id of this engine, as `idempotency_keys.owner` has it.
+    /// Returns the id of this engine, which is the value of `idempotency_keys.owner` for its claims.
     pub fn owner(&self) -> Uuid {
         self.0.owner
     }
 
-    /// The database that it works on.
+    /// Returns the pool of its database.
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
     }
 
-    /// Runs a future in a task of the engine's runtime, which nothing but the end of the process stops. A panic in it becomes
-    /// an error.
+    /// Runs a future in a task of the engine's runtime, which only the end of the process stops. A panic in it becomes an error.
     pub async fn run<T, Fut>(&self, future: Fut) -> Result<T, IdempotencyError>
     where
         T: Send + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        // Boxed: each wrapper that follows would move the whole of it.
+        // Boxed, because each wrapper below would move the whole future.
         let presence = Presence::new();
         let future = Box::pin(presence.of(future)).in_current_span();
         let task = self.0.tasks.spawn_on(future, &self.0.runtime);
@@ -294,7 +292,7 @@ impl Engine {
         self.0.runtime.spawn(future);
     }
 
-    /// Waits until all tasks have ended. Call it when no further requests come.
+    /// Waits until all tasks have ended. Call it after the last request.
     pub async fn finish(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! Claims of one transaction, in which the caller says what is to happen.
+//! Claims of one transaction, in which the caller plans the work.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ impl Engine {
 }
 
 impl Engine {
-    /// Runs `work` in one transaction without a key: for a request that came without one where it may. What it wrote is kept
-    /// where it returns `Ok`, and undone where it returns `Err`. As in [`Engine::execute`], dropping this future stops nothing.
+    /// Runs `work` in one transaction without a key: for a request that may come without one. Its writes are committed if it
+    /// returns `Ok`, and undone if it returns `Err`. As with [`Engine::execute`], dropping this future stops nothing.
     ///
     /// # Errors
     ///
-    /// The work's, or the database's. [`IdempotencyError::OutcomeUnknown`] where the commit's own answer was lost: without a key
-    /// there is nothing to read it back by.
+    /// The work's, or the database's. [`IdempotencyError::OutcomeUnknown`] if the answer to the commit was lost: without a key its
+    /// outcome cannot be read back.
     pub async fn transact<T, E, F, Fut>(&self, work: F) -> Result<T, IdempotencyError>
     where
         T: Send + 'static,
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// The claim of one transaction of its own, in which the caller plans.
+/// A claim with its own transaction, in which the caller plans.
 struct PlannedClaim<F> {
     engine: Engine,
     /// `None` once it ran, after which there is no second attempt.
@@ -108,7 +108,7 @@ where
     }
 
     async fn remembered(&mut self, _: &ScopedKey) -> Result<Option<Remembered>, IdempotencyError> {
-        // The plan looks for itself, and says `Plan::Expired`.
+        // The plan checks this itself, and returns `Plan::Expired`.
         Ok(None)
     }
 
@@ -140,8 +140,8 @@ impl<T, C: Claimant<T> + Send> Claimant<T> for InOneTransaction<C> {
     }
 }
 
-/// One transaction: the key, the caller's writes and, where the outcome is known, the answer. Gives the plan back where the
-/// key was in use.
+/// One transaction: the key, the caller's writes and, where the outcome is known, the answer. Gives the plan back if the key was in
+/// use.
 async fn claim_and_plan<T, E, F, Fut>(
     engine: &Engine,
     key: NewKey,
@@ -235,7 +235,7 @@ where
     }
 }
 
-/// The first use of a key is known by its owner and its moment. No other use has both.
+/// A first use of a key is identified by its owner and its time. No other use has the same.
 pub(crate) fn is_this_claim(seen: &SeenKey, key: &NewKey, inserted: &Inserted) -> bool {
     seen.owner == key.owner && seen.attempt == 1 && seen.created_at == inserted.created_at
 }

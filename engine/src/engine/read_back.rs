@@ -1,4 +1,4 @@
-//! What became of a commit, and whether it lasts.
+//! Whether a commit happened, and whether it is durable.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::error::IdempotencyError;
 use crate::key::ScopedKey;
 use crate::store::{self, Inserted, NewKey, SeenKey, Standing};
 
-/// A commit that took this long may have waited for a standby that is gone, until the wait was canceled: PostgreSQL then
-/// reports success with a warning, and the commit is not durable. It is waited for once more before anything rests on it.
+/// A commit that took this long may have waited for a standby that is gone, until the wait was canceled: PostgreSQL then reports
+/// success with a warning, and the commit is not durable. The engine waits for it once more before it relies on it.
 pub(crate) const SLOW_COMMIT: Duration = Duration::from_millis(10);
 
-/// How long a lost database is asked again what became of a commit.
+/// How long the engine keeps asking an unreachable database for the outcome of a commit.
 const READ_BACK_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Looks at a key. What is no longer under way is only returned once it is durable: an answer may rest on it.
+    /// Reads a key. A final key is returned only once it is durable, because an answer may rely on it.
     pub(super) async fn see(&self, key: &ScopedKey) -> Result<Option<SeenKey>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let seen = store::see_key(&mut connection, key).bounded().await?;
@@ -35,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// Where a commit that was begun at `since` was slow, waits once more until it is durable.
+    /// If a commit that began at `since` was slow, waits once more until it is durable.
     pub(crate) async fn make_certain(&self, since: Instant) -> Result<(), IdempotencyError> {
         if since.elapsed() < SLOW_COMMIT {
             return Ok(());
@@ -45,21 +45,21 @@ impl Engine {
             .map_err(|lost| IdempotencyError::OutcomeUnknown(Box::new(lost.into())))
     }
 
-    /// Returns when what was read before is durable, so that an answer may rest on it.
+    /// Returns when everything that was read before is durable, so that an answer may rely on it.
     pub(crate) async fn wait_until_durable(&self) -> sqlx::Result<()> {
         let mut connection = database::acquire(&self.0.pool).await?;
         store::wait_until_durable(&mut connection).bounded().await
     }
 
-    /// Locks the key's row and reads it, which waits for a commit that may still be under way on it, and until what is read is
-    /// durable. For as long as the database can't be asked, it is asked again, up to [`READ_BACK_PATIENCE`].
+    /// Locks the key's row and reads it. This waits for a commit of the row that may still be under way, and until what it read is
+    /// durable. While the database cannot be reached, it tries again, for up to [`READ_BACK_PATIENCE`].
     pub(crate) async fn read_back(&self, key: &ScopedKey) -> sqlx::Result<Option<SeenKey>> {
         self.ask_until_answered(|| read_locked(self.0.pool.clone(), key.clone()))
             .await
     }
 
-    /// As [`Engine::read_back`], for a claim whose commit's answer was lost: it also waits for a commit that has inserted the key
-    /// and is still under way. `None` is certain then, unless the claim is sent again.
+    /// Like [`Engine::read_back`], for a claim if the answer to its commit was lost: it also waits for a commit that has inserted
+    /// the key and is still under way. `None` is certain then, unless the claim is sent again.
     pub(super) async fn read_back_claim(&self, key: &NewKey) -> sqlx::Result<Option<SeenKey>> {
         self.ask_until_answered(|| read_claim(self.0.pool.clone(), key.clone()))
             .await
@@ -84,15 +84,14 @@ impl Engine {
         }
     }
 
-    /// What became of a claim whose commit's answer was lost: its moments, if it is there. Only this claim has its owner and
-    /// its resource.
+    /// Finds a claim after the answer to its commit was lost. Returns its times. Only this claim has its owner and its resource.
     ///
-    /// Returns `None` where it is not there. A statement that the server has not begun yet may still bring it: send the claim
+    /// Returns `None` if there is no such claim. A statement that the server has not begun yet may still insert it: send the claim
     /// again, or answer that its outcome is not known.
     ///
     /// # Errors
     ///
-    /// [`IdempotencyError::OutcomeUnknown`] where the database cannot be asked.
+    /// [`IdempotencyError::OutcomeUnknown`] if the database cannot be reached.
     pub async fn claimed_after_all(
         &self,
         key: &NewKey,
@@ -121,7 +120,7 @@ async fn read_locked(pool: PgPool, key: ScopedKey) -> sqlx::Result<Option<SeenKe
     Ok(seen)
 }
 
-/// Reads a claim whose commit may still be under way. A row that is not committed yet is invisible to a lock, but an insert of the
+/// Reads a claim whose commit may still be under way. A lock does not see a row that is not committed yet, but an insert of the
 /// same key waits for it.
 async fn read_claim(pool: PgPool, key: NewKey) -> sqlx::Result<Option<SeenKey>> {
     let mut transaction = database::begin(&pool).await?;

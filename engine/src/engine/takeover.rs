@@ -1,4 +1,4 @@
-//! Claims whose owner died, and the leases that say who lives.
+//! Takeovers of abandoned claims, and the leases that tell which claims are abandoned.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -26,8 +26,8 @@ impl Engine {
             .await
     }
 
-    /// As [`Engine::take_over`], and `may_take_over` is asked before, with [`Permit::resource_id`]. Its error leaves the claim
-    /// alone and is returned.
+    /// Like [`Engine::take_over`], but first calls `may_take_over` with [`Permit::resource_id`]. Its error leaves the claim alone
+    /// and is returned.
     pub async fn take_over_guarded<G, Guarded>(
         &self,
         key: &ScopedKey,
@@ -50,10 +50,10 @@ impl Engine {
         Ok(claim.map(|claim| self.permit(claim, flight, seen.fingerprint, asked)))
     }
 
-    /// Whether a claim may still act: to be asked right before each call that it makes.
+    /// Returns whether a claim may still act. Call it right before each call to another system.
     ///
-    /// An owner that stood still, or whose machine was suspended, may have been succeeded meanwhile. While its lease was
-    /// confirmed recently enough, this does not ask the database. Otherwise the lease is renewed first, which fails where the claim was taken
+    /// If an owner was stopped, or its machine suspended, another process may have taken its claim over. If the lease was confirmed
+    /// recently enough, this does not ask the database. Otherwise the lease is renewed first, which fails where the claim was taken
     /// over. An error means that the database could not be asked: the caller must not make its call.
     pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
         let Held { claim, lease, .. } = &*permit.0;
@@ -70,12 +70,13 @@ impl Engine {
             Some(true) => Fence::Held {
                 age: claim.age.map(|age| age.saturating_add(lease.held_for())),
             },
-            // Renewed, and silent again since: another process may have taken it over.
+            // Renewed, but then stopped again: another process may have taken it over.
             Some(false) | None => Fence::Lost,
         })
     }
 
-    /// Takes an abandoned claim over. Where that cannot be known, the claim may be ours, and recovery goes on with it.
+    /// Takes an abandoned claim over. If the outcome of that is not known, this process may hold the claim, and recovery continues
+    /// it later.
     pub(super) async fn take(&self, key: &ScopedKey) -> Result<Option<Claim>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
@@ -92,7 +93,7 @@ impl Engine {
         }
     }
 
-    /// Keys of these operations that can be taken over, oldest first, `limit` at most, from the one after `after` on.
+    /// Lists at most `limit` keys of these operations that can be taken over, oldest first, starting after `after`.
     pub async fn abandoned(
         &self,
         operations: &[&str],
@@ -107,7 +108,7 @@ impl Engine {
         )
     }
 
-    /// How many keys are in `PROCESSING`, and for how long the oldest has been.
+    /// Returns how many keys are in `PROCESSING`, and how long the oldest has been.
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;
@@ -135,7 +136,7 @@ impl Engine {
         });
     }
 
-    /// Gives all claims at work here their full lease again, in one statement. Younger ones have most of theirs left.
+    /// Renews the leases of all claims of this process, in one statement. Recent leases are left out: most of their time is left.
     async fn renew_leases(&self) -> sqlx::Result<()> {
         let due = self
             .0
@@ -144,7 +145,7 @@ impl Engine {
         self.renew(&due).await
     }
 
-    /// Renews these leases. Those whose claim is no longer ours are lost from now on.
+    /// Renews these leases. A claim that another process has taken over is lost.
     async fn renew(&self, due: &[(ScopedKey, Arc<Lease>)]) -> sqlx::Result<()> {
         if due.is_empty() {
             return Ok(());

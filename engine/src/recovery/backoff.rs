@@ -1,4 +1,4 @@
-//! Pauses between the tries of one claim, which grow to a minute.
+//! Pauses between the tries of one claim, which double up to a minute.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use crate::key::ScopedKey;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest pause between two tries of one claim.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A claim that was not seen for this long has been resolved elsewhere.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
@@ -26,7 +28,7 @@ impl Backoff {
         self.0.get(scope).is_none_or(|tried| tried.next <= now)
     }
 
-    /// Notes a failed try. True for the first: it is worth a line in the log.
+    /// Notes a failed try. Returns true for the first one, which is logged.
     pub(super) fn failed(&mut self, scope: &ScopedKey, now: Instant) -> bool {
         if let Some(tried) = self.0.get_mut(scope) {
             tried.pause = (tried.pause * 2).min(LONGEST_PAUSE);

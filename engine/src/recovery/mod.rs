@@ -1,8 +1,8 @@
-//! Recovery goes on with what a dead process left behind: claims of two phases whose client never comes back.
+//! Recovery finishes what a dead process left behind: two-phase claims whose client never comes back.
 //!
-//! A pass reads abandoned claims without a lock and takes each by a conditional write, so that any number of processes can do
-//! it at once. What it takes goes the way of a first run, by the caller's [`Resume`]. A claim that still cannot be resolved is
-//! left alone for a pause that grows with each try, and does not keep the pass from what comes after it.
+//! A pass reads abandoned claims without a lock and takes each over with a conditional write, so any number of processes can do it
+//! at once. The caller's [`Resume`] then continues the claim as its first run would. A claim that still cannot be resolved is left
+//! alone for a pause that grows with each try, and does not hold up the claims after it.
 
 mod backoff;
 
@@ -17,22 +17,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::Instrument;
 
 use self::backoff::Backoff;
+pub use self::backoff::LONGEST_PAUSE as LONGEST_RECOVERY_PAUSE;
 use crate::engine::Engine;
 use crate::error::IdempotencyError;
 use crate::gate::Permit;
 use crate::key::ScopedKey;
 use crate::store::Abandoned;
 
-/// Number of claims that are read at once.
+/// Number of claims in one read.
 const PAGE: u32 = 200;
 
 /// Maximum number of pages in one pass: a backlog of 20,000 keys a pass.
 const MAX_PAGES: u32 = 100;
 
-/// Maximum number of claims that are resolved at once. Few: fresh requests come first.
+/// Maximum number of claims that are resolved at once. It is small because fresh requests come first.
 const CONCURRENCY: usize = 8;
 
-/// How the unfinished work of one user of two phases is resumed.
+/// How one user of the two phases resumes unfinished work.
 ///
 /// Each user names its own operations: a table may hold the keys of several, and each knows only its own.
 ///
@@ -47,7 +48,7 @@ const CONCURRENCY: usize = 8;
 ///     }
 ///
 ///     async fn resume(&self, permit: Permit) -> Recovered {
-///         // Ask the carrier for the parcel named `permit.resource_id()`, send it where there is none, and then settle:
+///         // Ask the carrier for the parcel named `permit.resource_id()`, send it if there is none, and then settle:
 ///         let settled = self.0.settle(permit, |_: Transaction| async {
 ///             StoredResponse::json(200, &"sent").map(Outcome::Completed)
 ///         });
@@ -65,8 +66,8 @@ pub trait Resume: Send + Sync + 'static {
     /// The operations whose claims are this user's. No other claim is touched.
     fn operations(&self) -> &[&'static str];
 
-    /// Asked before a claim is taken over. `Err` leaves the claim alone, and is what the pass counts: return one where this
-    /// process cannot go on with the resource.
+    /// Called before a claim is taken over. `Err` leaves the claim alone, and the pass counts its value: return it if this process
+    /// cannot continue the work on the resource.
     fn may_take_over(
         &self,
         scope: &ScopedKey,
@@ -76,19 +77,19 @@ pub trait Resume: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Goes on with a claim that was taken over: makes sure of the call, and settles or releases. It runs in a task that nothing
-    /// drops.
+    /// Continues a claim that was taken over: makes the call unless it was made, and settles or releases. It runs in a task that is
+    /// never dropped.
     fn resume(&self, permit: Permit) -> impl Future<Output = Recovered> + Send;
 }
 
-/// What a pass did.
+/// The counts of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Summary {
     /// Abandoned claims that it found.
     pub found: u64,
-    /// Claims that it settled, whatever the outcome.
+    /// Claims that it settled, with any outcome.
     pub resolved: u64,
     /// Claims whose outcome is still not known.
     pub unknown: u64,
@@ -96,29 +97,29 @@ pub struct Summary {
     pub waiting: u64,
     /// Claims that another process took first.
     pub taken_by_others: u64,
-    /// Claims that it left alone: this process cannot go on with them, or the other system refuses it.
+    /// Claims that it left alone because this process cannot continue them, or the other system refuses this process.
     pub misconfigured: u64,
-    /// Claims that it could not work on, for an error that is in the log.
+    /// Claims that failed with an error, which is in the log.
     pub failed: u64,
 }
 
-/// What became of one claim.
+/// The result for one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovered {
-    /// It is settled, whatever the outcome, or released.
+    /// It is settled, with any outcome, or released.
     Resolved,
     /// Its outcome is still not known.
     Unknown,
     /// Another process holds it, or it was settled before.
     TakenByOthers,
-    /// This process cannot go on with it, or the other system refuses this process. An operator has to put that right.
+    /// This process cannot continue it, or the other system refuses this process. An operator must correct that.
     Misconfigured,
-    /// It could not be worked on, for an error that is in the log.
+    /// It failed with an error, which is in the log.
     Failed,
 }
 
 impl Recovered {
-    /// What can become of a claim.
+    /// All results.
     pub const ALL: [Self; 5] = [
         Self::Resolved,
         Self::Unknown,
@@ -127,7 +128,7 @@ impl Recovered {
         Self::Failed,
     ];
 
-    /// As the label `outcome` of `payonce_recovered_total` spells it.
+    /// The value of the label `outcome` of `payonce_recovered_total`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Resolved => "resolved",
@@ -139,7 +140,7 @@ impl Recovered {
     }
 }
 
-/// The recovery worker of one process, for one user of two phases.
+/// The recovery worker of one process, for one user of the two phases.
 pub struct Recovery<R> {
     engine: Engine,
     resume: Arc<R>,
@@ -147,7 +148,7 @@ pub struct Recovery<R> {
 }
 
 impl<R: Resume> Recovery<R> {
-    /// Makes a worker that has tried nothing yet.
+    /// Creates a worker that has tried nothing yet.
     pub fn new(engine: Engine, resume: R) -> Self {
         Self {
             engine,
@@ -160,7 +161,7 @@ impl<R: Resume> Recovery<R> {
     ///
     /// # Errors
     ///
-    /// The database's, where the claims cannot be read. Errors of single claims are counted and logged.
+    /// The database's error if the claims cannot be read. Errors of single claims are counted and logged.
     pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
         let mut summary = Summary::default();
         let mut last: Option<Abandoned> = None;
@@ -222,7 +223,7 @@ impl<R: Resume> Recovery<R> {
         }
     }
 
-    /// Takes one claim over and resumes it, in a task that nothing drops. A pass does so for each claim that it finds.
+    /// Takes one claim over and resumes it, in a task that is never dropped. A pass does this for each claim that it finds.
     pub async fn recover(&self, scope: &ScopedKey) -> Recovered {
         let span = tracing::error_span!(target: "payonce::requests", "recover");
         let recovered = self.take_over_and_resume(scope).instrument(span).await;
@@ -263,7 +264,7 @@ impl<R: Resume> Recovery<R> {
 
     /// Makes a pass every `every`, until the future is dropped.
     pub async fn run(mut self, every: Duration) {
-        // What is left behind at the start has a lease that is still to end.
+        // The lease of a claim that was left behind just before the start has not ended yet.
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::stored::stored_scope;
 use crate::key::ScopedKey;
 
-/// A key whose owner has been silent for its whole lease.
+/// A key whose lease has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     /// The key.
@@ -15,8 +15,7 @@ pub struct Abandoned {
     pub claimed_at: DateTime<Utc>,
 }
 
-/// Keys of these operations whose owner has been silent for its whole lease, oldest first, from the one after `after` on. Read
-/// without a lock.
+/// Lists keys of these operations whose lease has ended, oldest first, starting after `after`. Takes no lock.
 pub(crate) async fn list_abandoned(
     connection: &mut PgConnection,
     operations: &[&str],
@@ -64,7 +63,7 @@ pub(crate) async fn list_abandoned(
         .collect()
 }
 
-/// How many keys are in `PROCESSING`, and for how long the oldest has been.
+/// Returns how many keys are in `PROCESSING`, and how long the oldest has been.
 pub(crate) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Result<(i64, f64)> {
     let row = sqlx::query!(
         r#"

@@ -1,4 +1,4 @@
-//! What statements write of a key and an answer, and what they read of them.
+//! The columns of a key and an answer that statements write and read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::key::ScopedKey;
 use crate::record::{Answer, Outcome};
 use crate::response::StoredResponse;
 
-/// What a first request writes of its key.
+/// The columns of a key that a first request writes.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub(crate) scope: ScopedKey,
@@ -44,12 +44,12 @@ impl NewKey {
         }
     }
 
-    /// Whose claim it is to be.
+    /// The owner of the claim.
     pub fn owner(&self) -> Uuid {
         self.owner
     }
 
-    /// How long the claim holds at first.
+    /// The length of the lease.
     pub fn lock_timeout(&self) -> PgInterval {
         interval(self.lock_timeout)
     }
@@ -99,14 +99,14 @@ pub struct FoundColumns {
     pub headers: Option<Value>,
     /// The body.
     pub body: Option<Vec<u8>>,
-    /// When the key will be forgotten.
+    /// When the key expires.
     pub expires_at: DateTime<Utc>,
-    /// How long that is from the statement's start, by the database's clock.
+    /// Time until then from the statement's start, by the database's clock.
     pub seconds_left: f64,
 }
 
 impl FoundColumns {
-    /// What they say. The schema does not allow a final key without an answer.
+    /// Reads the answer. The schema allows no final key without one.
     pub fn read(self) -> sqlx::Result<FoundKey> {
         let fingerprint = self.fingerprint.ok_or_else(|| corrupt("fingerprint"))?;
         let fields = self
@@ -127,11 +127,11 @@ impl FoundColumns {
     }
 }
 
-/// A final key that was found in a claim's way.
+/// A final key that a claim found in use.
 pub struct FoundKey {
     pub(crate) fingerprint: Arc<Fingerprint>,
     pub(crate) answer: Answer,
-    /// How long it is still remembered, from when it was asked for.
+    /// Time until it expires, from when the statement was sent.
     pub(crate) left: Duration,
 }
 
@@ -140,7 +140,7 @@ pub struct FoundKey {
 pub struct Inserted {
     /// The key's first use: the transaction's start, by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// When it will be forgotten.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -181,7 +181,7 @@ fn headers_column(response: &StoredResponse) -> Value {
         .collect()
 }
 
-/// Intervals are sent in microseconds; what does not fit (292,000 years) is cut to the largest.
+/// Intervals are sent in microseconds; a longer one than fits (292,000 years) becomes the largest that does.
 pub(super) fn interval(duration: Duration) -> PgInterval {
     PgInterval {
         months: 0,

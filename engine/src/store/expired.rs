@@ -1,24 +1,24 @@
-//! Final keys past their time, for the clean-up.
+//! Expired keys, for the clean-up.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-/// The oldest final key past its time.
+/// The oldest expired key.
 pub(crate) struct OldestExpired {
     pub(crate) expires_at: DateTime<Utc>,
     past_by_seconds: f64,
 }
 
 impl OldestExpired {
-    /// For how long it has been past its time, by the database's clock.
+    /// Time since it expired, by the database's clock.
     pub(crate) fn past_by(&self) -> Duration {
         Duration::try_from_secs_f64(self.past_by_seconds).unwrap_or_default()
     }
 }
 
-/// Finds the oldest final key past its time.
+/// Finds the oldest expired key.
 pub(crate) async fn oldest_expired(
     connection: &mut PgConnection,
 ) -> sqlx::Result<Option<OldestExpired>> {
@@ -39,8 +39,8 @@ pub(crate) async fn oldest_expired(
     .await
 }
 
-/// Where a batch of `limit` final keys past their time ends, from `from` on: the time of the first that is no longer in it.
-/// Returns `None` if the batch has all that are left.
+/// Returns the end of a batch of `limit` expired keys, starting at `from`: the time of the first key after the batch. Returns
+/// `None` if the batch has all the remaining keys.
 pub(crate) async fn end_of_batch(
     connection: &mut PgConnection,
     from: Option<DateTime<Utc>>,
@@ -64,16 +64,16 @@ pub(crate) async fn end_of_batch(
     .await
 }
 
-/// Where the write-ahead log is, in bytes. Not every PostgreSQL-compatible engine has one to show.
+/// The position of the write-ahead log in bytes. Not every PostgreSQL-compatible database shows one.
 pub(crate) async fn written(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select (pg_current_wal_insert_lsn() - '0/0')::bigint as "written!""#)
         .fetch_one(connection)
         .await
 }
 
-/// Deletes the final keys past their time from `from` on and before `end`; returns how many. Where a transaction holds one of them it
-/// fails by the session's lock time-out, and deletes none. The delete itself is the lock: a clean-up that may do nothing else
-/// could not lock a row first, and Citus locks no rows of many merchants.
+/// Deletes the expired keys from `from` on and before `end`, and returns how many. If a transaction holds one of them, it fails by
+/// the session's lock time-out and deletes none. The delete itself is the lock: a clean-up that may do nothing else could not lock
+/// a row first, and Citus locks no rows of many merchants.
 pub(crate) async fn delete_expired_between(
     connection: &mut PgConnection,
     from: Option<DateTime<Utc>>,
@@ -94,7 +94,7 @@ pub(crate) async fn delete_expired_between(
     Ok(deleted.rows_affected())
 }
 
-/// A final key past its time, where the clean-up found it.
+/// An expired key that the clean-up found.
 pub(crate) struct ExpiredKey {
     merchant_id: String,
     operation: String,
@@ -102,7 +102,7 @@ pub(crate) struct ExpiredKey {
     pub(crate) expires_at: DateTime<Utc>,
 }
 
-/// Up to `limit` final keys past their time, oldest first, from `from` on and from behind `last`. It locks nothing.
+/// Lists up to `limit` expired keys, oldest first, from `from` on and after `last`. Takes no lock.
 pub(crate) async fn list_expired(
     connection: &mut PgConnection,
     from: Option<DateTime<Utc>>,
@@ -143,7 +143,7 @@ pub(crate) async fn list_expired(
     .await
 }
 
-/// Deletes these keys, as far as they are still final and past their time; says how many it deleted.
+/// Deletes those of these keys that are still final and expired, and returns how many.
 pub(crate) async fn delete_expired(
     connection: &mut PgConnection,
     keys: &[ExpiredKey],
@@ -168,7 +168,7 @@ pub(crate) async fn delete_expired(
     Ok(deleted.rows_affected())
 }
 
-/// How many keys a clean-up would delete now, from `from` on.
+/// Returns how many keys a clean-up would delete now, from `from` on.
 pub(crate) async fn count_expired(
     connection: &mut PgConnection,
     from: Option<DateTime<Utc>>,
@@ -188,14 +188,15 @@ pub(crate) async fn count_expired(
     Ok(count.unsigned_abs())
 }
 
-/// One clean-up at a time: a courtesy, not what correctness rests on. Returns false if another is at work.
+/// Takes the lock that lets one clean-up run at a time. Correctness does not depend on it. Returns false if another clean-up is
+/// running.
 pub(crate) async fn try_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('payonce-cleanup')) as "locked!""#)
         .fetch_one(connection)
         .await
 }
 
-/// Lets the next clean-up begin.
+/// Releases the clean-up's lock.
 pub(crate) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query_scalar!(r#"select pg_advisory_unlock(hashtext('payonce-cleanup')) as "unlocked!""#)
         .fetch_one(connection)
@@ -203,8 +204,8 @@ pub(crate) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx:
         .map(drop)
 }
 
-/// Counting millions of rows may take longer than a request's statement ever should. A lock is waited for less than a request
-/// would wait, and less than it takes PostgreSQL to look for a deadlock (1 s): of the two, the clean-up gives way.
+/// Counting millions of rows may take longer than a request's statement ever should. Its wait for a lock is shorter than a
+/// request's, and shorter than PostgreSQL's check for a deadlock (1 s), so that the clean-up is the one that gives way.
 pub(crate) async fn set_cleanup_timeouts(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql("set statement_timeout = '1min'; set lock_timeout = '250ms'")
         .execute(connection)

@@ -1,4 +1,4 @@
-//! Claims: what inserts, takes over, renews, finishes and removes a key.
+//! Claims: the statements that insert, take over, renew, finish and remove a key.
 
 use std::time::Duration;
 
@@ -12,8 +12,7 @@ use crate::gate::Claim;
 use crate::key::ScopedKey;
 use crate::record::Outcome;
 
-/// Takes the key where it is unused, or final and past its time. Waits for a transaction that is about to use it. Returns `None` if
-/// it is in use.
+/// Takes the key if it is unused or expired. Waits for a transaction that is about to use it. Returns `None` if it is in use.
 pub(crate) async fn insert_key(
     connection: &mut PgConnection,
     key: &NewKey,
@@ -71,7 +70,7 @@ pub(crate) async fn insert_key(
     .await
 }
 
-/// Notes that the key stays in `PROCESSING` past this transaction, and what it is about.
+/// Records that the key stays in `PROCESSING` after this transaction, and its resource.
 pub(crate) async fn keep_unsettled(
     connection: &mut PgConnection,
     scope: &ScopedKey,
@@ -101,7 +100,7 @@ pub(crate) async fn keep_unsettled(
     .map(drop)
 }
 
-/// The key leaves `PROCESSING`, or is gone.
+/// Records that the key has left `PROCESSING` or is gone.
 pub(crate) async fn forget_unsettled(
     connection: &mut PgConnection,
     scope: &ScopedKey,
@@ -242,7 +241,7 @@ pub(crate) async fn remove_key(
     Ok(removed.rows_affected() == 1)
 }
 
-/// Gives this owner's claims on these keys their full lease again. Returns the keys whose attempt still holds its claim.
+/// Renews the leases of this owner's claims on these keys. Returns the keys whose attempt still holds its claim.
 pub(crate) async fn renew_leases(
     connection: &mut PgConnection,
     owner: Uuid,

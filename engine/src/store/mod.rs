@@ -20,5 +20,6 @@ pub(crate) use self::keys::{
     finish_key, forget_unsettled, insert_key, keep_unsettled, remove_key, renew_leases, take_over,
 };
 pub(crate) use self::records::{find_record, list_records, list_stuck_records};
+pub use self::secrets::UnknownSecret;
 pub(crate) use self::secrets::{list_secrets, note_secrets};
 pub(crate) use self::seen::{SeenKey, Standing, lock_key, see_key, wait_until_durable};

@@ -1,4 +1,4 @@
-//! Records, for people and programs that look.
+//! Records, for operators and their programs.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -7,7 +7,7 @@ use super::stored::{corrupt, stored_scope};
 use crate::key::ScopedKey;
 use crate::record::{KeyRecord, KeyState};
 
-/// One merchant's record, for people and programs that look.
+/// One merchant's record.
 pub(crate) async fn find_record(
     connection: &mut PgConnection,
     scope: &ScopedKey,
@@ -81,7 +81,7 @@ pub(crate) async fn list_records(
     .collect()
 }
 
-/// Records whose owner has been silent for its whole lease, oldest first.
+/// Records whose lease has ended, oldest first.
 pub(crate) async fn list_stuck_records(
     connection: &mut PgConnection,
     limit: i64,

@@ -1,8 +1,26 @@
 //! The secrets that sign fingerprints.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::secrets::UnknownSecret;
+/// A secret that signed fingerprints of the database and that this process does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownSecret {
+    /// Eight hexadecimal digits that identify the secret without revealing it.
+    pub id: String,
+    /// When another secret replaced it; `None` while it signs.
+    pub retired_at: Option<DateTime<Utc>>,
+}
+
+impl UnknownSecret {
+    /// Returns true if keys that it signed may still be remembered. `lifetime`: how long a key is remembered.
+    pub fn is_needed(&self, lifetime: Duration) -> bool {
+        let since = self.retired_at.map(|at| Utc::now() - at);
+        since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
+    }
+}
 
 /// The secrets that signed fingerprints here, oldest first.
 pub(crate) async fn list_secrets(
@@ -22,7 +40,7 @@ pub(crate) async fn list_secrets(
     .await
 }
 
-/// Notes that the first of these secrets signs, and that the others do not any more.
+/// Records that the first of these secrets signs, and that the others no longer do.
 pub(crate) async fn note_secrets(
     connection: &mut PgConnection,
     secret_ids: &[String],

@@ -1,4 +1,4 @@
-//! A key as the gate sees it.
+//! Reads of a key by the gate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::key::ScopedKey;
 use crate::record::{Answer, KeyState};
 use crate::response::StoredResponse;
 
-/// A record as the gate sees it.
+/// A record, for the gate.
 #[derive(Debug)]
 pub(crate) struct SeenKey {
     pub(crate) fingerprint: Arc<Fingerprint>,
@@ -23,29 +23,29 @@ pub(crate) struct SeenKey {
     pub(crate) resource_id: Option<String>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) expires_at: DateTime<Utc>,
-    /// How long the key is still remembered; zero past its time.
+    /// Time until the key expires; zero if it has expired.
     pub(crate) left: Duration,
     pub(crate) standing: Standing,
-    /// True if what is visible cannot be lost. With synchronous standbys a commit whose wait for them was cut off is visible
-    /// and not yet durable: see [`wait_until_durable`].
+    /// True if the visible state is durable. With synchronous standbys, a commit whose wait for them was interrupted is visible but
+    /// not yet durable: see [`wait_until_durable`].
     pub(crate) is_durable: bool,
 }
 
-/// Where a seen key stands at this moment, by the database's clock.
+/// The state of a key now, by the database's clock.
 #[derive(Debug)]
 pub(crate) enum Standing {
-    /// Its owner is at work, or has been silent for less than its lease.
+    /// Its lease has not ended.
     Claimed,
-    /// Its owner gave no sign of life for the whole lease.
+    /// Its lease has ended.
     Abandoned,
-    /// It has its outcome.
+    /// It is final.
     Final(Arc<StoredResponse>),
-    /// It has its outcome, and its time is over.
+    /// It is final and has expired.
     PastItsTime,
 }
 
 impl SeenKey {
-    /// The stored answer, where there is one.
+    /// The stored answer, if there is one.
     pub(crate) fn answer(&self) -> Option<Answer> {
         match &self.standing {
             Standing::Final(response) => Some(Answer {
@@ -107,7 +107,7 @@ impl SeenRow {
     }
 }
 
-/// Looks at a key without locking it: enough to wait by, and to replay what is final.
+/// Reads a key without a lock. This is enough to wait for it, or to replay a final answer.
 pub(crate) async fn see_key(
     connection: &mut PgConnection,
     scope: &ScopedKey,
