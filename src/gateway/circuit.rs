@@ -9,6 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -30,22 +31,31 @@ pub struct Circuit {
     trouble: Mutex<Option<String>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct State {
     failures: u32,
     pause: Duration,
+    /// The pauses still to come. Each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+    pauses: ExponentialBackoff,
     /// When the next call may probe. `None` while the circuit is closed.
     probe_at: Option<Instant>,
 }
 
 impl State {
-    const CLOSED: Self = Self {
-        failures: 0,
-        pause: FIRST_PAUSE,
-        probe_at: None,
-    };
+    fn closed() -> Self {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times();
+        Self {
+            failures: 0,
+            pause: FIRST_PAUSE,
+            pauses: pauses.build(),
+            probe_at: None,
+        }
+    }
 
-    /// Whether a call may be made now. A probe postpones the next one, so that there is one at a time.
+    /// Returns whether a call may be made now. A probe postpones the next one, so there is one at a time.
     fn admits(&mut self, now: Instant) -> bool {
         match self.probe_at {
             Some(probe_at) if now < probe_at => false,
@@ -59,14 +69,12 @@ impl State {
 
     fn note(&mut self, nothing_happened: bool, now: Instant) {
         if !nothing_happened {
-            *self = Self::CLOSED;
+            *self = Self::closed();
             return;
         }
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_TO_OPEN {
-            if self.probe_at.is_some() {
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            }
+            self.pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
             self.probe_at = Some(now + self.pause);
         }
     }
@@ -77,7 +85,7 @@ impl Circuit {
     pub fn new(gateway: Arc<dyn Gateway>) -> Self {
         Self {
             gateway,
-            state: Mutex::new(State::CLOSED),
+            state: Mutex::new(State::closed()),
             trouble: Mutex::new(None),
         }
     }
@@ -191,7 +199,7 @@ impl Gateway for Circuit {
         Box::pin(self.guard(self.gateway.refund(refund)))
     }
 
-    // Questions are few, and recovery's pauses grow by themselves: the circuit does not count them.
+    // The circuit does not count questions: they are few, and recovery's own pauses grow.
 
     fn find_charge<'a>(
         &'a self,
@@ -229,7 +237,7 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row_and_probes_after_growing_pauses() {
         let start = Instant::now();
-        let mut state = State::CLOSED;
+        let mut state = State::closed();
         for _ in 1..FAILURES_TO_OPEN {
             assert!(state.admits(start));
             state.note(true, start);

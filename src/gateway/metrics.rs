@@ -1,4 +1,4 @@
-//! What the gateways count.
+//! The gateways' metrics.
 
 use metrics::describe_gauge;
 

@@ -202,7 +202,7 @@ pub enum GatewayError {
         /// For the log.
         reason: String,
     },
-    /// What a charge held is not held any more: the gateway released it by itself, or a person did so there. Final.
+    /// The hold of a charge is gone: the gateway released it by itself, or a person did so there. Final.
     #[error("the gateway let the hold go")]
     HoldLapsed {
         /// The gateway's reason, if it gives one.
@@ -224,12 +224,12 @@ pub trait Gateway: Send + Sync + 'static {
     /// The name that payments carry as `gatewayType`.
     fn kind(&self) -> &'static str;
 
-    /// False while calls are not even tried, because the gateway is down.
+    /// False while calls are not tried because the gateway is down.
     fn is_available(&self) -> bool {
         true
     }
 
-    /// Why the gateway refuses this service, for the operator. Returns `None` if it does not, as far as its latest answers tell.
+    /// Why the gateway refuses this service, for the operator. Returns `None` if its latest answers were not such refusals.
     fn trouble(&self) -> Option<String> {
         None
     }

@@ -244,7 +244,7 @@ async fn captures_and_cancels_succeed() {
     assert!(matches!(gateway().find_cancel(&cancel).await, Ok(Some(()))));
 }
 
-/// The first word on a call.
+/// The call before this one did not reach the gateway.
 fn word<T>(result: &Result<T, GatewayError>) -> &'static str {
     match result {
         Ok(_) => "done",

@@ -8,7 +8,7 @@ use crate::money::{Amount, Currency};
 /// <https://docs.stripe.com/currencies#special-cases>.
 const EXPONENTS: [(&str, u32); 3] = [("ISK", 2), ("UGX", 2), ("MGA", 0)];
 
-/// Of an amount with three decimals the last must be a zero. See <https://docs.stripe.com/currencies#three-decimal>.
+/// The last decimal of an amount with three decimals must be a zero. See <https://docs.stripe.com/currencies#three-decimal>.
 const THREE_DECIMALS_STEP: i64 = 10;
 
 fn wire_exponent(currency: Currency) -> u32 {
@@ -18,7 +18,7 @@ fn wire_exponent(currency: Currency) -> u32 {
         .map_or(currency.exponent(), |(_, exponent)| *exponent)
 }
 
-/// The amount as Stripe's API writes it.
+/// Returns the amount in the form of Stripe's API.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub(super) fn amount_of_wire(number: i64, currency: Currency) -> Option<Amount> 
     (minor >= 0).then(|| Amount::from_minor(minor, currency))
 }
 
-/// The currency as Stripe spells it.
+/// Returns the currency in Stripe's spelling.
 pub(super) fn wire_currency(amount: Amount) -> String {
     amount.currency().code().to_ascii_lowercase()
 }

@@ -1,4 +1,4 @@
-//! One request and its answer, without a verdict on it.
+//! One request and its answer. What the answer means is decided elsewhere.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -14,14 +14,15 @@ use super::text;
 /// The version of Stripe's API that this adapter speaks, sent with each call: that of `contract/contract.json`.
 const API_VERSION: &str = "2026-10-28.endive";
 
-/// The longest that connecting may take. A host that does not answer by then is taken as down.
+/// The longest that connecting may take. A host that does not answer by then counts as down.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// Idle connections are closed before a load balancer in front of the API does it, which would look like a lost answer.
 const POOL_IDLE_TIME: Duration = Duration::from_secs(45);
 const POOL_MAX_IDLE: usize = 128;
 
-/// Maximum size of an answer, which no answer that is read here comes near: a page of a hundred intents, each with all the metadata that Stripe allows.
+/// Maximum size of an answer. It is far above the largest answer that is read here: a page of a hundred intents with all the
+/// metadata that Stripe allows.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why a gateway cannot be set up.
@@ -87,7 +88,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Whether its account can be an account's id. Otherwise nothing is sent.
+    /// Whether its account has the form of an account's id. Otherwise nothing is sent.
     pub(super) fn has_sendable_account(&self) -> bool {
         self.account
             .is_none_or(|account| text::is_id(account, "acct_"))
@@ -111,12 +112,12 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The result of a request. The texts are for the log, and have nothing of what was sent.
+/// The result of a request. Its texts are for the log, and contain nothing that was sent.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// No connection was made, so nothing was sent.
     Unreached(String),
-    /// Something may have been sent, and no whole answer came.
+    /// Something may have been sent, and no complete answer came.
     Lost(String),
     /// An answer.
     Answered(Answer),
@@ -126,12 +127,12 @@ pub(super) enum Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// It had been stored under the key, which will never answer anything else.
+    /// It was stored under the key, so the key will never have another answer.
     pub(super) replayed: bool,
-    /// Stripe says whether the same request may bring something else.
+    /// Stripe's advice whether the same request may have another result.
     pub(super) should_retry: Option<bool>,
     pub(super) retry_after: Option<Duration>,
-    /// Stripe's name of the request, for its support.
+    /// Stripe's id of the request, for its support.
     pub(super) request_id: Option<String>,
     pub(super) body: Vec<u8>,
 }
@@ -153,9 +154,9 @@ impl Api {
         if !matches!(base.scheme(), "http" | "https") {
             return Err(StripeSetupError::ApiBase);
         }
-        // A third, so that attempts to connect that all fail are known to have failed before the time is over.
+        // A third of the time, so that several failed attempts to connect fit into it.
         let connect_time = CONNECT_TIME.min(request_time / 3);
-        // Fails if a provider is installed already, which is just as good.
+        // Fails if a provider is installed already, which also works.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .user_agent(concat!("payonce/", env!("CARGO_PKG_VERSION")))
@@ -173,7 +174,7 @@ impl Api {
         })
     }
 
-    /// The longest time to find that nothing can be sent.
+    /// The longest time until it is known that nothing can be sent.
     pub(super) fn connect_time(&self) -> Duration {
         self.connect_time
     }
@@ -229,7 +230,7 @@ async fn read(mut response: Response) -> Attempt {
         status: response.status().as_u16(),
         replayed: header(&response, "Idempotent-Replayed") == Some("true"),
         should_retry: header(&response, "Stripe-Should-Retry").and_then(|text| text.parse().ok()),
-        // The other form, a date, is not in use at Stripe.
+        // Stripe does not use the other form, a date.
         retry_after: header(&response, RETRY_AFTER.as_str())
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs),
@@ -252,7 +253,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// The error and its causes in a line, without the URL, which may hold ids.
+/// The error and its causes on one line, without the URL, which may contain ids.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

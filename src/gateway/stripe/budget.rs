@@ -4,14 +4,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::idempotency::clock::Moment;
 
-/// An answer comes this long before the time is over, so that it is the answer that counts and not the caller's own
-/// time-out: a "nothing happened" would be lost by that.
+/// A call returns this long before its time is over, so that the caller gets its result. The caller's own time-out would lose a
+/// "nothing happened".
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// Less than this is no time for an attempt.
+/// An attempt with less time than this is not made.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(20);
 
-/// The least time before a hung attempt is given up. Otherwise it is given up after half of the time, so that there can be a second
+/// Minimum time until a hung attempt is given up. A longer call gives it up after half of its time, to leave room for a second
 /// attempt.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -22,12 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The time that one call of the trait may take, including its retries.
 ///
-/// It runs on while the machine is suspended: after a day of that the gateway has forgotten the call's key, and a further attempt
-/// would be a second call.
+/// It continues to run while the machine is suspended: after a day of that the gateway has forgotten the call's key, and a further
+/// attempt would be a second call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     began: Moment,
-    /// Since it began.
+    /// Counted from the beginning.
     ends_after: Duration,
     patience: Duration,
 }
@@ -53,7 +53,7 @@ impl Budget {
         (left >= SHORTEST_ATTEMPT).then(|| left.min(self.patience))
     }
 
-    /// The same, but over after `time` at the latest: for what must not cost an answer that is known already.
+    /// The same budget, limited to `time`. For a step that must not delay a result that is known already.
     pub(super) fn at_most(self, time: Duration) -> Self {
         Self {
             ends_after: self.ends_after.min(self.began.elapsed() + time),
@@ -67,7 +67,7 @@ impl Budget {
     }
 }
 
-/// Growing, jittered pauses without an end. The budget ends them.
+/// Returns growing pauses with jitter, without an end. The budget ends them.
 pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_PAUSE)
@@ -90,7 +90,7 @@ mod tests {
         }
     }
 
-    /// A budget of which so much is left.
+    /// A budget with this much time left.
     fn left(millis: u64) -> Budget {
         Budget {
             ends_after: Duration::from_millis(millis),

@@ -14,15 +14,15 @@ use super::persist::{Told, unknown};
 use super::search::Question;
 use crate::gateway::{Cancel, CaptureMethod, Charge, Charged, Decline, GatewayError};
 
-/// Past this age of a claim no call to charge can be under way: callers ask past 20 hours instead of calling, and an hour is many
-/// times what a call may take at this service and at Stripe together, clocks that differ included. Before, that there is no charge
-/// yet says nothing.
+/// Once a claim is older than this, no call for its charge can be under way: past 20 hours callers ask instead of calling, and an
+/// hour is far longer than a call can take here and at Stripe together, even with clocks that differ. Before this age, the absence
+/// of a charge proves nothing.
 const NO_CALL_IS_OLDER: TimeDelta = TimeDelta::hours(21);
 
 /// The longest that an intent without money may take to be canceled after a decline that is known already.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
-/// The reason that Stripe is given for a canceled intent, one of those that it knows.
+/// The reason that Stripe is given for a canceled intent.
 const ABANDONED: &str = "abandoned";
 
 impl StripeGateway {
@@ -45,13 +45,13 @@ impl StripeGateway {
         }
     }
 
-    /// `Ok(None)` only once no call for the charge can be under way any more.
+    /// Returns `Ok(None)` only if no call for the charge can be under way any more.
     pub(super) async fn find_charge_within(
         &self,
         budget: Budget,
         charge: &Charge,
     ) -> Result<Option<Charged>, GatewayError> {
-        // Determined before the search, so that the search reads all that there will ever be.
+        // Determined before the search, so that the search sees every intent that will ever exist.
         let question = match Utc::now() < charge.claimed_at + NO_CALL_IS_OLDER {
             true => Question::Claim,
             false => Question::OldClaim,
@@ -67,7 +67,7 @@ impl StripeGateway {
         Ok(found)
     }
 
-    /// The outcome of the payment's intents so far. Returns `Ok(None)` if Stripe has none.
+    /// Reads the outcome of the payment's intents so far. Returns `Ok(None)` if Stripe has none.
     async fn look_for(
         &self,
         budget: Budget,
@@ -125,8 +125,8 @@ impl StripeGateway {
         })
     }
 
-    /// What an intent means for its payment. An answer stored under a key shows the intent as it was then, so one that was
-    /// undecided is looked at again.
+    /// What an intent means for its payment. An answer stored under a key shows the intent's earlier state, so an undecided intent
+    /// is read again.
     async fn decide(
         &self,
         budget: Budget,
@@ -163,7 +163,7 @@ impl StripeGateway {
         })
     }
 
-    /// A decline leaves an intent behind that could be confirmed with another card: it is canceled.
+    /// Cancels the intent that a decline leaves behind, which could be confirmed with another card.
     async fn declined(
         &self,
         budget: Budget,
@@ -177,7 +177,7 @@ impl StripeGateway {
         if self.close_after_decline(budget, charge, &id).await? {
             return Err(no);
         }
-        // It was paid meanwhile, or is about to be.
+        // It was paid in the meantime, or is about to be.
         let intent = self
             .retrieve(budget, charge.account.as_deref(), &id)
             .await?;
@@ -208,7 +208,7 @@ impl StripeGateway {
         }
     }
 
-    /// Cancels an intent that waits for its card's owner, and is then a decline. Until it is known to be canceled, it could
+    /// Cancels an intent that waits for its card's owner, which makes it a decline. Until it is known to be canceled, it could
     /// still be paid.
     async fn give_up(&self, budget: Budget, charge: &Charge, id: &str) -> GatewayError {
         match self.close(budget, charge, id).await {

@@ -32,7 +32,7 @@ pub(super) struct NamedIntent {
     id: Option<String>,
 }
 
-/// A decline, and the intent that was left behind by it.
+/// A decline, and the intent that it left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Declined {
     pub(super) decline: Decline,
@@ -110,7 +110,7 @@ pub(super) fn of_code(code: &str) -> Decline {
     Decline::new(code, own_words(code).unwrap_or(CARD_DECLINED))
 }
 
-/// What people are told whichever gateway it was. Of a lost or stolen card no more than Stripe lets them know.
+/// The message for people, the same for every gateway. For a lost or stolen card it says no more than Stripe's does.
 fn own_words(code: &str) -> Option<&'static str> {
     Some(match code {
         "generic_decline" | "card_declined" | "lost_card" | "stolen_card" | "pickup_card"

@@ -66,7 +66,7 @@ impl StripeGateway {
                 payment,
                 asked,
                 ?taken,
-                "Stripe captured something else than was asked for"
+                "Stripe captured another amount than requested"
             );
             return Err(differing("amount"));
         }
@@ -120,12 +120,12 @@ impl StripeGateway {
 fn is_captured(intent: &Intent, capture: &Capture) -> Result<Option<()>, GatewayError> {
     let asked = wire_amount(capture.amount)?;
     match intent.status {
-        // Not everything that speaks like Stripe says how much.
+        // Some stand-ins for Stripe do not return the amount.
         Status::Succeeded if intent.amount_received.is_none_or(|taken| taken == asked) => {
             Ok(Some(()))
         }
         Status::Succeeded => Err(GatewayError::Declined(captured_otherwise(intent, capture))),
-        // It lapsed, or was released there.
+        // The hold lapsed, or was released at Stripe.
         Status::Canceled => Err(GatewayError::HoldLapsed {
             reason: intent.cancellation_reason(),
         }),

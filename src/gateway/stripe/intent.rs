@@ -106,7 +106,7 @@ struct BillingDetails {
 pub(super) struct Asked {
     pub(super) amount: i64,
     pub(super) currency: String,
-    /// Whether the API key is a live one. `None` if its form does not tell.
+    /// Whether the API key is a live one. `None` if that is not clear from its form.
     pub(super) livemode: Option<bool>,
 }
 
@@ -158,12 +158,12 @@ impl Intent {
             amount = self.amount,
             ?moved,
             currency = ?self.currency,
-            "Stripe answered with another {differs} than was asked for"
+            "Stripe answered with another {differs} than requested"
         );
         Err(differing(differs))
     }
 
-    /// Whether its mode is the API key's: neither test money for a real payment nor real money for a test.
+    /// Whether its mode, live or test, is that of the API key.
     pub(super) fn is_in_mode(&self, livemode: Option<bool>) -> Result<(), GatewayError> {
         match (livemode, self.livemode) {
             (Some(asked), Some(shown)) if asked != shown => {
@@ -220,7 +220,7 @@ fn failed_charge(code: &str, outcome: Option<&ChargeOutcome>) -> Decline {
 /// The error for an intent that does not match the request: neither a success nor a failure.
 pub(super) fn differing(what: &str) -> GatewayError {
     GatewayError::Unknown {
-        reason: format!("Stripe answered with another {what} than was asked for"),
+        reason: format!("Stripe answered with another {what} than requested"),
     }
 }
 
@@ -287,7 +287,7 @@ mod tests {
                 json!({"last_payment_error": error, "latest_charge": "ch_1"}),
                 "lost_card",
             ),
-            // What a cancel cleared is still on the charge.
+            // A cancel cleared it, but the charge still has it.
             (
                 "canceled",
                 json!({"last_payment_error": null, "latest_charge": failed}),

@@ -1,19 +1,14 @@
-//! A payment's intents, by a consistent read: the list of all intents of that time. The search is an index that lags behind, by
-//! minutes and in an outage by hours, and is never asked.
+//! A payment's intents, by a consistent read: the list of all intents of that time. Stripe's search is never used, because its
+//! index lags behind by minutes, and by hours during an outage.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::StripeGateway;
-use super::api::Call;
 use super::budget::Budget;
 use super::intent::{Intent, ListedIntent};
+use super::page::{PAGE_SIZE, Page};
 use super::search::{Name, Question, Search, Window};
 use crate::gateway::{Charge, GatewayError};
-
-/// Stripe's longest page.
-pub(super) const PAGE: &str = "100";
 
 /// How much the database's clock, which dates the claim, may be ahead of Stripe's, which dates the intent.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(10);
@@ -25,15 +20,8 @@ const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 /// read only if no intent with money was found here.
 const SOON: TimeDelta = TimeDelta::hours(1);
 
-/// A page of a list, newest first.
-#[derive(Deserialize)]
-pub(super) struct Page<T> {
-    pub(super) data: Vec<T>,
-    pub(super) has_more: bool,
-}
-
 impl StripeGateway {
-    /// All intents of a payment, each as it is now. What was read for the same question before is not read again.
+    /// Reads all intents of a payment in their present state. Pages that were read for the same question before are not read again.
     ///
     /// # Errors
     ///
@@ -87,7 +75,7 @@ impl StripeGateway {
         after: Option<&str>,
     ) -> Result<Page<ListedIntent>, GatewayError> {
         let (from, to) = (from.to_string(), to.map(|to| to.to_string()));
-        let mut params = vec![("created[gte]", from.as_str()), ("limit", PAGE)];
+        let mut params = vec![("created[gte]", from.as_str()), ("limit", PAGE_SIZE)];
         params.extend(to.as_deref().map(|to| ("created[lte]", to)));
         let customer = charge.gateway_customer_id.as_deref();
         params.extend(customer.map(|customer| ("customer", customer)));
@@ -95,25 +83,9 @@ impl StripeGateway {
         self.page(budget, account, "payment_intents", &params, after)
             .await
     }
-
-    /// A page of a list, newest first.
-    pub(super) async fn page<T: DeserializeOwned>(
-        &self,
-        budget: Budget,
-        account: Option<&str>,
-        objects: &str,
-        params: &[(&str, &str)],
-        after: Option<&str>,
-    ) -> Result<Page<T>, GatewayError> {
-        let mut params = params.to_vec();
-        params.extend(after.map(|after| ("starting_after", after)));
-        let path = [objects];
-        self.read(budget, &Call::get(&path, &params).on(account))
-            .await
-    }
 }
 
-/// From before the first call can have been made until now, the likeliest first.
+/// The windows of time to read, the likeliest first. Together they reach from before the first possible call until now.
 fn windows(claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
     let seconds = |time: DateTime<Utc>| time.timestamp();
     let (first, likely) = (claimed_at - CLOCK_MARGIN, claimed_at - CLOCK_DIFFERENCE);
@@ -129,11 +101,11 @@ fn windows(claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Window> {
     ]
 }
 
-/// How far a search came whose next page could not be read.
+/// The error for a page that could not be read. It says how far the search has come.
 fn unfinished(search: &Search, error: &GatewayError) -> GatewayError {
     GatewayError::Unknown {
         reason: format!(
-            "{} pages of intents are read so far: {error}",
+            "{} pages of intents were read so far: {error}",
             search.pages()
         ),
     }

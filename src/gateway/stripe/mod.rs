@@ -5,10 +5,10 @@
 //! <https://docs.stripe.com/api/idempotent_requests>. What an answer, or its absence, means is decided in [`verdict`]; how
 //! often and how long Stripe is asked, in [`persist`].
 //!
-//! A 5xx may be all that a key will ever answer, because Stripe stores it as it stores any other outcome. So behind each call
-//! stands the question for its result, answered by a consistent read: the intent by its id, or the list of the intents of
-//! that time, in [`list`], whose [`search`] goes on from one attempt to the next. What Stripe publishes of the calls that are made here is in `contract/contract.json`; the tests'
-//! gateway refuses everything else.
+//! Stripe stores a 5xx under a key like any other outcome, so a key may have no other answer. The result of each call can therefore
+//! also be asked for by a consistent read: the intent by its id, or the list of the intents of that time ([`list`]), whose
+//! [`search`] continues from one attempt to the next. `contract/contract.json` has the published types of the calls that are made
+//! here; the tests' gateway refuses everything else.
 
 mod amount;
 mod api;
@@ -18,6 +18,7 @@ mod decline;
 mod hold;
 mod intent;
 mod list;
+mod page;
 mod persist;
 mod probe;
 mod refund;
@@ -47,7 +48,7 @@ use crate::cards::{Card, CardSummary};
 pub struct StripeGateway {
     api: Api,
     request_time: Duration,
-    /// Whether real money moves, by the form of the key. `None` if it does not tell.
+    /// Whether real money moves, by the form of the key. `None` if the form does not say.
     livemode: Option<bool>,
     searches: Searches,
 }
@@ -71,7 +72,7 @@ impl StripeGateway {
         })
     }
 
-    /// Begins now.
+    /// Creates the budget of a call that begins now.
     fn budget(&self) -> Budget {
         Budget::new(self.request_time)
     }

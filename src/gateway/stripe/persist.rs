@@ -18,13 +18,14 @@ use crate::gateway::{GatewayError, Refusal};
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Maximum number of attempts in a row that reach no host: enough for a restart behind a load balancer. A client that is told early
-/// that nothing happened comes back by itself, and does not fill this process's queues meanwhile.
+/// that nothing happened tries again by itself, and does not fill this process's queues in the meantime.
 const MAX_UNREACHED: u32 = 3;
 
-/// Number of failures with one key after which the result of the call is asked for instead, because the key may be mute.
+/// Number of failures with one key after which the result of the call is asked for, because the key may be mute: it has only a
+/// stored failure as its answer.
 const FAILURES_PER_QUESTION: u32 = 2;
 
-/// Maximum number of keys for one call. Each was found mute: Stripe had stored a failure of its own under it.
+/// Maximum number of keys for one call. A further key is used only if those before it are mute.
 const MAX_KEYS: u32 = 20;
 
 /// Maximum number of keys that one call may use up, so that a failure of minutes does not use up all of them.
@@ -45,8 +46,7 @@ pub(super) enum Told<O, T> {
 /// The result of the attempts with one key.
 enum OfKey<O, T> {
     Told(Told<O, T>),
-    /// The key answers nothing but Stripe's own failure, which ended its execution, and a consistent read has shown that nothing
-    /// was done.
+    /// The key's only answer is a stored failure of Stripe's, and a consistent read has shown that nothing was done.
     Mute {
         was_fresh: bool,
     },
@@ -77,13 +77,13 @@ impl Trail {
         self.reason = again.reason;
     }
 
-    /// Notes that the result of the last attempt was asked for and is not known either.
+    /// Notes that asking for the result of the last attempt did not show it either.
     fn note_unanswered(&mut self, error: &GatewayError) {
         let failure = &self.reason;
         self.reason = format!("{failure}, and what it did could not be read: {error}");
     }
 
-    /// The first word on a call that stays without an answer.
+    /// The result of a call that has had no answer.
     fn end(self) -> GatewayError {
         let reason = self.reason.clone();
         self.unless_happened(GatewayError::NothingHappened { reason })
@@ -94,7 +94,7 @@ impl Trail {
         self.end()
     }
 
-    /// An error that nothing was done is about the last attempt only. An earlier one may have been carried out.
+    /// An error that says that nothing was done is about the last attempt only. An earlier attempt may have been carried out.
     fn unless_happened(&self, error: GatewayError) -> GatewayError {
         match self.may_have_happened {
             true => unknown(error),
@@ -104,9 +104,9 @@ impl Trail {
 }
 
 impl StripeGateway {
-    /// Makes a call until it is answered, at first under the key that it has. Where a key may be mute, `ask` finds out by a
-    /// consistent read what the call has done so far. A key that is mute for good, and under which nothing was done, is left for
-    /// that of the next attempt (`{key}:2`): whoever comes later goes the same way, so that the call is carried out once.
+    /// Repeats a call until it is answered, at first under its own key. If a key may be mute, `ask` finds out by a consistent read
+    /// what the call has done so far. If nothing was done under a mute key, the key of the next attempt (`{key}:2`) is used. Every
+    /// process uses the keys in this order, so the call is carried out once.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl StripeGateway {
                     tracing::warn!(
                         call = call.name(),
                         key,
-                        "Stripe has stored a failure of its own under this idempotency key, and did nothing"
+                        "Stripe has stored its own failure under this idempotency key, and did nothing"
                     );
                     fresh += u32::from(was_fresh);
                 }
@@ -162,7 +162,7 @@ impl StripeGateway {
     {
         if !call.has_sendable_account() {
             return Err(GatewayError::Misconfigured {
-                reason: "the merchant's account is no Stripe account".to_owned(),
+                reason: "the merchant's account is not a Stripe account".to_owned(),
             });
         }
         let mut trail = Trail::default();
@@ -180,7 +180,7 @@ impl StripeGateway {
                 call = call.name(),
                 reason = again.reason,
                 ?cause,
-                "Stripe is to be asked again"
+                "Stripe will be called again"
             );
             trail.note(again);
             if is_time_to_ask(cause, trail.failures) {
@@ -193,7 +193,7 @@ impl StripeGateway {
                     Err(GatewayError::Declined(decline)) => {
                         return Err(GatewayError::Declined(decline));
                     }
-                    // A question without an answer leaves the call as it was.
+                    // If the question has no answer, the state of the call is as before.
                     Ok(None) => {}
                     Err(error) => trail.note_unanswered(&error),
                 }
@@ -208,8 +208,8 @@ impl StripeGateway {
         Err(trail.end())
     }
 
-    /// Reads an object. It changes nothing, so [`GatewayError::NothingHappened`] would say nothing of what is asked about:
-    /// every failure is [`GatewayError::Unknown`].
+    /// Reads an object. A failed read says nothing about the call whose result it asks for, so every failure is
+    /// [`GatewayError::Unknown`].
     pub(super) async fn read<O: DeserializeOwned>(
         &self,
         budget: Budget,
@@ -231,12 +231,12 @@ impl StripeGateway {
         })
     }
 
-    /// Whether to make a further attempt.
+    /// Returns whether to make a further attempt.
     fn goes_on(&self, budget: Budget, trail: &Trail, pause: Duration) -> bool {
         if trail.may_have_happened {
             return budget.allows(pause, Duration::ZERO);
         }
-        // As long as nothing happened, an attempt whose end would not be known to be "nothing happened" is worse than none.
+        // While it is certain that nothing happened, a short attempt would only make the outcome uncertain.
         trail.unreached < MAX_UNREACHED && budget.allows(pause, self.api.connect_time())
     }
 }
@@ -284,7 +284,7 @@ where
             tracing::error!(
                 call = call.name(),
                 reason,
-                "Stripe has another request by this idempotency key"
+                "Stripe has a different request under this idempotency key"
             );
             match ask(Question::Call(call.key().to_owned())).await {
                 Ok(Some(found)) => Told::Found(found),
@@ -320,7 +320,7 @@ fn question(call: &Call<'_>, cause: Cause) -> Question {
     }
 }
 
-/// For a step of a call of which an earlier step has happened, or may have.
+/// For a later step of a call, if an earlier step has happened or may have.
 pub(super) fn unknown(error: GatewayError) -> GatewayError {
     match error {
         GatewayError::NothingHappened { reason }

@@ -6,21 +6,21 @@ use super::StripeGateway;
 use super::api::{Attempt, Call};
 use super::verdict::{Verdict, classify};
 
-/// The answer to a question that charges and changes nothing.
+/// The answer to a request that charges and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StripeProbe {
-    /// It answered the question.
+    /// It answered the request.
     Answers,
-    /// It refuses this service, and why: its key, what the key may do, its account or API version.
+    /// It refuses this service, with the reason: its key, the key's permissions, its account or API version.
     Misconfigured(String),
-    /// It answered something else, and its status: too many requests, or a failure of its own.
+    /// It gave another answer, with its status: too many requests, or a failure at Stripe.
     Ill(u16),
-    /// No answer came within the request time, and why.
+    /// No answer came within the request time, with the reason.
     Silent(String),
 }
 
 impl StripeGateway {
-    /// Asks once, for the latest intent: the list that recovery reads, by which nothing is charged or changed.
+    /// Makes one request, for the latest intent. It reads the same list as recovery, which charges and changes nothing.
     pub async fn probe(&self) -> StripeProbe {
         let call = Call::get(&["payment_intents"], &[("limit", "1")]);
         let attempt = self.api.send(&call, self.request_time).await;

@@ -12,7 +12,7 @@ use super::budget::Budget;
 use super::decline::of_code;
 use super::hold::unless_done;
 use super::intent::differing;
-use super::list::{PAGE, Page};
+use super::page::{PAGE_SIZE, Page};
 use super::persist::Told;
 use super::text;
 use crate::gateway::{GatewayError, GatewayRefund, RefundProgress, Refunded};
@@ -71,7 +71,7 @@ impl Refund {
         tracing::error!(
             refund,
             amount,
-            "Stripe answered with another {differs} than was asked for"
+            "Stripe answered with another {differs} than requested"
         );
         Err(differing(differs))
     }
@@ -118,7 +118,7 @@ impl StripeGateway {
     ) -> Result<Option<Refunded>, GatewayError> {
         let params = [
             ("payment_intent", refund.transaction_id.as_str()),
-            ("limit", PAGE),
+            ("limit", PAGE_SIZE),
         ];
         let account = refund.account.as_deref();
         let mut after = None;
@@ -135,7 +135,7 @@ impl StripeGateway {
             }
         }
         Err(GatewayError::Unknown {
-            reason: format!("not among the payment's latest {MAX_PAGES} × {PAGE} refunds"),
+            reason: format!("not among the payment's latest {MAX_PAGES} × {PAGE_SIZE} refunds"),
         })
     }
 }

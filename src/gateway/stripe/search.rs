@@ -1,7 +1,7 @@
-//! Searches of the list of intents, which go on where they stopped.
+//! Searches of the list of intents, which continue where they stopped.
 //!
-//! The list of a busy account may be longer than one attempt can read. So each page that was read counts: the next attempt of this
-//! process goes on after it. A process that is started anew begins anew.
+//! The list of a busy account may be longer than one attempt can read. So the next attempt of this process continues after the last
+//! page that was read. A restarted process begins again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,44 +10,44 @@ use chrono::{DateTime, Utc};
 use moka::sync::Cache;
 
 use super::intent::ListedIntent;
-use super::list::Page;
+use super::page::Page;
 use super::text;
 use crate::gateway::{Charge, GatewayError};
 
-/// Maximum number of searches that are kept, some hundred bytes each.
+/// Maximum number of cached searches, each of a few hundred bytes.
 const MAX_KEPT: u64 = 10_000;
 
-/// A search that nobody went on with for so long is forgotten: its payment was settled elsewhere.
+/// A search that was not continued for this long is dropped, because its payment was settled elsewhere.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// What is to be found out. What was read for one question is no answer to another, because a call may have been carried out in
-/// between.
+/// The question that a search answers. The pages of one question are not used for another, because a call may have been carried out
+/// in between.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Question {
-    /// What came of a call under this key. It may still be carried out.
+    /// Whether a call under this key was carried out. It may still be.
     Call(String),
-    /// What came of a call under this key, which answers nothing but a stored failure: its execution is over.
+    /// Whether a call under this key was carried out, if the key's only answer is a stored failure: its execution has ended.
     EndedCall(String),
-    /// What came of any call of the claim. One may still be under way.
+    /// Whether any call of the claim was carried out. One may still be under way.
     Claim,
-    /// What came of any call of a claim that is so old that none can be under way.
+    /// Whether any call of a claim was carried out, if the claim is so old that none can be under way.
     OldClaim,
 }
 
 impl Question {
-    /// True where "nothing was done" stays true.
+    /// Returns true if "nothing was done" stays true.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::EndedCall(_) | Self::OldClaim)
     }
 }
 
-/// A window of creation times in Unix seconds, both ends included; `None`: without an end.
+/// A window of creation times in Unix seconds, both ends included. Its end is `None` if it has none.
 pub(super) type Window = (i64, Option<i64>);
 
-/// How far a search has come.
+/// The progress of a search.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
-    /// Still to be read, the next one first.
+    /// The windows still to be read, the next one first.
     windows: VecDeque<Window>,
     /// The last intent that was read of the first window.
     after: Option<String>,
@@ -66,7 +66,7 @@ impl Search {
         }
     }
 
-    /// What to read next: a window, and the intent in it after which to go on. `None` where all is read.
+    /// Returns what to read next: a window, and the intent in it after which to continue. Returns `None` if everything is read.
     pub(super) fn next(&self) -> Option<(Window, Option<&str>)> {
         let window = self.windows.front()?;
         Some((*window, self.after.as_deref()))
@@ -85,11 +85,11 @@ impl Search {
         self.pages
     }
 
-    /// Takes in the page that was to be read next.
+    /// Adds the page that [`Self::next`] named.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Unknown`] where the payment has an intent by an id that is none.
+    /// [`GatewayError::Unknown`] if the id of one of the payment's intents is not valid.
     pub(super) fn note(
         &mut self,
         page: Page<ListedIntent>,
@@ -99,7 +99,7 @@ impl Search {
         for intent in page.data.into_iter().filter(|i| i.is_of(payment_id)) {
             if !text::is_id(&intent.id, "pi_") {
                 return Err(GatewayError::Unknown {
-                    reason: "Stripe lists an intent by an id that is none".to_owned(),
+                    reason: "Stripe lists an intent with an invalid id".to_owned(),
                 });
             }
             self.ids.push(intent.id);
@@ -113,7 +113,7 @@ impl Search {
     }
 }
 
-/// A search's name: whose intents are looked for, and to what end.
+/// The key of a search: whose intents it looks for, and which question it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     account: Option<String>,
@@ -145,7 +145,7 @@ impl Searches {
         Self(cache)
     }
 
-    /// The search as far as it has come, or a new one.
+    /// Returns the search with its progress, or a new one.
     pub(super) fn begun_or(&self, name: &Name, windows: impl FnOnce() -> Vec<Window>) -> Search {
         self.0.get(name).unwrap_or_else(|| Search::new(windows()))
     }
@@ -154,7 +154,7 @@ impl Searches {
         self.0.insert(name.clone(), search.clone());
     }
 
-    /// Keeps what the search has found: intents, which are not looked for again, or a "nothing" that stays true.
+    /// Keeps a search that has ended if its result stays true: it found intents, or its "nothing" is final.
     pub(super) fn end(&self, name: &Name, search: &Search) {
         if search.ids.is_empty() && !name.question.is_final() {
             self.0.invalidate(name);

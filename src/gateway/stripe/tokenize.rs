@@ -20,15 +20,15 @@ struct PaymentMethod {
 }
 
 impl StripeGateway {
-    /// This charges nothing. Without an answer nothing happened, and if a key is mute, the next one makes a second token, which does
-    /// no harm.
+    /// This charges nothing. A call without an answer counts as "nothing happened", and if a key is mute, the next one makes a
+    /// second token, which is harmless.
     pub(super) async fn tokenize_within(
         &self,
         budget: Budget,
         card: &Card,
         account: Option<&str>,
     ) -> Result<GatewayToken, GatewayError> {
-        // A key of its own, since nothing is stored yet that has an id.
+        // A new key, because nothing that has an id is stored yet.
         let key = Uuid::new_v4().to_string();
         let (month, year) = (card.expiry_month.to_string(), card.expiry_year.to_string());
         let mut params = vec![
@@ -47,7 +47,7 @@ impl StripeGateway {
                 Ok(GatewayToken::new(id))
             }
             Ok(Told::Answered(_)) => Err(GatewayError::NothingHappened {
-                reason: "Stripe's token is none".to_owned(),
+                reason: "Stripe's token is not valid".to_owned(),
             }),
             Ok(Told::Found(token)) => Ok(token),
             Ok(Told::Declined(declined)) => Err(GatewayError::Declined(declined.decline)),

@@ -1,4 +1,4 @@
-//! What the end of an attempt means: the one table that gives every failure its kind.
+//! What the result of an attempt means: the one table that gives every failure its kind.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::decline::{Declined, ErrorBody, StripeError};
 use super::text;
 use crate::gateway::Refusal;
 
-/// What the end of an attempt means. The reasons are for the log and the operator.
+/// What the result of an attempt means. The reasons are for the log and the operator.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict<O> {
-    /// Done, with the object that Stripe answered.
+    /// Done, with the object in Stripe's answer.
     Answered(O),
-    /// A final no, of the payer's card or of the object's state. It is what became of the key, whatever earlier attempts came
-    /// to: Stripe looks at the key before it executes a request.
+    /// A final decline, because of the payer's card or the object's state. It is the result of the key, including earlier attempts:
+    /// Stripe checks the key before it executes a request.
     Declined(Declined),
-    /// The request's content is wrong. Nothing was done now. `stored`: this is what became of the key, also of earlier attempts.
+    /// The request's content is wrong. Nothing was done now. `stored`: this is the result of the key, including earlier attempts.
     Refused { refusal: Refusal, stored: bool },
     /// This service is refused, not the payer, until an operator has fixed that. Nothing was done now.
     Misconfigured(String),
-    /// The key stands for another request. Nothing was done now; what was done under the key, only asking tells.
+    /// The key was used for another request. Nothing was done now. What was done under the key must be asked for.
     KeyReused(String),
-    /// To be repeated with the same key.
+    /// Repeat it with the same key.
     Again(Again),
 }
 
@@ -51,7 +51,7 @@ pub(super) enum Cause {
     Lost,
     /// Stripe failed, after or before it was done.
     Failed,
-    /// Stripe failed, and has stored the failure under the key: only asking tells what was done.
+    /// Stripe failed, and has stored the failure under the key. What was done must be asked for.
     FailedForGood,
 }
 
@@ -62,7 +62,7 @@ impl Cause {
     }
 }
 
-/// What Stripe's codes of an `invalid_request_error` mean.
+/// The meaning of Stripe's codes of an `invalid_request_error`.
 enum Kind {
     Refused,
     Conflict,
@@ -196,7 +196,7 @@ fn clients_param(param: Option<&str>) -> Option<&'static str> {
     Some(clients)
 }
 
-/// Judges an attempt by itself.
+/// The verdict on a single attempt.
 pub(super) fn classify<O: DeserializeOwned>(attempt: Attempt) -> Verdict<O> {
     match attempt {
         Attempt::Unreached(reason) => again(Cause::Unreached, reason),
@@ -221,7 +221,7 @@ fn classify_error<O>(answer: &Answer) -> Verdict<O> {
     let code = error.code.as_deref().unwrap_or_default();
     let cause = match (answer.status, error.kind.as_deref()) {
         (401 | 403, _) => return misconfigured(answer, &error),
-        // Stripe gives up on a lock after it has begun.
+        // Stripe may give up on a lock after it has begun to execute.
         (409 | 429, _) if code == "lock_timeout" => Cause::Failed,
         (429, _) => Cause::Throttled,
         (409, _) => Cause::InUse,
@@ -242,7 +242,7 @@ fn classify_error<O>(answer: &Answer) -> Verdict<O> {
     Verdict::Again(Again {
         cause,
         pause: answer.retry_after,
-        // A failure is repeated once more, which brings the answer that was stored under the key.
+        // A failure is repeated once more, which returns the answer that was stored under the key.
         is_last: answer.should_retry == Some(false) && (400..=499).contains(&answer.status),
         reason: describe(answer, &error),
     })
@@ -257,7 +257,7 @@ fn invalid_request<O>(answer: &Answer, error: &StripeError) -> Verdict<O> {
         Some(_) => Kind::Refused,
         None if CONFLICTS.contains(&code) => Kind::Conflict,
         None if MISCONFIGURED.contains(&code) => Kind::Misconfigured,
-        // Nothing is at this address: the base URL is wrong.
+        // There is no such address: the base URL is wrong.
         None if answer.status == 404 && code != "resource_missing" => Kind::Misconfigured,
         None if param.is_some() => Kind::Refused,
         None => Kind::Misconfigured,

@@ -191,7 +191,7 @@ fn what_an_operator_has_to_put_right_is_no_decline() {
             invalid("parameter_unknown", "payment_method_types[]"),
             word,
         ),
-        // Also where the parameter is one of the request's content.
+        // Also if the parameter is one of the request's content.
         (400, invalid("parameter_unknown", "amount"), word),
         (400, invalid("parameter_missing", "return_url"), word),
         (400, version.into(), word),
@@ -199,7 +199,7 @@ fn what_an_operator_has_to_put_right_is_no_decline() {
         (400, invalid("unheard_of", ""), word),
         (400, invalid("unheard_of", "capture_method"), word),
         (404, invalid("", ""), word),
-        // Nothing is at this address, whatever parameter its answer names.
+        // There is no such address, whatever parameter the answer names.
         (404, invalid("", "payment_method"), word),
         // An intent of another account, or of the other mode.
         (404, invalid("resource_missing", "intent"), word),
@@ -275,7 +275,7 @@ fn stripe_says_itself_whether_to_try_again() {
         (429, false, "again: Throttled, nothing happened, the last"),
         (429, true, "again: Throttled, nothing happened"),
         (500, true, "again: Failed, may have happened"),
-        // Once more brings what is stored under the key.
+        // One more try returns what is stored under the key.
         (500, false, "again: Failed, may have happened"),
     ];
     for (status, should_retry, expected) in rows {
