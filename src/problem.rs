@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use strum::VariantArray;
 
 use crate::idempotency::StoredResponse;
 
@@ -9,7 +10,8 @@ use crate::idempotency::StoredResponse;
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What a program should do after a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum Retry {
     /// Send the same request with the same key, after `Retry-After`.
     SameKey,
@@ -17,13 +19,13 @@ pub enum Retry {
     FixRequest,
     /// A further attempt is a new payment and needs a new key.
     NewKey,
-    /// Nothing helps.
+    /// Do not send it again.
     No,
 }
 
 impl Retry {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::SameKey, Self::FixRequest, Self::NewKey, Self::No];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The rule in words.
     pub fn rule(self) -> &'static str {
@@ -43,12 +45,7 @@ impl Retry {
 
     /// The value in problems.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SameKey => "same-key",
-            Self::FixRequest => "fix-request",
-            Self::NewKey => "new-key",
-            Self::No => "no",
-        }
+        self.into_str()
     }
 }
 
@@ -105,11 +102,11 @@ macro_rules! problems {
 
 problems! {
     IdempotencyKeyMissing: 400, "idempotency-key-missing", FixRequest, "The Idempotency-Key header is missing",
-        "Every POST needs an Idempotency-Key, so that it can be repeated safely. This one had none.",
+        "Every POST needs an Idempotency-Key, so that it can be repeated safely. This one has none.",
         "This request stored and charged nothing.",
-        "Make up a key for this one payment (a UUID, or your order's number), keep it with the order, and send the request with it.";
+        "Choose a key for this payment (a UUID, or your order's number), store it with the order, and send the request with it.";
     IdempotencyKeyInvalid: 400, "idempotency-key-invalid", FixRequest, "The Idempotency-Key header is not valid",
-        "A key is 1 to 255 visible ASCII characters, bare or as a quoted string, in one header. What came was something else.",
+        "A key must be 1 to 255 visible ASCII characters, bare or as a quoted string, in one header.",
         "This request stored and charged nothing.",
         "Send the request with such a key, in one header.";
     MalformedJson: 400, "malformed-json", FixRequest, "The body is not a JSON object",
@@ -117,97 +114,97 @@ problems! {
         "This request stored and charged nothing.",
         "Correct the body; the key is still good.";
     Unauthorized: 401, "unauthorized", FixRequest, "The API key is missing or not valid",
-        "The request named no API key, or one that is wrong or has been revoked. Which of these it was is not shown.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
+        "The request has no API key, or one that is wrong or has been revoked. For security, the reply does not say which.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Send Authorization: Bearer with an API key that has not been revoked.";
     PaymentDeclined: 402, "payment-declined", NewKey, "The gateway declined",
-        "The gateway said no for good, and the same key will always get this answer. declineCode says why.",
-        "This request charged, captured or refunded nothing. That it was declined is stored.",
+        "The gateway declined, which is final: the same key will always get this answer. declineCode has the reason.",
+        "This request charged, captured or refunded nothing. The decline is stored.",
         "Ask the customer for another card, and send it as a new payment with a new key.";
     NotFound: 404, "not-found", FixRequest, "There is no such thing",
-        "Neither this path nor this id is known to this merchant. Another merchant's payment looks the same.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
-        "Check the path and the id, and whether the API key is that of the right merchant.";
+        "This merchant has no such path or id. The reply for another merchant's payment is the same.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
+        "Check the path and the id, and whether the API key belongs to the right merchant.";
     MethodNotAllowed: 405, "method-not-allowed", FixRequest, "The path does not know this method",
-        "The path is known, and this method is not one of its own.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
-        "Use one of the methods that the Allow header names.";
+        "The path exists, but does not allow this method.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
+        "Use one of the methods in the Allow header.";
     NotAcceptable: 406, "not-acceptable", FixRequest, "The service answers in JSON",
-        "The Accept header leaves out JSON, and the service has no other form of its answers.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
-        "Accept application/json and application/problem+json, or leave the Accept header out.";
+        "The Accept header excludes JSON, which is the only format of the service's answers.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
+        "Accept application/json and application/problem+json, or omit the Accept header.";
     RequestTimeout: 408, "request-timeout", SameKey, "The body did not come in time",
-        "The request's body was not there in time, and the connection is closed.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
+        "The request's body did not arrive in time, and the connection is closed.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Send the same request with the same key.";
     IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
-        "Another request with this key is being executed, and did not end while this one waited.",
+        "Another request with this key is in progress, and did not finish while this one waited.",
         "Whether the first request charges is not known yet.",
-        "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.";
+        "Wait for Retry-After and send the same request with the same key: it gets the answer of the first.";
     IdempotencyKeyExpired: 409, "idempotency-key-expired", No, "The key has expired, and was used",
-        "The key's record is past its time, but what it made is known: resourceId names it.",
-        "This request charged nothing. charged says whether what the key made long ago took money.",
-        "Look the resource up by resourceId. A key never pays twice, not even after its record is gone. Only a further payment that the customer asks for gets a key of its own.";
+        "The key's record has expired, but the payment or refund that it made is known: resourceId is its id.",
+        "This request charged nothing. charged says whether the earlier payment or refund took money.",
+        "Read the payment or refund by resourceId. A key never pays twice, not even after its record is gone. Use a new key only if the customer asks for a further payment.";
     PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is under way",
-        "The payment itself, or a capture, cancel or refund of it, is being executed. What can be done next depends on its outcome.",
+        "The payment itself, or a capture, cancel or refund of it, is in progress. The next operation depends on its outcome.",
         "This request charged, captured or refunded nothing, and nothing of it is stored.",
         "Wait for Retry-After and send the same request with the same key.";
     PaymentStateConflict: 409, "payment-state-conflict", No, "The payment's state does not allow this",
-        "What was asked does not fit the payment as it is: state says where it stands.",
-        "This request charged, captured or refunded nothing. That it was refused is stored.",
-        "Read the payment and decide from its state.";
+        "The payment's present state, which is in state, does not allow the request.",
+        "This request charged, captured or refunded nothing. The refusal is stored.",
+        "Read the payment, and decide by its state.";
     PayloadTooLarge: 413, "payload-too-large", FixRequest, "The body is too large",
-        "A body has at most 64 KiB.",
+        "A body may have at most 64 KiB.",
         "This request stored and charged nothing.",
         "Send a smaller body.";
     UnsupportedMediaType: 415, "unsupported-media-type", FixRequest, "The body must be application/json",
-        "The Content-Type is missing, or says something other than JSON.",
+        "The Content-Type is missing, or is not JSON.",
         "This request stored and charged nothing.",
         "Send Content-Type: application/json.";
     AmountTooLarge: 422, "amount-too-large", NewKey, "The amount is more than what is left",
-        "remaining says how much can still be captured or refunded. The key will always get this answer.",
-        "This request captured or refunded nothing. That it was refused is stored.",
+        "remaining is the amount that can still be captured or refunded. The key will always get this answer.",
+        "This request captured or refunded nothing. The refusal is stored.",
         "Send a smaller amount with a new key.";
     GatewayRefused: 422, "gateway-refused", FixRequest, "The gateway found the request wrong",
-        "The gateway does not take this request: its amount, its currency or its token. param names the field, gatewayCode is the gateway's code.",
-        "Under this key nothing was charged, and nothing is stored.",
+        "The gateway does not accept the request's amount, currency or token. param names the field, and gatewayCode is the gateway's code.",
+        "Nothing was charged under this key, and nothing is stored.",
         "Correct the request; the key is still good.";
     IdempotencyKeyReused: 422, "idempotency-key-reused", No, "The key was used with another request",
         "changed names the fields that differ from the first request with this key.",
         "This request charged nothing. charged says whether the first request with the key did.",
-        "Send exactly what was sent first. Only a payment that is meant to be a further one gets a key of its own.";
+        "Send exactly the first request. Use a new key only if a further payment is intended.";
     ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
-        "errors names every field that is wrong, all at once.",
+        "errors lists every wrong field.",
         "This request stored and charged nothing.",
         "Correct the request; the key is still good.";
     RateLimited: 429, "rate-limited", SameKey, "Too many requests",
-        "This merchant sends more requests than it may.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
+        "This merchant has exceeded its rate limit.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
     DatabaseUnavailable: 503, "database-unavailable", SameKey, "The database cannot be reached",
-        "The service could not ask its database.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
+        "The service could not reach its database.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
     GatewayMisconfigured: 503, "gateway-misconfigured", SameKey, "The gateway refuses this service",
-        "The gateway refused this service, not the payer: its key, its account or what it is set up for. The operator has been told.",
+        "The gateway refused this service, not the payer: its key, its account or its capabilities. The operator has been informed.",
         "charged says whether anything may have been charged under this key.",
-        "Wait for Retry-After and send the same request with the same key: it pays once, as soon as the operator has put it right.";
+        "Wait for Retry-After and send the same request with the same key: it pays once, as soon as the operator has fixed that.";
     GatewayUnavailable: 503, "gateway-unavailable", SameKey, "The gateway cannot be reached",
-        "The gateway that moves the money could not be asked, and it is certain that nothing reached it.",
-        "Under this key nothing was charged, and nothing is stored.",
+        "The gateway could not be reached, and the request certainly did not reach it.",
+        "Nothing was charged under this key, and nothing is stored.",
         "Wait for Retry-After and send the same request with the same key.";
     OutcomeUnknown: 503, "outcome-unknown", SameKey, "The outcome is not known yet",
-        "The database was lost while the outcome of this key was being decided. The gateway may have been called, or will be.",
+        "The database could not be reached while the outcome of this key was being decided. The gateway may have been called, or may still be called.",
         "The charge may have been made. It will not be made twice.",
         "Wait for Retry-After and send the same request with the same key: it finds the outcome.";
     Overloaded: 503, "overloaded", SameKey, "The service has too much to do",
-        "The service has as many requests waiting as it takes.",
-        "This request stored and charged nothing. Whether an earlier one with this key did was not looked at.",
+        "The service's queue of waiting requests is full.",
+        "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
     Internal: 500, "internal-error", SameKey, "Something went wrong inside",
         "The cause is in the service's log, by X-Request-Id.",
-        "Whether anything was charged is not known here. If it was, it is found, and not charged twice.",
-        "Send the same request with the same key. Should it go on, tell the operator the X-Request-Id.";
+        "Whether anything was charged is not known here. If it was, the charge will be found and not repeated.",
+        "Send the same request with the same key. If the error persists, give the operator the X-Request-Id.";
 }
 
 impl Code {
@@ -218,7 +215,8 @@ impl Code {
 }
 
 /// Whether a payment under the key took or holds money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Charged {
     /// Yes.
     Yes,
@@ -231,11 +229,7 @@ pub enum Charged {
 impl Charged {
     /// The value in the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Yes => "yes",
-            Self::No => "no",
-            Self::Unknown => "unknown",
-        }
+        self.into_str()
     }
 }
 

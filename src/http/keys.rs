@@ -1,4 +1,4 @@
-//! `/v1/idempotency-keys/{operation}/{key}`: a merchant looks at the record of its own key.
+//! `/v1/idempotency-keys/{operation}/{key}`: a merchant reads the record of its own key.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
@@ -14,12 +14,12 @@ use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::payments::{Operation, PaymentError};
 use crate::problem::Problem;
 
-/// What is remembered of a key.
+/// The record of a key.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = IdempotencyKey)]
 pub(super) struct RecordView<'a> {
-    /// What it was used for.
+    /// The operation that it was used for.
     #[schema(examples("create_payment"))]
     operation: &'a str,
     /// The bare key.
@@ -28,25 +28,25 @@ pub(super) struct RecordView<'a> {
     /// `PROCESSING`: a request with it is in progress. `COMPLETED` and `FAILED` are final.
     #[schema(pattern = "^(PROCESSING|COMPLETED|FAILED)$", examples("COMPLETED"))]
     state: &'static str,
-    /// The first 16 hexadecimal digits of the fingerprint of the request that used it first.
+    /// The first 16 hexadecimal digits of the fingerprint of its first request.
     #[schema(pattern = "^[0-9a-f]{16}$", examples("9f2c1b6d0e8a4753"))]
     fingerprint: &'a str,
-    /// How often its work was begun: more than once after a crash, or when the gateway's answer came late.
+    /// Number of times that its work was begun: more than one after a crash, or if the gateway's answer came late.
     #[schema(minimum = 1, examples(1))]
     attempts: i32,
     /// The stored answer's HTTP status, once final.
     #[schema(required = true, examples(201))]
     response_status: Option<u16>,
-    /// What it made.
+    /// The id of the payment or refund.
     #[schema(required = true, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
     resource_id: Option<&'a str>,
-    /// Its first use, RFC 3339 in UTC.
+    /// When it was first used, RFC 3339 in UTC.
     #[schema(examples("2026-03-01T12:00:00.123456Z"))]
     created_at: DateTime<Utc>,
     /// When it became final, RFC 3339 in UTC.
     #[schema(required = true, examples("2026-03-01T12:00:01.123456Z"))]
     completed_at: Option<DateTime<Utc>>,
-    /// When it is forgotten, RFC 3339 in UTC.
+    /// When it expires, RFC 3339 in UTC.
     #[schema(examples("2026-03-02T12:00:00.123456Z"))]
     expires_at: DateTime<Utc>,
 }
@@ -68,7 +68,7 @@ impl<'a> From<&'a KeyRecord> for RecordView<'a> {
     }
 }
 
-/// Read the record of a key of your own
+/// Read the record of one of your keys
 #[utoipa::path(
     get, path = "/v1/idempotency-keys/{operation}/{key}", operation_id = "get_idempotency_key", tag = "idempotency-keys",
     security(("apiKey" = [])),

@@ -1,4 +1,4 @@
-//! What the HTTP edge counts.
+//! The metrics of the HTTP edge.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

@@ -15,7 +15,7 @@ use crate::problem::{Code, Problem};
 /// Maximum time that a probe waits for the database.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// That the process is alive.
+/// The answer of a process that is alive.
 #[derive(Serialize, ToSchema)]
 struct Health {
     /// Always `ok`.
@@ -38,12 +38,12 @@ struct Readiness {
     /// `ok`, or `unavailable`.
     #[schema(pattern = "^(ok|unavailable)$", examples("ok"))]
     status: &'static str,
-    /// `ok`, or `unreachable`: it does not answer in time, or takes no writes.
+    /// `ok`, or `unreachable` if it does not answer in time or accepts no writes.
     #[schema(pattern = "^(ok|unreachable)$", examples("ok"))]
     database: &'static str,
-    /// `ok`, `circuit-open` while the gateway for new payments is left alone because it cannot be reached, or `misconfigured`
-    /// while it refuses this service; the reason is in the log. It does not count: without the gateway, replays are still
-    /// answered.
+    /// The gateway for new payments: `ok`, `circuit-open` while it is not called because it cannot be reached, or `misconfigured`
+    /// while it refuses this service; the reason is in the log. It does not affect the status: without the gateway, replays are
+    /// still answered.
     #[schema(pattern = "^(ok|circuit-open|misconfigured)$", examples("ok"))]
     gateway: &'static str,
 }
@@ -53,7 +53,7 @@ struct Readiness {
     get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses(
         (status = 200, description = "Yes", body = Readiness),
-        (status = 503, description = "No: its database cannot be reached, does not answer, or takes no writes", body = Readiness),
+        (status = 503, description = "No: its database cannot be reached, does not answer, or accepts no writes", body = Readiness),
     ),
 )]
 pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
@@ -83,7 +83,7 @@ pub(super) async fn readyz(services: Data<Services>) -> HttpResponse {
     }
 }
 
-/// What it counts, for Prometheus
+/// Metrics, for Prometheus
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "service",
     responses((status = 200, description = "Prometheus's text format", body = String, content_type = "text/plain")),
@@ -94,13 +94,13 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
         .payments
         .engine()
         .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.unsettled()).await });
-    // Without the database the service still shows its own counts.
+    // Without the database the service still shows its own metrics.
     if let Ok(Ok(Ok((count, oldest)))) = counting.await {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         metrics::gauge!("payonce_keys_processing").set(count);
         metrics::gauge!("payonce_keys_oldest_processing_seconds").set(oldest.as_secs_f64());
     }
-    // Only after that query: in a service that has done nothing yet, it opens the first connection.
+    // After the query, because in a service that has done nothing yet the query opens the first connection.
     let pool = &services.pool;
     let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
     metrics::gauge!("payonce_database_connections").set(pool.size());

@@ -18,10 +18,10 @@ use crate::payments::{
 };
 use crate::problem::Problem;
 
-/// Charge a card once, or hold its money
+/// Charge a card once, or hold the amount
 #[utoipa::path(
     post, path = "/v1/payments", operation_id = "create_payment", tag = "payments", security(("apiKey" = [])),
-    request_body(content = request_shapes::NewPayment, description = "At most 64 KiB. A field that is not known is an error"),
+    request_body(content = request_shapes::NewPayment, description = "At most 64 KiB. An unknown field is an error"),
     responses(
         (status = 201, description = "Charged, or held with `captureMethod` `MANUAL`", body = Payment),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
@@ -45,14 +45,14 @@ pub(super) async fn create(
     reply::keyed(create.await)
 }
 
-/// Take what is held, or a part of it
+/// Capture a held payment, in full or in part
 ///
-/// What is not taken is let go.
+/// The rest of the hold is released.
 #[utoipa::path(
     post, path = "/v1/payments/{id}/capture", operation_id = "capture_payment", tag = "payments",
     security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    request_body(content = Option<request_shapes::CapturePayment>, description = "How much; all that is held where absent"),
+    request_body(content = Option<request_shapes::CapturePayment>, description = "The amount; all of the hold if absent"),
     responses(
         (status = 200, description = "Captured", body = Payment),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Payment),
@@ -76,7 +76,7 @@ pub(super) async fn capture(
     reply::keyed(capture.await)
 }
 
-/// Let go of what is held
+/// Cancel a held payment
 #[utoipa::path(
     post, path = "/v1/payments/{id}/cancel", operation_id = "cancel_payment", tag = "payments",
     security(("apiKey" = [])),
@@ -109,7 +109,7 @@ pub(super) async fn cancel(
 #[utoipa::path(
     get, path = "/v1/payments/{id}", operation_id = "get_payment", tag = "payments", security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    responses((status = 200, description = "As it is now", body = Payment)),
+    responses((status = 200, description = "The payment in its present state", body = Payment)),
 )]
 pub(super) async fn get(
     services: Data<Services>,
@@ -124,11 +124,11 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().json(payment))
 }
 
-/// The query of a list, as text: every mistake in it is told by its name.
+/// The query parameters of a list, as text. Every mistake is reported with the parameter's name.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub(super) struct ListQuery {
-    /// How many payments a page has at most.
+    /// Maximum number of payments on a page.
     #[param(value_type = Option<u16>, nullable = false, minimum = 1, maximum = 100, default = 20, example = 20)]
     limit: Option<String>,
     /// The `nextCursor` of an earlier page.
@@ -145,7 +145,7 @@ pub(super) struct ListQuery {
     /// Only payments of this customer, by the client's own id.
     #[param(nullable = false, example = "customer-7")]
     customer_id: Option<String>,
-    /// Only the payment that was made by this key, also when the key itself is forgotten.
+    /// Only the payment that this key made, even if the key itself has expired.
     #[param(
         nullable = false,
         min_length = 1,
@@ -170,7 +170,7 @@ impl ListQuery {
         }
     }
 
-    /// Notes in `parameters` what is wrong. What was wrong is as if it were absent.
+    /// Records mistakes in `parameters`. A wrong parameter counts as absent.
     fn check(self, parameters: &mut Parameters) -> (PaymentFilter, u16) {
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |limit| {
             let limit = limit.parse().ok();
@@ -228,12 +228,12 @@ fn is_cursor(text: &str) -> bool {
 
 /// List payments, newest first
 ///
-/// With `state`, a page looks at 500 payments at most and shows those of them in that state: it may have fewer than `limit`, or
-/// none, and a `nextCursor` all the same. Go on until `nextCursor` is null.
+/// With `state`, a page examines at most 500 payments and shows those of them in that state: it may have fewer than `limit`, or
+/// none, and still have a `nextCursor`. Continue until `nextCursor` is null.
 #[utoipa::path(
     get, path = "/v1/payments", operation_id = "list_payments", tag = "payments", security(("apiKey" = [])),
     params(ListQuery),
-    responses((status = 200, description = "A page of them", body = PageView<Payment>)),
+    responses((status = 200, description = "A page of payments", body = PageView<Payment>)),
 )]
 pub(super) async fn list(
     services: Data<Services>,

@@ -1,8 +1,8 @@
 //! Limits how many reads of one merchant run at once: they use at most a quarter of the database's connections, so a burst of
 //! reads by one merchant leaves the rest to the others.
 //!
-//! Creating payments needs no such limit: its claims and settles go in groups, which are fair among merchants by themselves.
-//! Captures, cancels and refunds have a limit of their own (`payments::turns`).
+//! Creating payments needs no such limit: its claims and settles go in groups, which are already fair among merchants. Captures,
+//! cancels and refunds have a limit of their own (`payments::turns`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,14 +13,14 @@ use super::services::Services;
 use crate::payments::{Refund, RefundRequest};
 use crate::problem::Problem;
 
-/// Give back all or some of what was taken
+/// Refund a payment, in full or in part
 ///
-/// Refunds of one payment together never pass what was captured.
+/// The refunds of a payment never exceed what was captured.
 #[utoipa::path(
     post, path = "/v1/payments/{id}/refunds", operation_id = "refund_payment", tag = "refunds",
     security(("apiKey" = [])),
     params(("id" = String, Path, example = "pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11", description = "The payment")),
-    request_body(content = Option<RefundPayment>, description = "How much, and why; all that is left where absent"),
+    request_body(content = Option<RefundPayment>, description = "The amount and the reason; without an amount, all that is left"),
     responses(
         (status = 201, description = "Given back", body = Refund),
         (status = 202, description = "The gateway's answer is not known yet: send the same request again", body = Refund),
@@ -48,7 +48,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get, path = "/v1/refunds/{id}", operation_id = "get_refund", tag = "refunds", security(("apiKey" = [])),
     params(("id" = String, Path, example = "ref_01936d32-11aa-7b0c-8e55-2d1f4c6b7a90", description = "The refund")),
-    responses((status = 200, description = "As it is now", body = Refund)),
+    responses((status = 200, description = "The refund in its present state", body = Refund)),
 )]
 pub(super) async fn get(
     services: Data<Services>,
@@ -79,7 +79,7 @@ pub(super) async fn list(
     let id = Arc::clone(&merchant_id);
     let list = async move { payments.list_refunds(&id, &payment_id).await };
     let refunds = services.read(&merchant_id, list).await??;
-    // One page: a payment has few refunds. The shape is the other list's.
+    // There is only one page, because a payment has few refunds. The shape is that of the other list.
     Ok(HttpResponse::Ok().json(PageView {
         data: refunds,
         next_cursor: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, Accept, Header, HeaderMap, Quality};
 use actix_web::web::{Bytes, BytesMut, Data, Path, Payload};
 use actix_web::{FromRequest, HttpRequest, ResponseError, dev};
 use futures_util::StreamExt;
@@ -77,7 +77,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     if let Some(limiter) = &services.rate_limiter {
         limiter.check(&merchant_id).map_err(rate_limited)?;
     }
-    check_accept(request.headers())?;
+    check_accept(request)?;
     Ok(Caller { merchant_id })
 }
 
@@ -120,41 +120,28 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .then_some(token)
 }
 
-/// RFC 9110, 12.5.1, as far as a service needs it that answers in JSON alone.
-fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+/// RFC 9110, 12.5.1, for a service that answers only in JSON.
+fn check_accept(request: &HttpRequest) -> Result<(), Problem> {
     const READABLE: [&str; 4] = [
         "*/*",
         "application/*",
         "application/json",
         "application/problem+json",
     ];
-    let mut ranges = headers
-        .get_all(header::ACCEPT)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').map(str::trim))
-        .map(|mut parts| {
-            (
-                parts.next().unwrap_or_default().to_ascii_lowercase(),
-                parts.any(is_zero_quality),
-            )
-        })
-        .peekable();
-    if ranges.peek().is_none()
-        || ranges.any(|(range, refused)| !refused && READABLE.contains(&range.as_str()))
-    {
+    let accepts_json = match Accept::parse(request) {
+        Ok(ranges) => ranges.iter().any(|range| {
+            range.quality != Quality::ZERO && READABLE.contains(&range.item.essence_str())
+        }),
+        // A value that is not text says nothing.
+        Err(_) => true,
+    };
+    if accepts_json || !request.headers().contains_key(header::ACCEPT) {
         return Ok(());
     }
     Err(Problem::new(
         Code::NotAcceptable,
         Code::NotAcceptable.title(),
     ))
-}
-
-fn is_zero_quality(parameter: &str) -> bool {
-    parameter.split_once('=').is_some_and(|(name, value)| {
-        name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0)
-    })
 }
 
 /// A POST request with its merchant, key, preference and body.

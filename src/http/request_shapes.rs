@@ -1,5 +1,5 @@
-//! What a client sends. Bodies are read by hand (`crate::input`), so that all errors come at once: these are their shapes,
-//! for the document alone. A test sends what the document allows, and one more.
+//! The shapes of requests, for the document alone. Bodies are parsed by hand (`crate::input`), to report all errors at once. A test
+//! sends what the document allows, and values one beyond its limits.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 /// A text without control characters.
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-/// As [`LINE`], but for line breaks and tabs.
+/// Like [`LINE`], but with line breaks and tabs allowed.
 const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 
 /// A payment to make.
@@ -28,7 +28,7 @@ pub(crate) struct NewPayment {
     customer: Option<NewCustomer>,
     #[schema(schema_with = capture_method)]
     capture_method: Option<String>,
-    /// What for, for people.
+    /// What the payment is for, for people.
     #[schema(
         max_length = 1000,
         pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$",
@@ -37,12 +37,12 @@ pub(crate) struct NewPayment {
     description: Option<String>,
     #[schema(schema_with = metadata)]
     metadata: Option<BTreeMap<String, String>>,
-    /// True where the payer is not there to authenticate: a payment that needs them is declined.
+    /// True if the payer is not present to authenticate: a payment that needs authentication is declined.
     #[schema(default = false, examples(false))]
     off_session: Option<bool>,
 }
 
-/// What pays: `details`, or `token` in their place.
+/// The payment method: `details`, or `token` instead.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "the macro reads it")]
@@ -70,7 +70,7 @@ pub(crate) struct NewTokenMethod {
     /// Always `CARD`.
     #[schema(pattern = "^CARD$", examples("CARD"))]
     r#type: String,
-    /// The gateway's token of the card. A card's number is refused.
+    /// The gateway's token of the card. A card number is refused.
     #[schema(
         min_length = 1,
         max_length = 255,
@@ -82,12 +82,12 @@ pub(crate) struct NewTokenMethod {
     details: Option<String>,
 }
 
-/// A card. Its number becomes the gateway's token before anything is stored, and `cvv` is kept nowhere, in any form.
+/// A card. Its number is exchanged for the gateway's token before anything is stored, and `cvv` is never stored, in any form.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct NewCard {
-    /// 12 to 19 digits that pass the Luhn check; single spaces and hyphens between them are left out.
+    /// 12 to 19 digits that pass the Luhn check; single spaces and hyphens between them are ignored.
     #[schema(pattern = "^[1-9]([ -]?[0-9]){11,18}$", examples("4242424242424242"))]
     card_number: String,
     /// 3 or 4 digits.
@@ -106,7 +106,7 @@ pub(crate) struct NewCard {
     card_holder_name: Option<String>,
 }
 
-/// Who pays, as far as the client says.
+/// The payer, as the client describes them.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the macro reads it")]
@@ -144,7 +144,7 @@ pub(crate) struct NewCustomer {
     gateway_customer_id: Option<String>,
 }
 
-/// Take what is held.
+/// A capture.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct CapturePayment {
@@ -152,33 +152,33 @@ pub(crate) struct CapturePayment {
     amount: Option<String>,
 }
 
-/// Let go of all that is held.
+/// A cancel.
 #[derive(ToSchema)]
 pub(crate) struct CancelPayment {}
 
-/// Give money back.
+/// A refund.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct RefundPayment {
     #[schema(schema_with = optional_amount)]
     amount: Option<String>,
-    /// Why, for people.
+    /// The reason, for people.
     #[schema(
         max_length = 500,
         pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$",
-        examples("The lamp came broken")
+        examples("The lamp arrived broken")
     )]
     reason: Option<String>,
 }
 
-/// What every POST may carry.
+/// The headers of every POST.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct KeyedHeaders {
-    /// Names this one thing that you want done once: 1 to 255 visible ASCII characters, bare or as an RFC 8941 string. The
-    /// same request with the same key gets the same answer, byte for byte, and is charged once. Its scope is merchant,
-    /// operation and key.
+    /// Identifies one thing that must be done once: 1 to 255 visible ASCII characters, bare or as an RFC 8941 string. The same
+    /// request with the same key gets the same answer, byte for byte, and is charged once. Its scope is merchant, operation and
+    /// key.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -187,8 +187,8 @@ pub(crate) struct KeyedHeaders {
         example = "order-1001"
     )]
     key: String,
-    /// RFC 7240: how many seconds a duplicate waits at most for the first request with its key. `wait=0` answers at once.
-    /// It can only shorten what the service waits by itself.
+    /// RFC 7240: maximum number of seconds that a duplicate waits for the first request with its key. `wait=0` answers at once. It
+    /// can only shorten the service's own wait.
     #[param(
         rename = "Prefer",
         pattern = "^wait=[0-9]+$",
@@ -198,18 +198,18 @@ pub(crate) struct KeyedHeaders {
     prefer: Option<String>,
 }
 
-/// What every request may carry.
+/// The headers of every request.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "the macro reads it")]
 pub(crate) struct AnyHeaders {
-    /// Your own name of this request, for the logs: 1 to 128 letters, digits and `-_.:`. The reply carries it, or one that
-    /// the service made up.
+    /// Your own id of this request, for the logs: 1 to 128 letters, digits and `-_.:`. The reply has it, or else an id that the
+    /// service generated.
     #[param(rename = "X-Request-Id", nullable = false, example = "checkout-7f3a")]
     request_id: Option<String>,
 }
 
-/// A field that is not known is an error.
+/// An unknown field is an error.
 pub(super) fn is_strict(schema: &str) -> bool {
     const BODIES: [&str; 8] = [
         "NewPayment",

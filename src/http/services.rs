@@ -1,4 +1,4 @@
-//! What the handlers work with.
+//! The parts of the service that the handlers use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::idempotency::IdempotencyError;
 use crate::merchants::{Authenticator, RateLimiter};
 use crate::payments::Payments;
 
-/// What the handlers work with.
+/// The parts of the service that the handlers use.
 pub struct Services {
     /// The payments.
     pub payments: Payments,
@@ -28,7 +28,7 @@ pub struct Services {
     pub body_timeout: Duration,
     /// The database, for `/readyz` and the pool's metrics.
     pub pool: PgPool,
-    /// What `/metrics` shows.
+    /// The metrics for `/metrics`.
     pub metrics: PrometheusHandle,
 }
 

@@ -11,7 +11,7 @@ use crate::idempotency::{Answer, StoredResponse};
 
 /// Turns a stored answer into a response with its status, headers and body.
 pub fn stored_response(stored: &StoredResponse) -> HttpResponse {
-    // An answer is checked before it is stored, so an invalid one is our own bug.
+    // An answer is checked before it is stored, so an invalid one is a bug here.
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     for (name, value) in &stored.headers {

@@ -14,7 +14,7 @@ use super::pages;
 use crate::problem::{Code, Problem};
 
 /// Scripts, styles and requests are limited to this host. Swagger UI sets styles on elements, and its own style sheet uses `data:`
-/// pictures.
+/// images.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -79,7 +79,7 @@ fn creations() -> Vec<Exchange> {
         refused(
             operation,
             Code::PaymentDeclined,
-            "The card has no funds",
+            "The card has insufficient funds",
             samples::card_request(poor),
         ),
         refused(
@@ -97,27 +97,27 @@ fn adjustments() -> Vec<Exchange> {
         made(
             "capture_payment",
             "all",
-            "All that is held",
+            "The whole hold is captured",
             json!({}),
             changed(&samples::captured(9999)),
         ),
         made(
             "capture_payment",
             "part",
-            "A part of it; the rest is let go",
+            "A part is captured; the rest is released",
             json!({"amount": "60.00"}),
             changed(&samples::captured(6000)),
         ),
         refused(
             "capture_payment",
             Code::AmountTooLarge,
-            "More than is held",
+            "More than the hold",
             json!({"amount": "1000.00"}),
         ),
         made(
             "cancel_payment",
             "cancel",
-            "What is held is let go",
+            "The hold is released",
             json!({}),
             changed(&samples::canceled()),
         ),
@@ -126,28 +126,28 @@ fn adjustments() -> Vec<Exchange> {
 
 fn refunds() -> Vec<Exchange> {
     let operation = "refund_payment";
-    let reason = "The lamp came broken";
+    let reason = "The lamp arrived broken";
     let refunded =
         |minor, reason: Option<&str>| (201, samples::json_of(&samples::refund(minor, reason)));
     vec![
         made(
             operation,
             "all",
-            "All that was taken",
+            "The whole amount is refunded",
             json!({}),
             refunded(9999, None),
         ),
         made(
             operation,
             "part",
-            "A part of it, and why",
+            "A part is refunded, with a reason",
             json!({"amount": "40.00", "reason": reason}),
             refunded(4000, Some(reason)),
         ),
         refused(
             operation,
             Code::AmountTooLarge,
-            "More than was taken",
+            "More than was captured",
             json!({"amount": "1000.00"}),
         ),
     ]
@@ -163,7 +163,7 @@ fn reads() -> Vec<Exchange> {
         reply,
     };
     let payment = samples::json_of(&samples::charged());
-    let refund = samples::json_of(&samples::refund(4000, Some("The lamp came broken")));
+    let refund = samples::json_of(&samples::refund(4000, Some("The lamp arrived broken")));
     let record = samples::json_of(&RecordView::from(&samples::key_record()));
     let page = |of: &Value| json!({"data": [of], "nextCursor": null});
     let ready = json!({"status": "ok", "database": "ok", "gateway": "ok"});
@@ -171,13 +171,13 @@ fn reads() -> Vec<Exchange> {
         read(
             "list_payments",
             "page",
-            "One payment, and no more pages",
+            "One payment, and no further pages",
             page(&payment),
         ),
         read(
             "get_payment",
             "payment",
-            "The payment as it is now",
+            "The payment in its present state",
             payment,
         ),
         read(
@@ -186,14 +186,24 @@ fn reads() -> Vec<Exchange> {
             "The payment's one refund",
             page(&refund),
         ),
-        read("get_refund", "refund", "The refund as it is now", refund),
+        read(
+            "get_refund",
+            "refund",
+            "The refund in its present state",
+            refund,
+        ),
         read(
             "get_idempotency_key",
             "completed",
             "The key made a payment",
             record,
         ),
-        read("healthz", "ok", "It is alive", json!({"status": "ok"})),
-        read("readyz", "ok", "It can work", ready),
+        read(
+            "healthz",
+            "ok",
+            "The process is alive",
+            json!({"status": "ok"}),
+        ),
+        read("readyz", "ok", "The service can work", ready),
     ]
 }

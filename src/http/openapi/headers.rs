@@ -40,39 +40,39 @@ pub(super) fn components() -> [(String, RefOr<Header>); 9] {
     [
         text(
             REQUEST_ID,
-            "The request's name in the logs: the client's own, or one made up.",
+            "The request's id in the logs: the client's own, or a generated one.",
             json!("checkout-7f3a"),
         ),
         text(KEY, "The key, as it was sent.", json!(samples::KEY)),
         text(
             REPLAYED,
-            "`true`: the stored outcome of an earlier or concurrent request answered. `false`: this request executed.",
+            "`true`: this is the stored answer of an earlier or concurrent request. `false`: this request executed.",
             json!("false"),
         ),
         text(
             EXPIRES,
-            "The HTTP date when the key is forgotten.",
+            "The HTTP date when the key expires.",
             json!("Mon, 02 Mar 2026 12:00:00 GMT"),
         ),
         text(
             LOCATION,
-            "Where what was made can be read.",
+            "The path of the payment or refund.",
             json!(format!("/v1/payments/{}", samples::PAYMENT_ID)),
         ),
         text(
             RETRY_AFTER,
-            "In how many seconds the same request with the same key should be sent again.",
+            "The number of seconds after which the same request with the same key should be sent again.",
             json!(1),
         ),
-        text(AUTHENTICATE, "How to say who calls.", json!("Bearer")),
+        text(AUTHENTICATE, "The authentication scheme.", json!("Bearer")),
         text(
             ALLOW,
-            "The methods that the path knows.",
+            "The methods that the path allows.",
             json!("GET, POST"),
         ),
         text(
             SECURITY_POLICY,
-            "The page loads nothing from another host.",
+            "The page loads nothing from other hosts.",
             json!("default-src 'self'"),
         ),
     ]

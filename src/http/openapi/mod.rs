@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document at `/openapi.json`, generated from the code: calls are described at their handlers, shapes where they are
-//! serialised, problems in their table.
+//! The OpenAPI 3.1 document at `/openapi.json`, generated from the code: calls are described at their handlers, shapes where they
+//! are serialized, problems in their table.
 //!
 //! * [`openapi_json`]: the document as it is served and checked in (`make openapi`).
 //! * `headers`: the headers of replies; `problems`: the refusals of each call.
@@ -50,10 +50,10 @@ The simulated gateway's cards: `4242424242424242` succeeds, `4000000000000002` i
     ),
     components(schemas(problems::Problem)),
     tags(
-        (name = "payments", description = "Money that a merchant asks for once."),
-        (name = "refunds", description = "Money that is given back once."),
-        (name = "idempotency-keys", description = "What is remembered of a key."),
-        (name = "service", description = "For those who run it, and this document. No API key is needed."),
+        (name = "payments", description = "Payments: each is charged once."),
+        (name = "refunds", description = "Refunds: each is paid once."),
+        (name = "idempotency-keys", description = "The records of idempotency keys."),
+        (name = "service", description = "For operators, and this document. No API key is needed."),
     ),
     modifiers(&Shared, &Complete),
 )]
@@ -62,7 +62,7 @@ struct Document;
 /// The document, as it is served and checked in: JSON, indented, with a newline at its end.
 pub fn openapi_json() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
-        // Serialising texts, numbers and JSON values under fixed names cannot fail.
+        // Serializing texts, numbers and JSON values under fixed names cannot fail.
         Document::openapi().to_pretty_json().unwrap_or_default() + "\n"
     });
     &JSON

@@ -157,7 +157,7 @@ pub(super) struct Problem {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599, examples(402))]
     status: u16,
-    /// This occurrence, for people.
+    /// A description of this occurrence, for people.
     #[schema(examples("Insufficient funds"))]
     detail: String,
     #[schema(schema_with = code)]
@@ -166,13 +166,13 @@ pub(super) struct Problem {
     retry: String,
     #[schema(schema_with = charged)]
     charged: Option<String>,
-    /// With `gateway-refused`: the field that the gateway found wrong, where it says.
+    /// With `gateway-refused`: the field that the gateway found wrong, if it is known.
     #[schema(nullable = false, examples("amount"))]
     param: Option<String>,
     /// With `gateway-refused`: the gateway's code.
     #[schema(nullable = false, examples("amount_too_small"))]
     gateway_code: Option<String>,
-    /// With `payment-declined`: what the gateway advises, where it does.
+    /// With `payment-declined`: the gateway's advice, if there is any.
     #[schema(nullable = false, examples("try_again_later"))]
     advice_code: Option<String>,
     /// With `validation-failed`: every field that is wrong.
@@ -181,13 +181,13 @@ pub(super) struct Problem {
     /// With `payment-declined`: the gateway's reason, for programs.
     #[schema(nullable = false, examples("insufficient_funds"))]
     decline_code: Option<String>,
-    /// With `payment-declined`, `payment-state-conflict` and `amount-too-large`: which payment.
+    /// With `payment-declined`, `payment-state-conflict` and `amount-too-large`: the payment's id.
     #[schema(nullable = false, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
     payment_id: Option<String>,
-    /// With `payment-state-conflict`: where the payment stands.
+    /// With `payment-state-conflict`: the payment's state.
     #[schema(nullable = false, examples("FAILED"))]
     state: Option<String>,
-    /// With `amount-too-large`: what is left, in the currency's major unit.
+    /// With `amount-too-large`: the amount that is left, in the currency's major unit.
     #[schema(nullable = false, examples("99.99"))]
     remaining: Option<String>,
     /// With `idempotency-key-reused`: the first 16 hexadecimal digits of the first request's fingerprint.
@@ -197,7 +197,7 @@ pub(super) struct Problem {
         examples("9f2c1b6d0e8a4753")
     )]
     expected_hash: Option<String>,
-    /// With `idempotency-key-reused`: the same of this request's.
+    /// With `idempotency-key-reused`: the first 16 hexadecimal digits of this request's fingerprint.
     #[schema(
         nullable = false,
         pattern = "^[0-9a-f]{16}$",
@@ -207,10 +207,10 @@ pub(super) struct Problem {
     /// With `idempotency-key-reused`: the paths of the fields that differ, never their values.
     #[schema(nullable = false, examples("amount"))]
     changed: Option<Vec<String>>,
-    /// With `idempotency-key-expired`: what the key made.
+    /// With `idempotency-key-expired`: the id of the payment or refund that the key made.
     #[schema(nullable = false, examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
     resource_id: Option<String>,
-    /// With `idempotency-key-expired`: when, RFC 3339 in UTC.
+    /// With `idempotency-key-expired`: when it was made, RFC 3339 in UTC.
     #[schema(nullable = false, format = DateTime, examples("2026-03-01T12:00:00.123456Z"))]
     created_at: Option<String>,
 }
@@ -241,13 +241,16 @@ fn charged() -> Object {
     let all = [Charged::Yes, Charged::No, Charged::Unknown];
     names(
         all.into_iter().map(Charged::as_str),
-        "Whether a payment by this key took or holds money. It is absent where the request was refused before its key was looked at.",
+        "Whether a payment by this key took or holds money. It is absent if the request was refused before its key was looked up.",
     )
 }
 
 fn code() -> Object {
     let slugs = Code::ALL.iter().map(|code| code.slug());
-    names(slugs, "Which problem, for programs: the end of `type`.")
+    names(
+        slugs,
+        "The problem's code, for programs: the end of `type`.",
+    )
 }
 
 fn retry() -> Object {

@@ -13,7 +13,7 @@ pub(super) const STYLE: &str = include_str!("payonce.css");
 /// The icon of a browser tab.
 pub(super) const ICON: &str = include_str!("payonce.svg");
 
-/// Styles and pictures come from this host only. There are no scripts and no forms, and the pages cannot be framed.
+/// Styles and images come from this host only. There are no scripts and no forms, and the pages cannot be framed.
 const PLAIN_PAGE: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
                           frame-ancestors 'none'";
 

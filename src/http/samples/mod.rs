@@ -1,4 +1,4 @@
-//! The examples of the document and the pages: one merchant's payment and its refund, serialised by the code that serialises the
+//! The examples of the document and the pages: one merchant's payment and its refund, serialized by the code that serializes the
 //! real ones.
 
 mod problems;
@@ -110,7 +110,7 @@ pub(super) fn charged() -> Payment {
     }
 }
 
-/// Made from [`token_request`], which says nothing of who pays.
+/// The payment of [`token_request`], which does not name the payer.
 pub(super) fn charged_by_token() -> Payment {
     Payment {
         card: Some(CardSummary {
