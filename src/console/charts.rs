@@ -13,10 +13,10 @@ const BOTTOM: f64 = 128.0;
 
 /// A chart of the last hour, a minute a step.
 pub(super) struct Chart<'a> {
-    /// Its name within the page, for what points to it.
+    /// Its id within the page.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
-    /// What it shows, in a sentence.
+    /// A sentence that describes it.
     pub(super) description: &'a str,
 }
 
@@ -108,17 +108,17 @@ fn y_of(count: u64, scale: u64) -> f64 {
     BOTTOM - as_f64(count) / as_f64(scale) * (BOTTOM - TOP)
 }
 
-/// Exact up to 2^53, and a pixel is coarser.
+/// Exact up to 2^53, which is finer than a pixel.
 fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// A tenth of a unit is all that a screen shows.
+/// A screen shows no more than a tenth of a unit.
 fn px(length: f64) -> String {
     format!("{length:.1}")
 }
 
-/// The next of 1, 2, 5, 10, 20, 50 …, so that scales are read with ease.
+/// Rounds up to one of 1, 2, 5, 10, 20, 50 …, so that scales are easy to read.
 fn nice_ceiling(count: u64) -> u64 {
     let mut power: u64 = 1;
     loop {

@@ -1,4 +1,4 @@
-//! Errors, as an operator sees them in place of a page.
+//! Errors, which operators see instead of a page.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION};

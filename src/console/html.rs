@@ -40,7 +40,7 @@ pub(super) fn frame(title: &str, head: &Markup, header: &Markup, body: &Markup) 
     }
 }
 
-/// A title that ends with an id keeps it on one line where the screen is narrow.
+/// A title that ends with an id keeps it on one line on a narrow screen.
 fn heading(title: &str) -> Markup {
     match title.rsplit_once(' ') {
         Some((what, name)) if name.chars().count() > LONGEST_WHOLE_ID => {
@@ -89,8 +89,8 @@ pub(super) fn foreign(text: Option<impl AsRef<str>>) -> Markup {
     html! { bdi { (or_dash(text)) } }
 }
 
-/// An identifier on one line. Of a long one the style sheet shows the beginning and the end; the whole is its title, and what
-/// is copied.
+/// An identifier on one line. The style sheet shows the beginning and the end of a long one. Its title, and the text that is
+/// copied, is the whole.
 pub(super) fn id(text: &str) -> Markup {
     let length = text.chars().count();
     if length <= LONGEST_WHOLE_ID {
@@ -106,7 +106,7 @@ pub(super) fn id(text: &str) -> Markup {
     html! { code .id title=(text) { (head) span .middle { (middle) } (tail) } }
 }
 
-/// An amount with its currency, in groups of three digits: `18,450.00 USD`. In minor units where the currency is unknown.
+/// An amount with its currency, in groups of three digits: `18,450.00 USD`. In minor units if the currency is unknown.
 pub(super) fn amount(minor: i64, currency: &str) -> String {
     match Currency::from_code(currency) {
         Some(known) => format!(
@@ -117,7 +117,7 @@ pub(super) fn amount(minor: i64, currency: &str) -> String {
     }
 }
 
-/// A decimal number with a comma before each three digits of its whole part.
+/// A decimal number with commas between the thousands.
 fn grouped(number: &str) -> String {
     let whole = number.find('.').unwrap_or(number.len());
     let mut text = String::with_capacity(number.len() + number.len() / 3);
@@ -130,7 +130,7 @@ fn grouped(number: &str) -> String {
     text
 }
 
-/// A state: a sign, its name, and a colour besides.
+/// A state: a sign, its name, and in addition a colour.
 pub(super) fn state(name: &str) -> Markup {
     let (tone, sign) = match name {
         "SUCCESS" | "COMPLETED" => ("good", "✓"),
@@ -169,18 +169,18 @@ impl Cell {
         Self::new(content, Kind::Text)
     }
 
-    /// A number or an amount: to the right, and on one line.
+    /// A number or an amount, right-aligned and on one line.
     pub(super) fn number(content: impl Render) -> Self {
         Self::new(content, Kind::Number)
     }
 
-    /// What the row is about.
+    /// The header of the row.
     pub(super) fn row_name(content: impl Render) -> Self {
         Self::new(content, Kind::RowName)
     }
 
-    /// Where the screen is narrow, a row is a card, and each cell says its column's title. The roles are said because
-    /// a browser forgets those of a table that is not laid out as one.
+    /// On a narrow screen a row is a card, and each cell has its column's title. The roles are explicit because browsers drop those
+    /// of a table that is not laid out as one.
     fn render(&self, title: &str) -> Markup {
         let content = &self.content;
         match self.kind {
@@ -193,7 +193,7 @@ impl Cell {
     }
 }
 
-/// A table. Where it is wider than the screen it scrolls by itself, by keyboard too; on a narrow screen each row is a card.
+/// A table. If it is wider than the screen it scrolls on its own, by keyboard, too. On a narrow screen each row is a card.
 pub(super) fn table(
     caption: &str,
     titles: &[&str],
@@ -230,7 +230,7 @@ pub(super) fn table(
     }
 }
 
-/// Names and what they stand for.
+/// Names and their values.
 pub(super) fn facts(facts: &[(&str, Markup)]) -> Markup {
     html! {
         dl .facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } }

@@ -116,7 +116,7 @@ fn with_renewal(here: &str, is_renewing: bool) -> String {
     let mut address = path.to_owned();
     let query = query.finish();
     if !query.is_empty() {
-        // Writing into a string does not fail.
+        // Writing to a string does not fail.
         let _ = write!(address, "?{query}");
     }
     address

@@ -43,7 +43,7 @@ pub(super) fn refund_href(merchant_id: &str, refund_id: &str) -> String {
     href("/console/refund", &named)
 }
 
-/// What a key made, as a link to its page: a payment or a refund.
+/// A link to the payment or refund that a key made.
 pub(super) fn resource(merchant_id: &str, id: &str) -> Markup {
     let address = match id.split_once('_') {
         Some(("pay", _)) => payment_href(merchant_id, id),
@@ -58,7 +58,7 @@ pub(super) fn key(merchant_id: &str, operation: &str, key: &str) -> Markup {
     html! { a href=(key_href(merchant_id, operation, key)) { (html::id(key)) } }
 }
 
-/// A merchant as a link to what this page shows of that merchant alone.
+/// A link to this page for one merchant only.
 pub(super) fn merchant(path: &str, merchant_id: &str) -> Markup {
     html! { a href=(href(path, &[("merchant", merchant_id)])) { (merchant_id) } }
 }

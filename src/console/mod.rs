@@ -8,8 +8,8 @@
 //!   which page follows the sign-in.
 //! * `audit`: who did what, and when. An action that cannot be recorded there is not taken.
 //! * `overview`, `payments`, `keys`, `merchants_page`, `audit_page`, `help_page`: the pages. `layout`, `html`, `charts`, `links`,
-//!   `assets`: what they are made of.
-//! * `traffic`: what the overview's charts show.
+//!   `assets`: the parts of pages.
+//! * `traffic`: the figures of the overview's charts.
 
 mod assets;
 mod audit;

@@ -61,7 +61,7 @@ pub(super) async fn page(
         ul .cards aria-labelledby="attention" { @for card in attention(&console, &seen, &all) { (card) } }
         h2 { "The last hour" }
         (hour(&seen.hour, &all))
-        (mismatches_table("Keys that came again with another request", &seen.mismatches))
+        (mismatches_table("Keys that were used again with another request", &seen.mismatches))
     };
     Ok(layout::renewing_page(
         &console,
@@ -87,7 +87,7 @@ pub(super) async fn hour_page(
         })
         .await?;
     let body = html! {
-        p { "What all nodes answered. " a href="/console/help#answers" { "What 202 and 5xx mean" } "." }
+        p { "Answers of all nodes. " a href="/console/help#answers" { "What 202 and 5xx mean" } "." }
         (figures(&hour))
     };
     let title = "The last hour in figures";
@@ -161,7 +161,7 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
                 "circuit open"
             },
             "/console/help#gateway",
-            &html! { "calls are " (if gateway_answers { "made" } else { "not even tried" }) },
+            &html! { "calls are " (if gateway_answers { "made" } else { "not made" }) },
         ),
         card(
             "Connections (this node)",
@@ -183,12 +183,12 @@ fn hour(hour: &Hour, all: &Counts) -> Markup {
         div .charts {
             (Chart {
                 id: "requests",
-                title: "Requests with a key, a minute",
+                title: "Requests with a key per minute",
                 description: &format!("{} executed and {} replayed in the last hour.", all.executed, all.replayed),
             }.stacked(["executed", "replayed"], &keyed))
             (Chart {
                 id: "payments",
-                title: "Payments a minute",
+                title: "Payments per minute",
                 description: &format!("{} made and {} declined in the last hour.", all.made, all.declined),
             }.stacked(["made", "declined"], &payments))
             (Chart {

@@ -1,14 +1,14 @@
-//! The SQL of merchants: which are asked for, and their list.
+//! The SQL of merchants: the ones of a query, and their list.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::database::{self, Bounded};
 
-/// The merchants that are asked for: the one that is named, or all.
+/// The merchants of a query: the named one, or all.
 ///
-/// Statements take them as an array, so that PostgreSQL knows how many there are when it plans: of a table of merchants that
-/// was never analysed it believes that it has hundreds.
+/// Statements take them as an array, so that PostgreSQL knows their number when it plans: it assumes hundreds of rows for a table
+/// of merchants that was never analyzed.
 pub(super) async fn merchants_asked(
     pool: &PgPool,
     merchant_id: Option<&str>,
@@ -35,7 +35,7 @@ pub(super) struct MerchantListed {
     pub(super) paid_at: Option<DateTime<Utc>>,
 }
 
-/// Merchants whose id begins so and comes after `after`, by id.
+/// Merchants with this prefix of their id, after `after`, by id.
 pub(super) async fn list_merchants(
     pool: &PgPool,
     beginning: &str,

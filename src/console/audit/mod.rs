@@ -24,23 +24,13 @@ pub(super) struct Actor<'a> {
 }
 
 /// What an operator did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(super) enum Action {
     SignIn,
     SignInRefused,
     SignOut,
     ResolveNow,
-}
-
-impl Action {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::SignIn => "sign_in",
-            Self::SignInRefused => "sign_in_refused",
-            Self::SignOut => "sign_out",
-            Self::ResolveNow => "resolve_now",
-        }
-    }
 }
 
 /// A row of the audit, as it is shown.

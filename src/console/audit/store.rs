@@ -38,7 +38,7 @@ pub(super) async fn insert_entry(
         entry.operator,
         entry.peer,
         entry.session,
-        entry.action.as_str(),
+        entry.action.into_str(),
         entry.subject.map(|scope| scope.operation.as_str()),
         entry.subject.map(|scope| scope.key.as_str()),
         entry.outcome,

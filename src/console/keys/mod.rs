@@ -54,7 +54,7 @@ pub(super) async fn count_unsettled(pool: &PgPool) -> sqlx::Result<Unsettled> {
     store::count_unsettled(pool, None).await
 }
 
-/// A key as an address or a form names it.
+/// A key in the parameters of an address or a form.
 #[derive(Deserialize)]
 struct Named {
     merchant: String,
@@ -63,7 +63,7 @@ struct Named {
 }
 
 impl Named {
-    /// `None` where there can be no such key.
+    /// Returns `None` if there can be no such key.
     fn scope(&self) -> Option<ScopedKey> {
         let is_name = |text: &str| (1..=255).contains(&text.len()) && !text.contains('\0');
         let key = IdempotencyKey::new(&self.key).ok()?;

@@ -31,7 +31,7 @@ pub(in super::super) struct KeysQuery {
     merchant: String,
     key: String,
     state: String,
-    /// Where the page before ended: when its last key is forgotten, in microseconds since 1970, and the key.
+    /// The end of the previous page: when its last key expires, in microseconds since 1970, and the key.
     before: Option<i64>,
     before_merchant: String,
     before_operation: String,
@@ -60,7 +60,7 @@ impl KeysQuery {
         (!self.state.is_empty()).then_some(&self.state)
     }
 
-    /// Behind which key the list begins: the last of the page before, or one that is forgotten after all others.
+    /// The key after which the list begins: the last of the previous page, or one that expires after all others.
     fn after(&self) -> Newest {
         let expires_at = self.before.and_then(DateTime::from_timestamp_micros);
         Newest {
@@ -85,7 +85,7 @@ impl KeysQuery {
     }
 }
 
-/// Ten thousand years: PostgreSQL has the time, and no key lives that long.
+/// Ten thousand years: PostgreSQL can represent it, and no key lives that long.
 const AFTER_ALL: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_800, 0) {
     Some(time) => time,
     None => DateTime::<Utc>::MAX_UTC,
@@ -153,7 +153,7 @@ async fn find(console: &Console, query: &KeysQuery) -> sqlx::Result<Found> {
         }
         .map(Found::from);
     }
-    // Those are few, and may be older than all that are looked at.
+    // These are few, and may be older than all keys that the list examines.
     if state == Some(PROCESSING) {
         let keys = store::list_unsettled(pool, merchant, None, rows).await?;
         return Ok(Found::from(keys));

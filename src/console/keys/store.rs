@@ -160,7 +160,7 @@ pub(super) async fn list_unsettled(
     .await
 }
 
-/// How many there are, and the age of the oldest.
+/// Returns their number, and the age of the oldest.
 pub(super) async fn count_unsettled(
     pool: &PgPool,
     merchant_id: Option<&str>,
@@ -192,7 +192,7 @@ pub(super) async fn count_unsettled(
     })
 }
 
-/// Where a list of the newest goes on: behind this key.
+/// The key after which a list of the newest continues.
 #[derive(Clone, Debug)]
 pub(super) struct Newest {
     pub(super) expires_at: DateTime<Utc>,
@@ -205,15 +205,15 @@ pub(super) struct Newest {
 pub(super) struct NewestKeys {
     /// Latest first.
     pub(super) keys: Vec<KeyView>,
-    /// The last of those that were looked at, if there may be more.
+    /// The last key that was examined, if there may be more.
     pub(super) edge: Option<Newest>,
 }
 
-/// Maximum number of keys that are looked at for one page.
+/// Maximum number of keys that are examined for one page.
 pub(super) const LOOKED_AT: i64 = 5_000;
 
-/// The keys in a final state among the newest [`LOOKED_AT`] behind `after`. They are taken by the index of the clean-up, on
-/// the time at which a key is forgotten: all keys are kept for the same time, so the order is that of their making.
+/// The keys in a final state among the newest [`LOOKED_AT`] after `after`. They are found by the clean-up's index on the time of
+/// expiry. All keys are kept for the same time, so this is the order of their creation.
 #[expect(clippy::too_many_lines, reason = "one statement")]
 pub(super) async fn list_newest(
     pool: &PgPool,

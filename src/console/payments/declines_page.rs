@@ -15,7 +15,7 @@ use super::super::operator::Operator;
 use super::store::{self, Declines, END_OF_IDS};
 use super::times;
 
-/// Of which time the declines are.
+/// The time span of the declines.
 const SPAN: TimeDelta = TimeDelta::hours(24);
 
 #[derive(Deserialize)]
@@ -93,7 +93,7 @@ fn reasons_table(declines: &Declines, merchant: &str, since: &str) -> Markup {
     html::table("Declined payments of the last 24 hours", &titles, rows)
 }
 
-/// How many payments these are, and where it goes on if they are not all.
+/// The number of these payments, and a link to the next ones if these are not all.
 fn how_far(declines: &Declines, merchant: &str) -> Markup {
     let all: i64 = declines.reasons.iter().map(|reason| reason.declines).sum();
     let reaches_to = declines.next.as_deref().and_then(times::made_at);

@@ -37,7 +37,7 @@ struct Listed {
 }
 
 impl Listed {
-    /// As clients are shown it: see [`crate::payments::Payment::shown_state`].
+    /// The state that clients see: [`crate::payments::Payment::shown_state`].
     fn shown_state(&self) -> &str {
         match self.pending_operation {
             Some(_) => "PROCESSING",
@@ -45,7 +45,7 @@ impl Listed {
         }
     }
 
-    /// The state, and why it failed.
+    /// The state, and the reason of a failure.
     fn state_cell(&self) -> Markup {
         html! {
             (html::state(self.shown_state()))
@@ -55,7 +55,7 @@ impl Listed {
         }
     }
 
-    /// The amount, and what of it was captured or given back where that is not all or nothing.
+    /// The amount, and how much of it was captured or refunded if that is neither all nor nothing.
     fn amount_cell(&self) -> Markup {
         let money = |minor| html::amount(minor, &self.currency);
         html! {

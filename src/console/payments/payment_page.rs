@@ -38,7 +38,7 @@ pub(in super::super) async fn payment_page(
     let body = html! {
         (record(&life.payment))
         (under_way(&console, &operator, &life))
-        h2 { "Its life" }
+        h2 { "History" }
         (life.timeline())
         (metadata_table(&life.payment))
     };
@@ -142,7 +142,7 @@ fn under_way(console: &Console, operator: &Operator, life: &Life) -> Markup {
     html! {
         @if !all.is_empty() {
             h2 { "Under way" }
-            p { "Recovery goes on with what is left behind by itself; " em { "Resolve now" } " does not wait for it." }
+            p { "Recovery finishes abandoned work by itself; " em { "Resolve now" } " does not wait for it." }
             ul .works {
                 @for (operation, key) in all {
                     li .card {

@@ -22,7 +22,7 @@ use crate::payments::{Operation, PaymentState};
 /// Maximum number of rows a page.
 const ROWS: usize = 25;
 
-/// The same, of refunds. A key can have made one payment a merchant, and one refund.
+/// Maximum number of refunds. A key can have made one payment and one refund per merchant.
 const MOST_OF_ONE_NAME: i64 = 100;
 
 pub(in super::super) async fn search_page(

@@ -10,7 +10,7 @@ use crate::money::{Amount, Currency, MajorAmount};
 const PAYMENT: &str = "pay";
 const REFUND: &str = "ref";
 
-/// The search's fields as they were sent. Each is empty if it was not filled in.
+/// The search's fields as they were sent. A field that was not filled in is empty.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(in super::super) struct SearchQuery {
@@ -25,18 +25,18 @@ pub(in super::super) struct SearchQuery {
     pub(super) customer: String,
     pub(super) last4: String,
     pub(super) decline: String,
-    /// Where the page before ended: only payments before this one.
+    /// The end of the previous page: only payments before this one.
     pub(super) before: String,
 }
 
-/// What an id that was typed can be.
+/// The kinds of id that an operator can type.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Id<'a> {
-    /// A payment's, or its beginning.
+    /// A payment's id, or its beginning.
     Payment(&'a str),
-    /// A refund's, or its beginning.
+    /// A refund's id, or its beginning.
     Refund(&'a str),
-    /// The gateway's of a payment or a refund, or its beginning.
+    /// The gateway's id of a payment or a refund, or its beginning.
     AtGateway(&'a str),
 }
 
@@ -54,7 +54,7 @@ impl<'a> Id<'a> {
 type Complaint = &'static str;
 
 impl SearchQuery {
-    /// Without the spaces that come with copying. A text with a NUL is in no column of PostgreSQL's.
+    /// Removes spaces around copied values, and replaces NUL, which no PostgreSQL text contains.
     pub(super) fn cleaned(self) -> Self {
         let clean = |text: String| text.trim().replace('\0', "\u{fffd}");
         Self {
@@ -92,7 +92,7 @@ impl SearchQuery {
         href_of_given("/console/payments", &all)
     }
 
-    /// Whether more was filled in than what names a payment.
+    /// Whether fields are filled in that do not identify a payment.
     pub(super) fn has_details(&self) -> bool {
         let details = [
             &self.from,
@@ -118,7 +118,7 @@ impl SearchQuery {
         given(&self.id).map(Id::of)
     }
 
-    /// What this is in the tables' terms.
+    /// Translates the query for the database.
     pub(super) fn filter(&self) -> Result<Filter, Complaint> {
         let (mut from, mut before) = self.bounds(PAYMENT)?;
         if let Some(before_that) = given(&self.before) {
@@ -156,7 +156,7 @@ impl SearchQuery {
         })
     }
 
-    /// The refunds that are asked for, where an id of one may have been given.
+    /// The refunds to look for, if the id may be a refund's.
     pub(super) fn refunds(&self) -> Result<Option<RefundsQuery>, Complaint> {
         let (mut from, mut before) = self.bounds(REFUND)?;
         let at_gateway = match self.id() {
@@ -174,7 +174,7 @@ impl SearchQuery {
         }))
     }
 
-    /// The ids of a kind that were made in the time that is asked for.
+    /// The range of the ids of a kind that were made in the requested time.
     fn bounds(&self, kind: &str) -> Result<(String, String), Complaint> {
         let moment = |text: &str| {
             let typed = given(text).map(|text| Typed::parse(text).ok_or(NO_TIME));
@@ -200,7 +200,7 @@ fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Narrows bounds to the ids that begin so.
+/// Narrows bounds to the ids with this prefix.
 fn within(from: &mut String, before: &mut String, beginning: &str) {
     if beginning > from.as_str() {
         *from = beginning.to_owned();
@@ -211,10 +211,10 @@ fn within(from: &mut String, before: &mut String, beginning: &str) {
     }
 }
 
-/// An amount in minor units, in the currency that is given or in each that has such an amount: `5.00` is 500 cents of a
-/// dollar and 5,000 fils of a dinar.
+/// An amount in minor units, in the given currency or in every currency in which the amount can be written: `5.00` is 500 cents of
+/// a dollar and 5,000 fils of a dinar.
 fn amounts(text: &str, currency: Option<&str>) -> Result<(Vec<i64>, Vec<String>), Complaint> {
-    // As the console shows it: with commas or blanks between the groups.
+    // In the console's format: with commas or spaces between the groups.
     let digits: String = text
         .chars()
         .filter(|character| *character != ',' && !character.is_whitespace())

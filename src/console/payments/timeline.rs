@@ -1,7 +1,7 @@
-//! A payment's life: what the tables know of it, in order.
+//! A payment's history, from the tables, in order.
 //!
-//! They keep the moments of its beginning, of its own outcome, of each refund, and of the last change; a capture that a refund
-//! followed has left its amount and not its moment.
+//! The tables have the time of its creation, of its outcome, of each refund, and of the last change. For a capture that was
+//! followed by a refund they have the amount but not the time.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -11,7 +11,7 @@ use super::store::{AtWork, Making, RefundOfPayment};
 use crate::gateway::{CaptureMethod, Decline};
 use crate::payments::{Operation, Payment, PaymentState};
 
-/// What is known of one payment.
+/// The data on one payment.
 pub(super) struct Life {
     pub(super) payment: Payment,
     pub(super) making: Option<Making>,
@@ -56,8 +56,8 @@ impl Life {
         }
     }
 
-    /// The claim's outcome. The key's record has the moment; without it, the payment's last change is no later than that of
-    /// a payment to which nothing else happened.
+    /// The claim's outcome. The key's record has its time. Without the record, the time of the last change is shown if nothing else
+    /// happened to the payment.
     fn outcome(&self) -> Option<Event> {
         let payment = &self.payment;
         if payment.state == PaymentState::Processing {

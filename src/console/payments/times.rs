@@ -1,19 +1,19 @@
-//! Stretches of time as an operator types them, and as ids: a UUIDv7 begins with the time at which it was made.
+//! Spans of time, as an operator types them and as ranges of ids: a UUIDv7 begins with the time of its creation.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 
-/// A moment that was typed, to the precision that it was typed in.
+/// A time that an operator typed, with its precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Typed {
     /// Its beginning.
     pub(super) from: DateTime<Utc>,
-    /// Its end, which is not part of it: a day ends with the next one's beginning, a minute with the next minute's.
+    /// Its end, exclusive: a day ends where the next day begins, and a minute where the next minute begins.
     pub(super) until: DateTime<Utc>,
 }
 
 impl Typed {
-    /// Reads `2026-11-26`, `2026-11-26 11:15`, `2026-11-26 11:15:33.5`, with a `T` or a blank, in UTC; or RFC 3339 with
-    /// an offset, as logs have it.
+    /// Reads `2026-11-26`, `2026-11-26 11:15`, `2026-11-26 11:15:33.5`, with a `T` or a space, in UTC; or RFC 3339 with an offset,
+    /// as in logs.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
             let midnight = |day: NaiveDate| Some(day.and_hms_opt(0, 0, 0)?.and_utc());
@@ -36,7 +36,7 @@ impl Typed {
             .map_or("", |(_, time)| time);
         let seconds = time.split(':').nth(2);
         let precision = match seconds {
-            // `11:15`, or an offset's own colon, as in `11:15:33+01:00`, which is after the seconds.
+            // `11:15`. The colon of an offset, as in `11:15:33+01:00`, is after the seconds.
             None => TimeDelta::minutes(1),
             Some(seconds) if seconds.contains('.') => TimeDelta::milliseconds(1),
             Some(_) => TimeDelta::seconds(1),
@@ -48,7 +48,7 @@ impl Typed {
     }
 }
 
-/// The least id of this kind that can have been made at a moment or later.
+/// The smallest id of this kind that can have been made at this time or later.
 pub(super) fn first_id_at(kind: &str, moment: DateTime<Utc>) -> String {
     // A UUIDv7 has 48 bits of milliseconds since 1970.
     let milliseconds = moment.timestamp_millis().clamp(0, (1 << 48) - 1);
@@ -57,7 +57,7 @@ pub(super) fn first_id_at(kind: &str, moment: DateTime<Utc>) -> String {
     format!("{kind}_{high}-{low}")
 }
 
-/// When an id was made, as far as it tells.
+/// When an id was made. Returns `None` if the id does not contain the time.
 pub(super) fn made_at(id: &str) -> Option<DateTime<Utc>> {
     let (_, uuid) = id.split_once('_')?;
     let milliseconds = format!("{}{}", uuid.get(..8)?, uuid.get(9..13)?);

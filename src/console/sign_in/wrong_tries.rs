@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Wrong attempts from one network before the first pause: an operator may mistype, or use last month's token.
 const FREE_OF_NETWORK: u32 = 5;
 
-/// The same over all networks: more than all operators together will mistype.
+/// The same over all networks: more mistakes than all operators together will make.
 const FREE_OF_ALL: u32 = 100;
 
 /// The first pause; each further wrong try doubles it.
@@ -21,16 +21,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Wrong tries are forgotten after a silence of this long.
+/// Wrong tries are forgotten after this long without one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
-/// Maximum number of networks whose wrong tries are counted one by one. Some 100 bytes each.
+/// Maximum number of networks whose wrong tries are counted separately, at about 100 bytes each.
 const REMEMBERED_NETWORKS: usize = 1000;
 
 /// Maximum number of networks that an hour's audit names; the others are one entry.
 const AUDITED_NETWORKS: usize = 20;
 
-/// What the audit calls the others.
+/// The audit's name for the others.
 const OTHER_NETWORKS: &str = "other addresses";
 
 /// Wrong tries of the recent past, on this node.
@@ -57,13 +57,13 @@ pub(super) struct Noted {
 /// Wrong tries of one network within one hour.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusals {
-    /// The network, or all those that are not named.
+    /// The network, or the name for all others.
     pub(super) network: String,
-    /// How many there have been in this hour.
+    /// Number of tries in this hour.
     pub(super) tries: u64,
 }
 
-/// Wrong tries with no long silence in between.
+/// Wrong tries without a long pause in between.
 #[derive(Clone, Copy, Default)]
 struct Streak {
     tries: u32,
@@ -77,7 +77,7 @@ impl Streak {
             .is_none_or(|last| now.saturating_duration_since(last) >= FORGOTTEN_AFTER)
     }
 
-    /// What is left of the pause.
+    /// The rest of the pause.
     fn pause(&self, now: Instant) -> Option<Duration> {
         let left = self.paused_until?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
@@ -97,7 +97,7 @@ impl Streak {
 }
 
 impl WrongTries {
-    /// Counts a wrong try. `hour`: the current one, counted from any beginning.
+    /// Counts a wrong try. `hour` is the number of the current hour, counted from any point.
     pub(super) fn note(&self, address: Option<IpAddr>, now: Instant, hour: i64) -> Noted {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let network = network_of(address);
@@ -130,8 +130,8 @@ impl Counted {
         None
     }
 
-    /// An entry at the first wrong try of a network in an hour, and at its tenth, its hundredth and so on: an audit that
-    /// tells how bad it was, and that nobody can fill.
+    /// Adds an entry at the first wrong try of a network in an hour, and at its tenth, its hundredth and so on. So the audit shows
+    /// the extent, and nobody can fill it.
     fn audit(&mut self, network: IpAddr, hour: i64) -> Option<Refusals> {
         if self.hour != hour {
             self.hour = hour;

@@ -1,8 +1,8 @@
-//! Traffic: what this node answered, counted in memory and added to the database every ten seconds, so that the charts show
-//! all nodes and outlive a restart.
+//! Traffic: counts of this node's answers, kept in memory and added to the database every ten seconds, so that the charts show all
+//! nodes and survive a restart.
 //!
-//! Counting costs a request a few atomic additions, and only where the console is on. A node that dies loses what it counted
-//! in its last ten seconds; a node that stops in order loses nothing.
+//! Counting costs a request a few atomic additions, and only if the console is on. A node that dies loses the counts of its last
+//! ten seconds; a node that stops properly loses nothing.
 
 mod store;
 
@@ -21,22 +21,22 @@ use uuid::Uuid;
 
 use super::Console;
 
-/// A minute's bar is at most this late.
+/// Maximum delay of a minute's bar.
 const SAVED_EVERY: Duration = Duration::from_secs(10);
 
-/// Older minutes are deleted. The charts show one hour; a day lets an operator look by SQL at last night.
+/// Older minutes are deleted. The charts show one hour; with a day's rows, an operator can examine the last night with SQL.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often old minutes are deleted.
 const PRUNED_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// A stopping node waits at most this long for its last counts to be saved.
+/// Maximum time that a stopping node waits for its last counts to be saved.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The charts' span, in minutes.
 pub(super) const MINUTES: usize = 60;
 
-/// So much was answered: by this node since it last saved, or by all in one minute.
+/// Counts of answers: of this node since it last saved, or of all nodes in one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Keyed requests that executed.
@@ -64,7 +64,7 @@ impl Counts {
     }
 }
 
-/// The last hour, oldest minute first; the last is the one that is not over.
+/// The last hour, oldest minute first. The last minute is not over.
 pub(super) type Hour = [Counts; MINUTES];
 
 /// The counts of one node that are not saved yet.
@@ -79,7 +79,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// `replayed`: the reply's `Idempotent-Replayed`, where it has one.
+    /// `replayed`: the reply's `Idempotent-Replayed`, if it has one.
     fn count(&self, makes_payment: bool, status: u16, replayed: Option<bool>) {
         let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         match (replayed, status) {
@@ -118,7 +118,7 @@ impl Traffic {
         add(&self.failed, counts.failed);
     }
 
-    /// Adds what was counted to the database's current minute.
+    /// Adds the counts to the database's current minute.
     pub(super) async fn save(&self, pool: &PgPool, node: Uuid) -> sqlx::Result<()> {
         let counts = self.take();
         if counts == Counts::default() {
@@ -132,7 +132,7 @@ impl Traffic {
     }
 }
 
-/// Middleware around every request, where the console is on.
+/// Middleware around every request, if the console is on.
 pub async fn count_traffic(
     console: Data<Console>,
     request: ServiceRequest,

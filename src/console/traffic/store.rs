@@ -51,7 +51,7 @@ pub(super) async fn add_to_minute(pool: &PgPool, node: Uuid, counts: &Counts) ->
     Ok(())
 }
 
-/// The last hour's rows of all nodes: how many minutes ago, and what was counted.
+/// The last hour's rows of all nodes: the age in minutes, and the counts.
 pub(super) async fn list_minutes(pool: &PgPool) -> sqlx::Result<Vec<(i64, Counts)>> {
     let mut connection = database::acquire(pool).await?;
     let rows = sqlx::query!(

@@ -11,34 +11,34 @@ use super::window_of_each;
 /// Maximum number of reasons that are shown.
 const REASONS: i64 = 100;
 
-/// A merchant's newest payments are looked at, and at least this many of each.
+/// Minimum number of newest payments of each merchant that are examined.
 const LEAST_OF_EACH: i64 = 50;
 
 /// Declines for one reason.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Decline {
     pub(in super::super) code: String,
-    /// What the latest of them says.
+    /// The message of the latest of them.
     pub(in super::super) message: String,
     pub(in super::super) declines: i64,
     pub(in super::super) merchants: i64,
     pub(in super::super) latest_at: DateTime<Utc>,
 }
 
-/// The declines of some time.
+/// The declines of a span of time.
 pub(in super::super) struct Declines {
     /// Most frequent first.
     pub(in super::super) reasons: Vec<Decline>,
-    /// How many payments were looked at.
+    /// Number of payments that were examined.
     pub(in super::super) looked_at: i64,
-    /// Where there are older ones that were not: only ids before this one.
+    /// If there are older payments that were not examined: only ids before this one.
     pub(in super::super) next: Option<String>,
 }
 
 /// The declines among the newest 5,000 payments from `from` on and before `before`, which are ids.
 ///
-/// Where a merchant has more than its part of them, what is older than that is left out for all merchants: the figures are
-/// those of one stretch of time.
+/// If a merchant has more than its share of them, everything older is left out for all merchants, so that the figures are about one
+/// span of time.
 pub(in super::super) async fn list_declines(
     pool: &PgPool,
     merchant_id: Option<&str>,

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use crate::database::{self, Bounded};
 use crate::idempotency::ScopedKey;
 
-/// A refund as its payment's page shows it.
+/// A refund on its payment's page.
 #[derive(Clone, Debug)]
 pub(in super::super) struct RefundOfPayment {
     pub(in super::super) refund_id: String,
@@ -57,14 +57,14 @@ pub(in super::super) async fn list_refunds(
     .await
 }
 
-/// What a payment's own key says of how it was made.
+/// What the record of a payment's own key says about its creation.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Making {
     pub(in super::super) attempt: i32,
     pub(in super::super) completed_at: Option<DateTime<Utc>>,
 }
 
-/// The record of the key that made a payment, while it is remembered.
+/// The record of the key that made a payment, until it has expired.
 pub(in super::super) async fn find_making(
     pool: &PgPool,
     scope: &ScopedKey,
@@ -92,7 +92,7 @@ pub(in super::super) async fn find_making(
     .await
 }
 
-/// A key that is at work on a payment.
+/// A key whose work on a payment is in progress.
 #[derive(Clone, Debug)]
 pub(in super::super) struct AtWork {
     pub(in super::super) operation: String,
@@ -132,7 +132,7 @@ pub(in super::super) async fn list_at_work(
     .await
 }
 
-/// One refund: the payment it gives back of, and its currency.
+/// One refund, with its payment's id and currency.
 pub(in super::super) async fn find_refund(
     pool: &PgPool,
     merchant_id: &str,

@@ -1,8 +1,8 @@
 //! The SQL of the console's pages of payments.
 //!
-//! No index serves the console alone. Primary keys begin with the merchant, so what is asked of all merchants is asked of each
-//! one by a look into its own part of an index (`cross join lateral`), and each look has a limit that is known when the
-//! statement is planned: every statement is one of milliseconds, and stays far below the cost from which PostgreSQL compiles it.
+//! There is no index for the console alone. Primary keys begin with the merchant, so a query over all merchants reads each
+//! merchant's part of an index (`cross join lateral`), with a limit that is known when the statement is planned. So every statement
+//! takes milliseconds, and its cost stays far below the one from which PostgreSQL compiles it.
 
 mod declines;
 mod life;
@@ -19,10 +19,10 @@ pub(super) use self::search::{Filter, Found, find_payments_of_key, search_paymen
 /// The end of all ids: no id has a character above it.
 pub(super) const END_OF_IDS: &str = "~";
 
-/// Maximum number of rows that one statement looks at, over all merchants.
+/// Maximum number of rows that one statement examines, over all merchants.
 const LOOKED_AT_AT_ONCE: i64 = 5_000;
 
-/// How many rows of each of these merchants a statement may look at, `least` or more.
+/// Number of rows of each of these merchants that a statement may examine; at least `least`.
 fn window_of_each(merchants: &[String], least: i64) -> i64 {
     let merchants = i64::try_from(merchants.len()).unwrap_or(i64::MAX);
     least.max(LOOKED_AT_AT_ONCE / merchants.max(1))

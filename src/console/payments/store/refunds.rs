@@ -21,18 +21,18 @@ pub(in super::super) struct RefundListed {
     pub(in super::super) created_at: DateTime<Utc>,
 }
 
-/// Which refunds.
+/// The conditions of the list.
 #[derive(Clone, Debug)]
 pub(in super::super) struct RefundsQuery {
     /// Only ids from this one on.
     pub(in super::super) from: String,
     /// Only ids before this one.
     pub(in super::super) before: String,
-    /// The beginning of the gateway's id, looked for among the newest.
+    /// The beginning of the gateway's id, which is looked for among the newest.
     pub(in super::super) at_gateway: Option<String>,
 }
 
-/// Refunds newest first. Those of a gateway's id are looked for among the newest 5,000 of that time.
+/// Refunds, newest first. A gateway's id is looked for among the newest 5,000 of that time.
 pub(in super::super) async fn search_refunds(
     pool: &PgPool,
     merchant_id: Option<&str>,

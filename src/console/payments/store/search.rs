@@ -1,4 +1,4 @@
-//! Payments by what an operator knows of them.
+//! The search for payments by what an operator knows about them.
 
 use sqlx::PgPool;
 
@@ -8,27 +8,27 @@ use super::super::super::store::merchants_asked;
 use super::super::Listed;
 use super::window_of_each;
 
-/// Maximum number of payments that are looked at for one page: a page of something rare costs no more.
+/// Maximum number of payments that are examined for one page, so that a page of rare payments costs no more.
 const LOOKED_AT: i64 = 20_000;
 
-/// What to list. All that is given must hold.
+/// The conditions of the list. All of them must hold.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Filter {
     pub(in super::super) merchant_id: Option<String>,
-    /// Only ids from this one on: the beginning of an id, or of a time.
+    /// Only ids from this one on: the start of a prefix or of a time.
     pub(in super::super) from: String,
-    /// Only ids before this one: the end of a time, or where the page before ended.
+    /// Only ids before this one: the end of a time or of the previous page.
     pub(in super::super) before: String,
     /// Only these ids.
     pub(in super::super) ids: Option<Vec<String>>,
-    /// As clients are shown it.
+    /// The state that clients see.
     pub(in super::super) state: Option<String>,
-    /// Only these amounts: minor units, and of which currency.
+    /// Only these amounts: minor units with their currency.
     pub(in super::super) amounts: Option<(Vec<i64>, Vec<String>)>,
     pub(in super::super) currency: Option<String>,
-    /// The client's id of the customer: there is an index of it.
+    /// The client's id of the customer, for which there is an index.
     pub(in super::super) customer_id: Option<String>,
-    /// A customer's email address, in whatever case, or an id that looks like one.
+    /// A customer's email address, in any case, or an id that looks like one.
     pub(in super::super) customer_email: Option<String>,
     pub(in super::super) last4: Option<String>,
     /// The beginning of the gateway's id.
@@ -37,7 +37,7 @@ pub(in super::super) struct Filter {
 }
 
 impl Filter {
-    /// Whether most of the payments that are looked at may have to be left out.
+    /// Whether most of the examined payments may not match.
     fn is_selective(&self) -> bool {
         self.state.is_some()
             || self.amounts.is_some()
@@ -49,20 +49,20 @@ impl Filter {
     }
 }
 
-/// Some of a list.
+/// A part of a list.
 pub(in super::super) struct Found {
     /// Newest first.
     pub(in super::super) payments: Vec<Listed>,
-    /// Where it goes on, where it may: only ids before this one.
+    /// Where it continues, if it does: only ids before this one.
     pub(in super::super) next: Option<String>,
-    /// More was there than was looked at.
+    /// There were more payments than were examined.
     pub(in super::super) was_cut_short: bool,
 }
 
-/// Payments newest first, `rows` at most.
+/// Payments, newest first, at most `rows`.
 ///
-/// Of each merchant a window of its newest is looked at. Where a window is full there may be more behind it, so nothing older
-/// than the newest end of a full window is shown, and the next look begins there.
+/// A window of each merchant's newest payments is examined. There may be more behind a full window, so nothing older than the
+/// newest end of a full window is shown, and the next page begins there.
 pub(in super::super) async fn search_payments(
     pool: &PgPool,
     filter: &Filter,
@@ -101,12 +101,12 @@ pub(in super::super) async fn search_payments(
     }
 }
 
-/// What one statement saw.
+/// The result of one statement.
 struct Look {
     payments: Vec<Listed>,
-    /// How many rows, most of which may not be among the payments.
+    /// Number of rows that it examined, most of which may not match.
     looked_at: i64,
-    /// `None` if nothing is left behind it.
+    /// `None` if there are no older rows.
     frontier: Option<String>,
 }
 
@@ -244,7 +244,7 @@ async fn look_at(
     })
 }
 
-/// The ids of the payments that this key made, or gave something back of: at most one each for a merchant.
+/// The ids of the payments that this key made or refunded: at most one of each for a merchant.
 pub(in super::super) async fn find_payments_of_key(
     pool: &PgPool,
     merchant_id: Option<&str>,
