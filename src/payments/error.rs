@@ -1,4 +1,4 @@
-//! Why a request has no answer. Nothing of such a request is stored, unless the variant says so.
+//! The errors of requests that get no stored answer. Nothing of such a request is stored, unless the variant says so.
 
 use std::time::Duration;
 
@@ -23,25 +23,25 @@ pub enum PaymentError {
     /// The first request is still at work.
     #[error("the first request with this key is still at work")]
     InProgress {
-        /// When to ask again.
+        /// When to try again.
         retry_after: Duration,
     },
     /// The key was used with another request.
     #[error("the key was used with another request")]
     Mismatch {
-        /// What differs.
+        /// The fields that differ.
         mismatch: Mismatch,
         /// Whether the first request's payment took or holds money.
         charged: Charged,
     },
-    /// The key has expired, but what it made is known.
+    /// The key has expired, but the payment or refund that it made is known.
     #[error("the key has expired; it made {resource_id}")]
     Expired {
-        /// What the key made.
+        /// The id of the payment or refund.
         resource_id: String,
         /// When.
         created_at: DateTime<Utc>,
-        /// Whether that took or holds money.
+        /// Whether it took or holds money.
         charged: Charged,
     },
     /// Another capture, cancel or refund of the payment is under way. Nothing was stored.

@@ -1,4 +1,5 @@
-//! Each condition of the payments' statements, by a row that only this condition spares. `tests/mutants.json` names them.
+//! Tests of each condition of the payments' statements, with a row that only this condition leaves out. `tests/mutants.json` names
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,7 @@ fn seconds(seconds: i64) -> PgInterval {
     }
 }
 
-/// What a claim of `k` came to.
+/// The result of a claim of `k`.
 #[derive(Debug, PartialEq)]
 enum Came {
     Claimed,
@@ -215,7 +216,7 @@ async fn an_answer_past_its_time_is_not_found(pool: PgPool) {
     assert_eq!(database.claim("pay_2").await, Came::InUse, "its payment is");
 }
 
-/// The payment was removed, or never was: only the key's row decides.
+/// The payment was removed or never existed: only the key's row decides.
 #[sqlx::test(migrator = "crate::MIGRATOR")]
 async fn a_claim_replaces_only_what_is_finished(pool: PgPool) {
     let database = Database::with_a_claim(pool).await;

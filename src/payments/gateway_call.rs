@@ -22,7 +22,7 @@ const ABSENCE_IS_CERTAIN: Duration = Duration::from_secs(21 * 60 * 60);
 pub(super) enum Called<T> {
     /// The outcome is known: settle.
     Known(Result<T, Decline>),
-    /// The gateway let the hold of the payment go, which is final: settle.
+    /// The gateway released the payment's hold, which is final: settle.
     HoldLapsed { reason: Option<String> },
     /// Certainly nothing happened: release the claim, and return this error.
     NothingHappened(PaymentError),
@@ -200,7 +200,7 @@ fn outcome_of<T>(answer: &Result<T, GatewayError>) -> &'static str {
     }
 }
 
-/// Starts each counter at zero: an alert cannot see the rise of a counter that appears with its first event.
+/// Starts each counter at zero, because an alert cannot see the rise of a counter that appears with its first event.
 pub(super) fn start_counting_calls(gateway: &'static str) {
     for operation in ["tokenize", "charge", "capture", "cancel", "refund"] {
         for outcome in OUTCOMES {

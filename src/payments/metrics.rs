@@ -1,11 +1,11 @@
-//! What the payments count.
+//! The payments' metrics.
 
 use metrics::{Unit, counter, describe_counter, describe_histogram};
 
 use super::PaymentState;
 
-/// Describes the payments' metrics to the process's recorder, and starts their counters at zero: an alert sees no rise in a counter
-/// that appears with its first event.
+/// Describes the payments' metrics to the process's recorder, and starts their counters at zero, because an alert sees no rise in a
+/// counter that appears with its first event.
 pub fn describe_metrics() {
     describe_counter!(
         "payonce_gateway_requests_total",

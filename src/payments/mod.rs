@@ -4,8 +4,8 @@
 //! between. It uses nothing of the engine that another service could not use.
 //!
 //! A request goes through an operation's file (`operations/`), the service that the operations share (`service`, `turns`,
-//! `gateway_call`, `settle`) and the SQL (`store/`). What a gateway's answer makes of a payment is in `transitions`, and the
-//! response that is stored for it in `answers`.
+//! `gateway_call`, `settle`) and the SQL (`store/`). `transitions` applies a gateway's answer to a payment, and `answers` has the
+//! response that is stored for it.
 
 pub(crate) mod answers;
 mod error;

@@ -1,4 +1,4 @@
-//! A payment as clients see it: its JSON form and its schema.
+//! A payment, as clients see it: its JSON form and its schema.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::{Payment, PaymentState};
 use crate::gateway::Decline;
 
-/// A payment as clients see it.
+/// A payment, as clients see it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Payment)]
@@ -22,9 +22,9 @@ struct PaymentView<'a> {
     /// The key that made it.
     #[schema(examples("order-1001"))]
     idempotency_key: &'a str,
-    /// Where it stands. `PROCESSING`: its outcome, or that of a capture or cancel, is not known yet.
+    /// Its state. `PROCESSING`: its outcome, or that of a capture or cancel, is not known yet.
     state: PaymentState,
-    /// What was asked for, in the currency's major unit, with all of its decimals.
+    /// The requested amount, in the currency's major unit, with all of its decimals.
     #[schema(examples("99.99"))]
     amount: String,
     /// ISO 4217.
@@ -33,25 +33,25 @@ struct PaymentView<'a> {
     /// `AUTOMATIC`: the money is taken at once. `MANUAL`: it is held until a capture.
     #[schema(pattern = "^(AUTOMATIC|MANUAL)$", examples("AUTOMATIC"))]
     capture_method: &'static str,
-    /// What was taken, in the currency's major unit.
+    /// The amount that was captured, in the currency's major unit.
     #[schema(examples("99.99"))]
     amount_captured: String,
-    /// What was given back, in the currency's major unit.
+    /// The amount that was refunded, in the currency's major unit.
     #[schema(examples("0.00"))]
     amount_refunded: String,
     payment_method: PaymentMethodView<'a>,
     customer: CustomerView<'a>,
-    /// Who moved the money: `SIMULATED` or `STRIPE`.
+    /// The gateway of the payment: `SIMULATED` or `STRIPE`.
     #[schema(examples("SIMULATED"))]
     gateway_type: &'a str,
     /// The gateway's id of the charge, as soon as it is known.
     #[schema(required = true, examples("sim_01936d2e"))]
     gateway_transaction_id: Option<&'a str>,
-    /// Why what was held was let go, where the gateway did it by itself.
+    /// The gateway's reason, if it released the hold by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("automatic"))]
     cancellation_reason: Option<&'a str>,
-    /// Why it failed; null where it did not.
+    /// Why it failed; null if it did not.
     #[schema(required = true)]
     failure: Option<FailureView<'a>>,
     /// As the client sent it.
@@ -59,7 +59,7 @@ struct PaymentView<'a> {
     description: Option<&'a str>,
     #[schema(schema_with = metadata)]
     metadata: &'a BTreeMap<String, String>,
-    /// When it was asked for, RFC 3339 in UTC, by the database's clock.
+    /// When it was created, RFC 3339 in UTC, by the database's clock.
     #[schema(examples("2026-03-01T12:00:00.123456Z"))]
     created_at: DateTime<Utc>,
     /// When its state last changed, RFC 3339 in UTC.
@@ -67,7 +67,7 @@ struct PaymentView<'a> {
     updated_at: DateTime<Utc>,
 }
 
-/// What paid.
+/// The payment method.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PaymentMethod)]
 struct PaymentMethodView<'a> {
@@ -77,7 +77,7 @@ struct PaymentMethodView<'a> {
     details: CardView<'a>,
 }
 
-/// What may be shown of a card (PCI DSS 3.4.1). All of it is null where the gateway knows the token alone.
+/// The parts of a card that may be shown (PCI DSS 3.4.1). All are null if the gateway does not describe the token's card.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Card)]
@@ -99,7 +99,7 @@ struct CardView<'a> {
     card_holder_name: Option<&'a str>,
 }
 
-/// Who pays, as the client said.
+/// The payer, as the client described them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Customer)]
@@ -113,28 +113,28 @@ struct CustomerView<'a> {
     /// The customer's name.
     #[schema(required = true, examples("Test User"))]
     name: Option<&'a str>,
-    /// The gateway's own customer, where the client named one.
+    /// The gateway's own customer, if the client named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("cus_9s6XKzkNRiz8i3"))]
     gateway_customer_id: Option<&'a str>,
 }
 
-/// The gateway's final no.
+/// The gateway's decline.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Failure)]
 struct FailureView<'a> {
-    /// For programs.
+    /// The decline code, for programs.
     #[schema(examples("insufficient_funds"))]
     code: &'a str,
-    /// For people.
+    /// The message, for people.
     #[schema(examples("Insufficient funds"))]
     message: &'a str,
-    /// What the gateway advises: `try_again_later`, `confirm_card_data`, `do_not_try_again`.
+    /// The gateway's advice: `try_again_later`, `confirm_card_data`, `do_not_try_again`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("try_again_later"))]
     advice_code: Option<&'a str>,
-    /// What the card network advises.
+    /// The card network's advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("02"))]
     network_advice_code: Option<&'a str>,

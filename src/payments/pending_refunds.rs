@@ -23,7 +23,8 @@ impl Payments {
     /// Checks the pending refunds that are due. Returns how many of them have ended.
     pub async fn follow_refunds(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(self.pool()).await?;
-        // A check that this process cannot make is left to those that have the gateway: claiming it would put theirs off.
+        // Only refunds of this process's gateways are claimed, because claiming others would delay the checks of the processes that
+        // have their gateway.
         let gateways = self.gateway_kinds();
         let due = store::list_due_refunds(&mut connection, &gateways, MAX_CHECKS)
             .bounded()

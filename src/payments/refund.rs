@@ -102,7 +102,7 @@ impl Refund {
     }
 }
 
-/// A refund as clients see it.
+/// A refund, as clients see it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Refund)]
@@ -110,24 +110,24 @@ struct RefundView<'a> {
     /// `ref_` and a UUIDv7.
     #[schema(examples("ref_01936d2f-11aa-7b0c-8e55-2d1f4c6b7a90"))]
     id: &'a str,
-    /// The payment that is given back.
+    /// The payment that is refunded.
     #[schema(examples("pay_01936d2e-7c9a-7f43-a1a5-6f0c3f0a9e11"))]
     payment_id: &'a str,
-    /// How much, in the currency's major unit, with all of its decimals.
+    /// The amount, in the currency's major unit, with all of its decimals.
     #[schema(examples("40.00"))]
     amount: String,
     /// ISO 4217.
     #[schema(examples("USD"))]
     currency: &'static str,
-    /// Where it stands.
+    /// Its state.
     state: RefundState,
-    /// Why, as the client said.
-    #[schema(required = true, examples("The lamp came broken"))]
+    /// The client's reason.
+    #[schema(required = true, examples("The lamp arrived broken"))]
     reason: Option<&'a str>,
     /// The gateway's id of the refund, as soon as it is known.
     #[schema(required = true, examples("sim_re_01936d2f"))]
     gateway_refund_id: Option<&'a str>,
-    /// When it was asked for, RFC 3339 in UTC, by the database's clock.
+    /// When it was created, RFC 3339 in UTC, by the database's clock.
     #[schema(examples("2026-03-01T12:05:00.123456Z"))]
     created_at: DateTime<Utc>,
 }

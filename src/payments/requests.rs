@@ -1,7 +1,7 @@
 //! Requests for an existing payment: capture, cancel, refund.
 //!
-//! Here is checked what depends on the request alone. Whether an amount fits the payment and its currency's decimals is checked
-//! when the payment is known.
+//! Only checks that depend on the request alone are made here. Whether an amount fits the payment and its currency's decimals is
+//! checked when the payment is known.
 
 use crate::idempotency::{CanonicalFields, Fingerprinted};
 use crate::input::{InputError, decimal_text, multiline_text, read_optional_object};

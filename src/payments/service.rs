@@ -1,4 +1,4 @@
-//! The service: what it is made of, and the way that all operations share from a request to its answer.
+//! The service: its parts, and the path from a request to its answer that all operations share.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +27,7 @@ const LANES: usize = 1;
 pub enum GatewayStatus {
     /// It takes calls.
     Ok,
-    /// It cannot be reached, and calls are not even tried for a while.
+    /// It cannot be reached, and calls are not tried for a while.
     CircuitOpen,
     /// It refuses this service, not the payer. An operator has to fix that.
     Misconfigured,
@@ -56,7 +56,7 @@ struct Shared {
     mismatches: OnceLock<Mismatches>,
 }
 
-/// What an operation does once its key is claimed.
+/// The work of an operation once its key is claimed.
 pub(super) trait ClaimedWork: Sized + Send {
     /// Reads what the claim stored, in a process that has taken the claim over.
     fn load(
@@ -105,7 +105,7 @@ impl Payments {
         drop(self.0.mismatches.set(mismatches));
     }
 
-    /// Takes a request through `claim` to its answer, in a task that goes on when the caller has hung up.
+    /// Takes a request through `claim` to its answer, in a task that continues if the caller hangs up.
     pub(super) async fn run<W, F, Fut>(
         &self,
         signed: SignedRequest,
@@ -196,9 +196,9 @@ impl Payments {
     }
 }
 
-/// What the service is made of.
+/// The parts of the service.
 impl Payments {
-    /// The engine that it works through.
+    /// Returns its engine.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
     }
@@ -229,12 +229,12 @@ impl Payments {
         self.0.accounts.stripe_account(merchant_id).await
     }
 
-    /// False while the gateway is down, and calls are not even tried.
+    /// False while the gateway is down and calls are not tried.
     pub fn gateway_is_available(&self) -> bool {
         self.gateway_status() != GatewayStatus::CircuitOpen
     }
 
-    /// The state of the gateway for new payments, as far as its latest answers tell.
+    /// The state of the gateway for new payments, according to its latest answers.
     pub fn gateway_status(&self) -> GatewayStatus {
         let gateway = self.default_gateway();
         if !gateway.is_available() {

@@ -60,7 +60,7 @@ impl Payments {
         let _turn = self.turns().to_settle(merchant_id, payment_id).await?;
         match self.engine().release(permit, undo).await? {
             Released::Removed => Err(reason),
-            // The process that took the claim over makes its call.
+            // The process that took the claim over makes the call.
             Released::Lost => Ok(answer_of(Settled::Lost(None), processing)),
         }
     }
@@ -102,7 +102,7 @@ pub(super) fn answer_of(settled: Settled, processing: impl FnOnce() -> StoredRes
     }
 }
 
-/// Whether the database rejects the content of what is to be written, and would do so each time.
+/// Whether the database rejects the written content, and would do so each time.
 pub(super) fn is_content_rejected(error: &IdempotencyError) -> bool {
     error
         .database_error()

@@ -68,7 +68,7 @@ pub(super) fn pending_ended(
     }
 }
 
-/// Applies that the gateway let the hold go by itself.
+/// Applies that the gateway released the hold by itself.
 pub(super) fn hold_lapsed(
     payment: &mut Payment,
     reason: Option<String>,
@@ -79,7 +79,7 @@ pub(super) fn hold_lapsed(
     payment.state = PaymentState::Canceled;
     payment.cancellation_reason = Some(reason.unwrap_or_else(|| "released_by_gateway".to_owned()));
     match pending {
-        // The request asked for just that.
+        // The request asked for exactly that.
         Some(Pending::Cancel) => answers::changed(payment),
         _ => answers::state_conflict(payment, "captured"),
     }
@@ -138,8 +138,7 @@ pub(super) fn refund_ended(
     Ok(())
 }
 
-/// The time of a transition, in microseconds, as the database keeps it, so that a payment reads the same before and after it is
-/// stored.
+/// The time of a transition, in microseconds, the database's resolution: a payment is the same before and after it is stored.
 pub(super) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }

@@ -46,7 +46,7 @@ pub(super) struct DatabaseTurn {
 }
 
 impl Turns {
-    /// For a process with this number of connections.
+    /// Creates the turns of a process with this number of connections.
     pub(super) fn new(connections: u32) -> Self {
         Self {
             waiting: Turnstile::new(usize::MAX, MAX_CLAIMS),
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// Behind all of a payment's claims it would wait for as long as they take together.
+    /// Otherwise it would wait for all of the payment's claims together.
     #[tokio::test]
     async fn a_settle_does_not_wait_for_all_claims() {
         let turns = Turns::new(20);

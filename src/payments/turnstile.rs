@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::idempotency::IdempotencyError;
 
-/// For each key, lets at most `limit` in at the same time, in the order of their arrival. It remembers only the keys of those who
-/// are in or wait. A clone is the same turnstile.
+/// For each key, lets at most `limit` in at the same time, in the order of their arrival. It holds only keys with someone in or
+/// waiting. A clone is the same turnstile.
 pub(crate) struct Turnstile<K: Eq + Hash>(Arc<Shared<K>>);
 
 struct Shared<K> {

@@ -199,7 +199,7 @@ fn read_card(fields: &mut Fields<'_, '_>) -> Result<Card, Rejected> {
     let number = fields.required("cardNumber", digits(Pan::parse));
     let cvv = fields.required("cvv", digits(Cvv::parse));
     let expiry_month = fields.required("expiryMonth", read_month);
-    // A month in the past is for the gateway to decline: it knows how long it honours a card.
+    // A month in the past is for the gateway to decline: it knows how long it accepts a card.
     let expiry_year = fields.required("expiryYear", whole_number(2000..=2099));
     let holder_name = fields.optional("cardHolderName", text(0..=MAX_NAME_CHARACTERS));
     Ok(Card {
@@ -251,7 +251,7 @@ fn read_customer(fields: &mut Fields<'_, '_>) -> Result<Customer, Rejected> {
     })
 }
 
-/// Catches fields that were mixed up. Whether an address exists is only known by writing to it.
+/// Only detects mixed-up fields. Whether an address exists cannot be checked here.
 fn read_email(value: Value<'_>) -> Result<String, Fault> {
     let email = text(1..=MAX_EMAIL_CHARACTERS)(value)?;
     let is_address = email.split_once('@').is_some_and(|(local, domain)| {

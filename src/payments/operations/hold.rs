@@ -1,5 +1,5 @@
-//! What captures and cancels share. The payment's row is locked while one is planned, and a payment has at most one of either
-//! under way.
+//! Shared by captures and cancels. The payment's row is locked while one is planned, and a payment has at most one of either under
+//! way.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,13 +15,13 @@ use crate::payments::service::ClaimedWork;
 use crate::payments::transitions::now;
 use crate::payments::{Payment, PaymentError, PaymentState, Payments, Pending, store, transitions};
 
-/// What a capture or cancel is to do.
+/// A planned capture or cancel.
 pub(super) enum HoldPlan {
     Pending(Pending),
     Refused(Outcome),
 }
 
-/// Whether the payment holds money. It is an error while something is under way, because that will end.
+/// Returns whether the payment holds money, or an error while something is under way on it, which will end.
 pub(super) fn is_held(payment: &Payment) -> Result<bool, PaymentError> {
     payment.check_idle()?;
     Ok(payment.state == PaymentState::Authorized)

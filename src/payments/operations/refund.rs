@@ -129,7 +129,7 @@ fn check_refundable(
     }
     let with_reserved = remaining.checked_add(payment.refunding)?;
     if !amount.exceeds(with_reserved)? {
-        // Enough is left if the refund that has reserved it fails.
+        // Enough would be left if a refund that has reserved it failed.
         return Err(PaymentError::Busy("a refund of the payment"));
     }
     Ok(Err(answers::amount_too_large(payment, amount, remaining)))

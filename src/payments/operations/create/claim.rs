@@ -83,7 +83,7 @@ impl Claimant<CreateWork> for CreateClaim<'_> {
 }
 
 impl CreateClaim<'_> {
-    /// Whether the token costs a call of the gateway. Then the database is asked first whether the key is new.
+    /// Whether a token needs a call of the gateway. If so, the database is asked first whether the key is new.
     fn tokenizes_remotely(&self) -> bool {
         self.payments.default_gateway().tokenizes_remotely()
             && matches!(self.request.instrument, Instrument::Card(_))

@@ -100,7 +100,7 @@ impl CreateWork {
     ) -> Result<Called<Charged>, PaymentError> {
         let Self(payment) = self;
         match (&payment.failure, &payment.gateway_token) {
-            // The card was declined before it had a token. That is the outcome.
+            // The card was declined before it had a token, which is the outcome.
             (Some(decline), _) => Ok(Called::Known(Err(decline.clone()))),
             (None, None) => Ok(Called::Unresolved(Unresolved::Unknown)),
             (None, Some(token)) => {
