@@ -15,7 +15,7 @@
 //! [`problem`] (all refusals in one table), [`input`], [`money`], [`cards`], and what starts and stops the service: [`config`],
 //! [`settings`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
 
-/// The idempotency engine, a package of its own.
+/// The idempotency engine, which is a separate package.
 #[macro_use(failpoint, phase)]
 pub extern crate payonce_engine as idempotency;
 

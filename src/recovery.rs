@@ -1,5 +1,5 @@
 //! Recovery of payments: the engine's [`recovery`](crate::idempotency::Recovery), and how a payment's claim is resumed. It also
-//! looks at refunds that the gateway has accepted and not finished.
+//! checks refunds that the gateway has accepted but not finished.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Makes a worker that has tried nothing yet.
+    /// Creates a worker that has tried nothing yet.
     pub fn new(payments: Payments) -> Self {
         let engine = payments.engine().clone();
         Self {
@@ -35,7 +35,7 @@ impl Recovery {
         self.claims.recover(scope).await
     }
 
-    /// Makes a pass, and looks at pending refunds, every `every`, until the future is dropped.
+    /// Makes a pass and checks pending refunds every `every`, until the future is dropped.
     pub async fn run(self, every: Duration) {
         tokio::join!(self.claims.run(every), follow_refunds(self.payments, every));
     }
@@ -52,7 +52,7 @@ async fn follow_refunds(payments: Payments, every: Duration) {
     }
 }
 
-/// Goes on with a payment's claim as its first run would.
+/// Continues a payment's claim as its first run would.
 struct ResumePayments {
     payments: Payments,
     operations: Vec<&'static str>,
@@ -82,7 +82,7 @@ impl Resume for ResumePayments {
         let scope = permit.claim().scope.clone();
         match self.payments.resume(permit).await {
             Ok(reply) if reply.response.status == 202 => Recovered::Unknown,
-            // "Nothing happened" gives the key back: that resolves it too.
+            // "Nothing happened" releases the key, which also resolves it.
             Ok(_)
             | Err(
                 PaymentError::GatewayUnavailable

@@ -35,7 +35,7 @@ pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// Why the service did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
-    /// The database cannot be reached, or may lose what it confirmed.
+    /// The database cannot be reached, or may lose confirmed commits.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The pool or its database cannot keep the engine's guarantees.

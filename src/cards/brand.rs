@@ -1,5 +1,6 @@
 /// The network that issued a card, under the names that Stripe's API uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum CardBrand {
     /// American Express.
     Amex,
@@ -20,7 +21,7 @@ pub enum CardBrand {
 }
 
 impl CardBrand {
-    /// Tells by a number's first four digits (ISO/IEC 7812-1 issuer identification numbers).
+    /// Finds the brand by a number's first four digits (ISO/IEC 7812-1 issuer identification numbers).
     pub(super) fn of(digits: &str) -> Self {
         let prefix = digits
             .get(..4)
@@ -39,16 +40,7 @@ impl CardBrand {
 
     /// The name: `visa`, `mastercard`, …, `unknown`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Amex => "amex",
-            Self::Diners => "diners",
-            Self::Discover => "discover",
-            Self::Jcb => "jcb",
-            Self::Mastercard => "mastercard",
-            Self::UnionPay => "unionpay",
-            Self::Visa => "visa",
-            Self::Unknown => "unknown",
-        }
+        self.into_str()
     }
 }
 

@@ -4,12 +4,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::CardError;
 
-/// A card's security code. PCI DSS 3.3.1.2 forbids keeping it in any form once the charge was authorised, so it goes to
-/// the gateway and nowhere else.
+/// A card's security code. PCI DSS 3.3.1.2 forbids keeping it in any form once the charge is authorized, so it goes only to the
+/// gateway.
 pub struct Cvv(SecretString);
 
 impl Cvv {
-    /// Takes three or four digits.
+    /// Parses three or four digits.
     ///
     /// # Errors
     ///
@@ -23,7 +23,7 @@ impl Cvv {
         }
     }
 
-    /// The digits, for the gateway's eyes only.
+    /// The digits, for the gateway only.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -1,4 +1,4 @@
-//! Digits, as people and programs write them: a card's number in full-width digits is still a card's number.
+//! Decimal digits of all scripts: a card number in full-width digits is still a card number.
 
 /// The zeros whose nine successors are 1 to 9: Unicode's decimal digits (`Nd`, Unicode 16), subscripts, and digits with a comma.
 /// Sorted.
@@ -18,7 +18,7 @@ const ONES: [u32; 10] = [
     0x1369, 0x2460, 0x2474, 0x2488, 0x24f5, 0x2776, 0x2780, 0x278a, 0x10e60, 0x11052,
 ];
 
-/// What a character stands for, where it stands for one digit.
+/// The value of a character that stands for one digit.
 pub(crate) fn digit_of(c: char) -> Option<u8> {
     if c.is_ascii() {
         return u8::try_from(c)
@@ -36,7 +36,7 @@ pub(crate) fn digit_of(c: char) -> Option<u8> {
     }
 }
 
-/// How far a character is behind the last start before it, where that is less than `length`.
+/// The distance of a character from the last start at or before it, if that is less than `length`.
 fn within(starts: &[u32], c: char, length: u8) -> Option<u8> {
     let after = starts.partition_point(|start| *start <= u32::from(c));
     let start = starts.get(after.checked_sub(1)?)?;

@@ -1,7 +1,7 @@
-//! A card, for as long as it takes to give it to the gateway.
+//! Cards, which are kept only until the gateway has them.
 //!
-//! The number and the security code stay in types that are wiped when dropped, print no more than PCI DSS 3.4.1 lets
-//! anyone see, and have no `Display` and no `Serialize`. What outlives the request is a [`CardSummary`].
+//! The number and the security code have types that are wiped when dropped, print no more than PCI DSS 3.4.1 allows, and have no
+//! `Display` and no `Serialize`. Only a [`CardSummary`] outlives the request.
 
 mod brand;
 mod cvv;
@@ -15,28 +15,28 @@ pub use self::cvv::Cvv;
 pub(crate) use self::digits::digit_of;
 pub use self::pan::Pan;
 
-/// Why a text is no card number or security code. The text is the message for the field; it never repeats the input.
+/// Why a text is not a card number or security code. The error's text is the message for the field. It never repeats the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
-    /// Something else than digits, or too few or too many of them.
+    /// It has other characters than digits, or too few or too many digits.
     #[error("must be {} to {} digits", pan::MIN_DIGITS, pan::MAX_DIGITS)]
     NumberFormat,
     /// The check digit is wrong (ISO/IEC 7812-1, Annex B), or no issuer of payment cards has such numbers.
     #[error("is not a valid card number")]
     CheckDigit,
-    /// Not three or four digits.
+    /// It does not have three or four digits.
     #[error("must be 3 or 4 digits")]
     CvvFormat,
 }
 
-/// A card as a client sends it.
+/// A card in a client's request.
 #[derive(Debug)]
 pub struct Card {
     /// The number on the front.
     pub number: Pan,
     /// The security code.
     pub cvv: Cvv,
-    /// The month at whose end the card expires, 1–12.
+    /// The month at the end of which the card expires, 1–12.
     pub expiry_month: u8,
     /// Its year, four digits.
     pub expiry_year: u16,
@@ -45,7 +45,7 @@ pub struct Card {
 }
 
 impl Card {
-    /// What may be stored and shown of the card.
+    /// Returns the parts of the card that may be stored and shown.
     pub fn summary(&self) -> CardSummary {
         CardSummary {
             brand: self.number.brand().as_str().to_owned(),
@@ -56,14 +56,14 @@ impl Card {
         }
     }
 
-    /// True when the month on the card is over: a card is good until its month's last day.
+    /// Returns true if the month on the card is over. A card is valid until the last day of its month.
     pub fn is_expired_at(&self, date: NaiveDate) -> bool {
         let expiry = (i32::from(self.expiry_year), u32::from(self.expiry_month));
         expiry < (date.year(), date.month())
     }
 }
 
-/// What PCI DSS lets be stored and shown of a card.
+/// The parts of a card that PCI DSS allows to be stored and shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardSummary {
     /// A [`CardBrand`]'s name: `visa`.

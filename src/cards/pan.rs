@@ -11,15 +11,15 @@ pub(super) const MAX_DIGITS: usize = 19;
 
 /// A card's primary account number: 12–19 digits, the last of which checks the others.
 ///
-/// [`fmt::Debug`] shows the last four digits, which PCI DSS 3.4.1 lets anyone see.
+/// [`fmt::Debug`] shows the last four digits, which PCI DSS 3.4.1 allows.
 pub struct Pan(SecretString);
 
 impl Pan {
-    /// Takes digits, between which single spaces or dashes may stand, as people copy them off a card.
+    /// Parses digits. There may be single spaces or hyphens between them, as on a card.
     ///
     /// # Errors
     ///
-    /// [`CardError::NumberFormat`] where it is something else or its length is wrong, [`CardError::CheckDigit`].
+    /// [`CardError::NumberFormat`] if it has other characters or a wrong length, or [`CardError::CheckDigit`].
     pub fn parse(text: &str) -> Result<Self, CardError> {
         let digits = SecretString::from(digits_of(text).ok_or(CardError::NumberFormat)?);
         if is_number(digits.expose_secret()) {
@@ -29,7 +29,7 @@ impl Pan {
         }
     }
 
-    /// The digits, for the gateway's eyes only.
+    /// The digits, for the gateway only.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -47,8 +47,8 @@ impl Pan {
         CardBrand::of(self.expose())
     }
 
-    /// True if the number stands in a text, whatever stands between its digits and in whatever script they are written. Such a text
-    /// must not be kept.
+    /// Returns true if a text contains the number, in any script and with anything between its digits. Such a text must not be
+    /// kept.
     pub fn is_in(&self, text: &str) -> bool {
         let digit_count = text.chars().filter(|c| digit_of(*c).is_some()).count();
         digit_count >= self.expose().len()
@@ -57,8 +57,8 @@ impl Pan {
                 .contains(self.expose())
     }
 
-    /// True if a text holds what may be some card's number: 12 to 19 digits that pass the check, with nothing but punctuation
-    /// between them and no further digit beside them.
+    /// Returns true if a text may contain a card number: 12 to 19 digits that pass the check, with only punctuation between them
+    /// and no further digit next to them.
     pub fn may_be_in(text: &str) -> bool {
         text.split(|c: char| c.is_alphabetic()).any(|part| {
             let digit_count = part.chars().filter(|c| digit_of(*c).is_some()).count();
@@ -99,12 +99,12 @@ fn all_digits(text: impl Iterator<Item = char>, count: usize) -> SecretString {
     SecretString::from(digits)
 }
 
-/// No payment card's number begins with a zero: ISO/IEC 7812-1, Annex A, gives it to no issuer of them.
+/// No payment card's number begins with a zero: ISO/IEC 7812-1, Annex A, assigns it to no issuer.
 fn is_number(digits: &str) -> bool {
     !digits.starts_with('0') && passes_luhn(digits)
 }
 
-/// The check of ISO/IEC 7812-1, Annex B: from the right, every second digit counts double, by the sum of its digits.
+/// The check of ISO/IEC 7812-1, Annex B: from the right, every second digit is doubled, and its digits are added up.
 fn passes_luhn(digits: &str) -> bool {
     let sum: u32 = digits
         .bytes()
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn has_12_to_19_digits() {
         let format = Some(CardError::NumberFormat);
-        // An 8 in an uneven place counts 8, in an even one 7: with a 2 at its end, or a 3, the check passes.
+        // An 8 in an odd place counts 8, and in an even place 7. With a final 2 or 3 the check passes.
         for (length, end, error) in [
             (11, "2", format),
             (12, "3", None),

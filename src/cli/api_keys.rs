@@ -25,7 +25,7 @@ pub(super) enum Command {
     List {
         /// The merchant's ID.
         merchant: String,
-        /// One JSON array in place of a table.
+        /// One JSON array instead of a table.
         #[arg(long)]
         json: bool,
         #[command(flatten)]

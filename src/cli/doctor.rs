@@ -11,7 +11,7 @@ use crate::doctor::{self, Report};
 // A missing secret is one of the findings, so the other checks still run.
 #[command(mut_arg("fingerprint_secret", |arg| arg.required(false)))]
 pub(super) struct DoctorArgs {
-    /// One JSON object in place of a table.
+    /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub(super) enum Command {
         /// The client's key, without quotes.
         #[arg(value_parser = |key: &str| -> Result<_, InvalidKey> { IdempotencyKey::new(key) })]
         key: IdempotencyKey,
-        /// One JSON object in place of lines.
+        /// One JSON object instead of lines.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -45,7 +45,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 100)]
         #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
         limit: u32,
-        /// One JSON array in place of a table.
+        /// One JSON array instead of a table.
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -36,7 +36,7 @@ pub(super) enum Command {
     /// List all merchants
     #[command(after_help = examples::MERCHANTS_LIST)]
     List {
-        /// One JSON array in place of a table.
+        /// One JSON array instead of a table.
         #[arg(long)]
         json: bool,
         #[command(flatten)]

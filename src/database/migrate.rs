@@ -1,4 +1,4 @@
-//! The schema: migrations, and whether it is as new as this program.
+//! The schema: migrations, and the check that it is as new as this program.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ use tokio::time::sleep;
 use super::{ACQUIRE_TIMEOUT, Bounded, DatabaseError, acquire, timed_out};
 use crate::MIGRATOR;
 
-/// How often a migration is watched.
+/// The interval of checks on a running migration.
 const WATCHED_EVERY: Duration = Duration::from_secs(2);
 
-/// After so many looks in a row that do not find it at work it is lost. One may fall between two of its statements.
+/// Number of checks in a row that must find the migration idle before it counts as lost. A single check may fall between two of its
+/// statements.
 const LOST_AFTER: u32 = 3;
 
-/// Applies the migrations that the database lacks. A schema that is newer than this program is left
-/// as it is: during a rolling upgrade old and new nodes run side by side.
+/// Applies the migrations that the database lacks. A schema that is newer than this program is left unchanged, because old and new
+/// nodes run side by side during a rolling upgrade.
 ///
-/// Programs that start at once take turns, however long the first one takes: the wait for one's
-/// turn, and a migration itself, are the only statements without a time-out. Locks that a migration
-/// needs still have theirs, because traffic queues up behind a migration that waits. A second connection watches that the
-/// first is at work: a connection that fell silent ends the migration with an error.
+/// Programs that start at the same time take turns, however long the first one takes: the wait for this turn and the migration
+/// itself are the only statements without a time-out. The locks of a migration still have one, because traffic queues up behind a
+/// migration that waits for a lock. A second connection checks that the first is working: if the first stops answering, the
+/// migration ends with an error.
 pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
     let mut lease = acquire(pool).await?;
-    // Closed at the end, not given back, and with it go its settings and its lock.
+    // Closed at the end and not given back, because of its settings and its lock.
     lease.close_on_drop();
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
         .fetch_one(&mut *lease)
@@ -41,21 +42,21 @@ pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
     migrated
 }
 
-/// Ends when the session is not at work any more.
+/// Returns when the session is no longer working.
 async fn until_lost(pool: &PgPool, pid: i32) {
     let mut missed = 0;
     while missed < LOST_AFTER {
         sleep(WATCHED_EVERY).await;
         missed = match is_at_work(pool, pid).await {
             Ok(true) => 0,
-            // The server answers, and has no connection to spare.
+            // The server answers, but has no free connection.
             Err(error) if error.as_database_error().is_some() => 0,
             Ok(false) | Err(_) => missed + 1,
         };
     }
 }
 
-/// Asks on a connection of its own: the pool may have one only.
+/// Asks on a separate connection, because the pool may have only one.
 async fn is_at_work(pool: &PgPool, pid: i32) -> sqlx::Result<bool> {
     let asked = async {
         let mut connection = pool.connect_options().connect().await?;
@@ -72,7 +73,7 @@ async fn is_at_work(pool: &PgPool, pid: i32) -> sqlx::Result<bool> {
 }
 
 async fn migrate_on(connection: &mut PgConnection) -> Result<(), DatabaseError> {
-    // Without the notice that sqlx's "create table if not exists" brings each time.
+    // Suppresses the notice that sqlx's "create table if not exists" causes each time.
     let patient =
         "set statement_timeout = 0; set lock_timeout = 0; set client_min_messages = error";
     sqlx::raw_sql(patient)
@@ -89,8 +90,7 @@ async fn migrate_on(connection: &mut PgConnection) -> Result<(), DatabaseError> 
     Ok(migrator.run(connection).await?)
 }
 
-/// Refuses a database whose schema is older than this program, or that has none. A newer one is
-/// fine: see [`migrate`].
+/// Refuses a database whose schema is missing or older than this program. A newer one is accepted: see [`migrate`].
 pub async fn schema_is_current(pool: &PgPool) -> Result<(), DatabaseError> {
     // Not checked at compile time: the table is sqlx's own, and absent where migrations were
     // applied by psql.

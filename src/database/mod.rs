@@ -1,11 +1,11 @@
-//! The database, as every program of this crate opens it: each wait bounded, no connection lent
-//! inside a transaction, and refused where it would lose what it confirmed.
+//! The database of every program: each wait is bounded, no connection is lent inside a transaction, and a database that may lose
+//! confirmed commits is refused.
 //!
-//! How connections are lent and used is the engine's: [`payonce_engine::database`]. Here is what the service adds:
+//! The engine lends and uses connections: [`payonce_engine::database`]. The service adds:
 //!
-//! * `url`: what a URL says, and what is added to it.
-//! * `server`: whether a program can work on a server.
-//! * `migrate`: the schema, and whether it is current.
+//! * `url`: parses a URL, and adds settings.
+//! * `server`: checks whether a program can work on a server.
+//! * `migrate`: the schema, and the check that it is current.
 
 mod migrate;
 mod server;
@@ -26,19 +26,19 @@ pub use self::url::connect_options;
 /// The oldest major version that this crate is tested with.
 pub(crate) const OLDEST_VERSION: u32 = 14;
 
-/// Which database, and how it is used.
+/// The settings of a database.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database?parameters`.
     pub url: SecretString,
-    /// The most connections, at least 1.
+    /// Maximum number of connections, at least 1.
     pub max_connections: u32,
-    /// Work on a database that may lose what it confirmed.
+    /// Accept a database that may lose confirmed commits.
     pub allow_unsafe: bool,
 }
 
 impl DatabaseSettings {
-    /// What the engine is to do on a database that may lose what it confirmed.
+    /// The engine's setting for a database that may lose confirmed commits.
     pub fn durability(&self) -> Durability {
         if self.allow_unsafe {
             Durability::Waived
@@ -48,32 +48,32 @@ impl DatabaseSettings {
     }
 }
 
-/// Why a database cannot be worked with.
+/// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The URL can't be used. Final; it is not repeated, because it holds a password.
+    /// The URL cannot be used. Final. The message does not repeat it, because it contains a password.
     #[error("--database-url (DATABASE_URL) {0}")]
     Configuration(String),
-    /// No connection came about within 3 s, or the server refused it.
+    /// No connection was made within 3 s, or the server refused it.
     #[error("cannot reach the database at {address}")]
     Unreachable {
         /// `host:port/database as user`, without the password.
         address: String,
-        /// What the network or the server said.
+        /// The error of the network or the server.
         source: sqlx::Error,
     },
     /// Final.
     #[error("the database is PostgreSQL {0}; payonce needs {OLDEST_VERSION} or later")]
     TooOld(u32),
     /// It may become a primary later.
-    #[error("the database at {address} takes no writes")]
+    #[error("the database at {address} accepts no writes")]
     TakesNoWrites {
         /// `host:port/database as user`, without the password.
         address: String,
         /// Why.
         source: sqlx::Error,
     },
-    /// A pooler gives statements of one connection to several sessions, which loses their settings and locks.
+    /// A pooler sends the statements of one connection to several sessions, which loses their settings and locks.
     #[error(
         "the pooler at {address} shares sessions between connections (transaction or statement mode); payonce needs sessions \
          of its own: set pool_mode = session"
@@ -82,16 +82,16 @@ pub enum DatabaseError {
         /// `host:port/database as user`, without the password.
         address: String,
     },
-    /// Names and descriptions in other languages could not be stored. Final.
+    /// Its encoding cannot store names and descriptions in all languages. Final.
     #[error("the database's encoding is {0}; payonce needs UTF8")]
     Encoding(String),
-    /// The server, the role or the URL turned off what makes a commit last.
+    /// The server, the role or the URL turned off a setting that makes commits durable.
     #[error(
-        "{setting} is off: the database may lose what it confirmed. \
+        "{setting} is off: the database may lose confirmed commits. \
          Turn it on, or pass --allow-unsafe-database"
     )]
     Unsafe {
-        /// PostgreSQL's name of the setting.
+        /// The setting's name in PostgreSQL.
         setting: &'static str,
     },
     /// No migration was ever applied.
@@ -114,20 +114,19 @@ pub enum DatabaseError {
     Query(#[from] sqlx::Error),
 }
 
-/// Opens the pool, after one connection has shown that the database can be reached, is recent
-/// enough and takes writes.
+/// Opens the pool, after checking with one connection that the database can be reached, is recent enough and accepts writes.
 ///
-/// The pool alone would try again in silence until its time is over, and not say why. Where the role, the database or the
-/// server allows fewer connections than asked for, the pool is as small as that.
+/// The pool alone would silently try again until its time is over, and give no reason. If the role, the database or the server
+/// allows fewer connections than requested, the pool has that number.
 pub async fn connect(settings: &DatabaseSettings) -> Result<PgPool, DatabaseError> {
     let options = connect_options(&settings.url)?;
     let mut connection = reach(&options).await?;
     let checked = check_server(&mut connection, &options).await;
     let limits = limits(&mut connection).bounded().await;
-    // Dropped where it does not end in order.
+    // Dropped if it does not close properly.
     drop(connection.close().bounded().await);
     checked?;
-    // Where the server does not say, the pool finds out.
+    // If the server does not say, the pool finds out.
     let limit = limits.ok().map(|limits| limits.tightest());
     Ok(pool_options()
         .max_connections(granted(settings.max_connections, limit.as_ref()))
@@ -147,9 +146,9 @@ async fn check_server(
     Ok(())
 }
 
-/// Refuses a database that would lose what it confirmed, or warns of it where that is allowed.
+/// Refuses a database that may lose confirmed commits, or warns about it if that is allowed.
 ///
-/// `synchronous_commit` is asked of a session of this pool, so that one turned off by the URL or the role is seen, too.
+/// `synchronous_commit` is read in a session of this pool, because the URL or the role can turn it off, too.
 pub async fn check_durability(pool: &PgPool, allow_unsafe: bool) -> Result<(), DatabaseError> {
     let mut connection = acquire(pool).await?;
     for setting in settings_that_lose_commits(&mut connection).await? {
@@ -158,20 +157,20 @@ pub async fn check_durability(pool: &PgPool, allow_unsafe: bool) -> Result<(), D
         }
         tracing::warn!(
             setting,
-            "is off: the database may lose what it confirmed, as allowed"
+            "is off: the database may lose confirmed commits, which is allowed here"
         );
     }
     Ok(())
 }
 
-/// How many connections there can be.
+/// Maximum number of connections.
 fn granted(wanted: u32, limit: Option<&Limit>) -> u32 {
     match limit {
         Some(limit) if limit.connections < wanted => {
             tracing::warn!(
                 wanted,
                 granted = limit.connections,
-                "{} allows fewer connections than PAYONCE_DATABASE_MAX_CONNECTIONS: only so many are used",
+                "{} allows fewer connections than PAYONCE_DATABASE_MAX_CONNECTIONS: only these are used",
                 limit.whose
             );
             limit.connections.max(1)
@@ -180,7 +179,7 @@ fn granted(wanted: u32, limit: Option<&Limit>) -> u32 {
     }
 }
 
-/// One connection as the pool's are, whatever [`connect`] would say of its database.
+/// Opens one connection like those of the pool, without the checks of [`connect`].
 pub(crate) async fn connect_once(url: &SecretString) -> Result<PgConnection, DatabaseError> {
     reach(&connect_options(url)?).await
 }
@@ -200,7 +199,7 @@ fn unreachable(options: &PgConnectOptions) -> impl Fn(sqlx::Error) -> DatabaseEr
     }
 }
 
-/// Where a URL leads, without its password; nothing, where it is none.
+/// The address in a URL, without its password. Empty if the URL is not valid.
 pub(crate) fn address(url: &SecretString) -> String {
     connect_options(url).map_or_else(|_| String::new(), |options| describe(&options))
 }

@@ -1,16 +1,16 @@
-//! The server: whether a program can work on it, and how many connections it grants.
+//! The server: the check whether a program can work on it, and its limits of connections.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 
 use super::{Bounded, DatabaseError, OLDEST_VERSION, describe, takes_no_writes, takes_writes};
 
-/// Refuses a server that is too old, takes no writes, or stores text in another encoding.
+/// Refuses a server that is too old, accepts no writes, or stores text in another encoding.
 pub(super) async fn check(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
 ) -> Result<(), DatabaseError> {
-    // Engines that speak PostgreSQL's protocol may not say; they are not kept out for it.
+    // Other databases with PostgreSQL's protocol may not report it, and are still accepted.
     let version = connection.server_version_num();
     if let Some(version) = version.map(|number| number / 10_000)
         && version < OLDEST_VERSION
@@ -21,7 +21,7 @@ pub(super) async fn check(
         address: describe(options),
         source,
     };
-    // A simple query, as in the pool: it is asked before anything is known of the server.
+    // A simple query, as in the pool, because nothing is known about the server yet.
     let encoding = sqlx::raw_sql("select current_setting('server_encoding') as encoding")
         .fetch_one(&mut *connection)
         .bounded()
@@ -41,14 +41,14 @@ pub(super) async fn check(
     }
 }
 
-/// Limits of connections, and how many there are beside ours.
+/// Limits of connections, and how many others are open.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) limit: i32,
     pub(crate) reserved: i32,
-    /// -1 where there is none.
+    /// -1 if there is none.
     pub(crate) role_limit: i32,
-    /// -1 where there is none.
+    /// -1 if there is none.
     pub(crate) database_limit: i32,
     pub(crate) used: i32,
 }
@@ -74,7 +74,7 @@ impl Limits {
             ("the database", self.database_limit),
         ]
         .into_iter()
-        // -1 is PostgreSQL's word for no limit of the role's or the database's own.
+        // In PostgreSQL, -1 means that the role or the database has no limit of its own.
         .filter_map(|(whose, limit)| {
             u32::try_from(limit)
                 .ok()

@@ -1,9 +1,8 @@
-//! The database's URL, read here before sqlx sees it: sqlx logs a parameter that it does not know with its value, which may
-//! be a password, and takes fewer forms than PostgreSQL's own library.
+//! The database's URL, which is parsed here before sqlx sees it: sqlx logs an unknown parameter with its value, which may be a
+//! password, and accepts fewer forms than PostgreSQL's own library.
 //!
-//! `postgres://user:password@host:port/database?parameters`, where the host is a name, an address, an IPv6 address in
-//! brackets, a folder of Unix sockets with `/` written as `%2F`, or nothing; `host=` and the other parameters win over what
-//! stands before them.
+//! `postgres://user:password@host:port/database?parameters`, where the host is a name, an address, an IPv6 address in brackets, a
+//! folder of Unix sockets with `/` written as `%2F`, or nothing. `host=` and the other parameters override the parts before them.
 
 use std::net::IpAddr;
 
@@ -12,8 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::{DatabaseError, session_options};
 
-/// Reads a URL and adds what every connection is set to: its time-outs and, unless the URL
-/// has one, the application's name.
+/// Parses a URL and adds the settings of every connection: its time-outs and, unless the URL has one, the application's name.
 ///
 /// sqlx adds `TimeZone=UTC` itself. It logs statements at `debug`, and at `warn` those that take
 /// more than 1 s, always without their parameters.
@@ -26,7 +24,7 @@ pub fn connect_options(url: &SecretString) -> Result<PgConnectOptions, DatabaseE
     })
 }
 
-/// The parameters that sqlx takes, by the names that PostgreSQL gives them and by sqlx's own.
+/// The parameters that sqlx accepts, by PostgreSQL's names and by sqlx's own.
 const PARAMETERS: [&str; 20] = [
     "application_name",
     "dbname",
@@ -59,36 +57,36 @@ const SSL_MODES: [&str; 6] = [
     "verify-full",
 ];
 
-/// The reason of a refusal follows the setting's name. It holds no value: each may be a secret.
+/// The reason of a refusal, which follows the setting's name. It contains no value, because each may be a secret.
 fn read(url: &str) -> Result<PgConnectOptions, String> {
     let mut parameters = of_url(url)?;
     for (name, value) in &parameters {
         check(name, value)?;
     }
-    // An empty one counts as none, as with PostgreSQL's library. sqlx has no target_session_attrs; every connection is asked
-    // whether it takes writes.
+    // An empty one counts as absent, as with PostgreSQL's library. sqlx has no target_session_attrs; every connection is checked
+    // for writes anyway.
     parameters.retain(|(name, value)| !value.is_empty() && name != "target_session_attrs");
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(parameters)
         .finish();
-    // All of it goes to sqlx as parameters: it reads them all alike, and then looks for a password in .pgpass.
+    // Everything is passed to sqlx as parameters, which it reads uniformly before it looks for a password in .pgpass.
     format!("postgres://?{query}")
         .parse()
         .map_err(|_| "cannot be used: a parameter has a value of another form".to_owned())
 }
 
-/// All that the URL says, as parameters, in their order: the later ones win.
+/// All parts of the URL as parameters, in order: later ones override earlier ones.
 fn of_url(url: &str) -> Result<Vec<(String, String)>, String> {
     let rest = url
         .strip_prefix("postgres://")
         .or_else(|| url.strip_prefix("postgresql://"))
         .ok_or("must begin with postgres:// or postgresql://")?;
     let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // A password with a bare one of these ends the host early: its rest would be taken for the database's name or a
-    // parameter, and shown. The @ that follows gives it away.
+    // In a password, one of these characters that is not encoded ends the host early, and the rest of the password would be taken
+    // for the database's name or a parameter, and shown. The @ after it reveals this.
     if after.contains(['@', '#']) {
         return Err(
-            "has a bare @, / , ? or # where none can be; write them as %40, %2F, %3F, %23"
+            "has an unencoded @, / , ? or # in the wrong place; write them as %40, %2F, %3F, %23"
                 .to_owned(),
         );
     }
@@ -146,7 +144,7 @@ const SEVERAL_HOSTS: &str = "names several hosts; payonce connects to one: name 
 fn check(name: &str, value: &str) -> Result<(), String> {
     let is_setting = name.starts_with("options[") && name.ends_with(']');
     if !is_setting && !PARAMETERS.contains(&name) {
-        // A name is shown only if it is one: the rest of a password with a bare & is none.
+        // A name is shown only if it is a valid name, because it may be the rest of a password with an unencoded &.
         let is_name = !value.is_empty()
             && name.len() <= 40
             && name

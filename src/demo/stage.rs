@@ -20,7 +20,7 @@ pub(super) const GOOD_CARD: &str = "4242424242424242";
 /// The card with insufficient funds.
 pub(super) const EMPTY_CARD: &str = "4000000000009995";
 
-/// What all demonstrations share.
+/// Shared by all demonstrations.
 pub(super) struct Stage {
     database: DatabaseArgs,
     merchants: Merchants,

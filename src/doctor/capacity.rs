@@ -18,7 +18,7 @@ pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> 
 
 fn pool(wanted: u32) -> Finding {
     const NAME: &str = "pool";
-    let found = format!("at most {wanted} connections a node");
+    let found = format!("at most {wanted} connections per node");
     if wanted < FEWEST_SOUND {
         let advice = format!(
             "group commit and recovery take up to ten of them: set PAYONCE_DATABASE_MAX_CONNECTIONS to {FEWEST_SOUND} or more"
@@ -35,11 +35,11 @@ fn against_server(wanted: u32, server: &Limits) -> Finding {
         whose,
     } = server.tightest();
     let found = format!(
-        "{whose} has {limit} in all, {} are in use by others, a node takes up to {wanted}",
+        "{whose} allows {limit}, {} are in use by others, and a node uses up to {wanted}",
         server.used
     );
     let used = u32::try_from(server.used).unwrap_or(0);
-    let advice = "raise max_connections (or the limit of the role or database), or lower PAYONCE_DATABASE_MAX_CONNECTIONS: a node works with the fewer that it gets, and more slowly";
+    let advice = "raise max_connections (or the limit of the role or database), or lower PAYONCE_DATABASE_MAX_CONNECTIONS: with fewer connections a node works, but more slowly";
     if wanted > limit {
         Finding::problem(NAME, found, advice)
     } else if wanted > limit.saturating_sub(used) {

@@ -32,7 +32,7 @@ pub(super) async fn examine(connection: &mut PgConnection) -> Finding {
     }
     let quickest = samples.iter().min_by_key(|sample| sample.round_trip);
     quickest.map_or_else(
-        || Finding::warning(NAME, "it was not asked", "ask again"),
+        || Finding::warning(NAME, "it was not checked", "run the doctor again"),
         judge,
     )
 }

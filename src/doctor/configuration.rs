@@ -41,7 +41,7 @@ fn fingerprint_secret(args: &ServeArgs) -> Finding {
         return Finding::problem(
             NAME,
             "PAYONCE_FINGERPRINT_SECRET is not set",
-            "set it to what the service signs with; for a new database make one by `openssl rand -hex 32`",
+            "set it to the service's secret; for a new database generate one with `openssl rand -hex 32`",
         );
     };
     let advice = "make one by `openssl rand -hex 32`, and change over as docs/OPERATIONS.md says under \"Rotate the fingerprint secret\"";
@@ -189,7 +189,7 @@ fn unsafe_database(args: &ServeArgs) -> Finding {
     if args.database.allow_unsafe_database {
         return Finding::warning(
             NAME,
-            "a database that may lose what it confirmed is allowed",
+            "a database that may lose confirmed commits is allowed",
             "outside of tests, leave --allow-unsafe-database away",
         );
     }

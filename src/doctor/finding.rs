@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 /// What a finding means for the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Verdict {
     /// Everything is fine.
     Ok,
@@ -17,11 +18,7 @@ pub enum Verdict {
 impl Verdict {
     /// One lower-case word.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Problem => "problem",
-        }
+        self.into_str()
     }
 }
 
@@ -83,8 +80,8 @@ impl Finding {
             };
             Self::problem(
                 name,
-                format!("it cannot be told: {why}"),
-                "mend this first, and ask again",
+                format!("it is not known: {why}"),
+                "fix this first, and run the doctor again",
             )
         })
     }

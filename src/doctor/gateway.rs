@@ -24,7 +24,7 @@ async fn stripe(args: &GatewayArgs) -> Finding {
     let Some(key) = args.stripe_secret_key.clone() else {
         return Finding::problem(
             NAME,
-            "stripe, without a key to it",
+            "stripe, without its secret key",
             "set PAYONCE_STRIPE_SECRET_KEY",
         );
     };
@@ -42,10 +42,12 @@ async fn stripe(args: &GatewayArgs) -> Finding {
 
 fn judge(base: &str, is_test_key: bool, probe: StripeProbe) -> Finding {
     match probe {
-        StripeProbe::Answers if !is_test_key => Finding::ok(NAME, format!("{base} takes our key")),
+        StripeProbe::Answers if !is_test_key => {
+            Finding::ok(NAME, format!("{base} accepts our key"))
+        }
         StripeProbe::Answers => Finding::warning(
             NAME,
-            format!("{base} takes our key, which is a test key: no money moves"),
+            format!("{base} accepts our key, which is a test key: no money moves"),
             "for real payments set PAYONCE_STRIPE_SECRET_KEY to a live key",
         ),
         StripeProbe::Misconfigured(reason) => Finding::problem(
@@ -56,7 +58,7 @@ fn judge(base: &str, is_test_key: bool, probe: StripeProbe) -> Finding {
         StripeProbe::Ill(status) => Finding::warning(
             NAME,
             format!("{base} answers with status {status}"),
-            "if it lasts, look at the gateway's status page; payments are answered 503 or 202 meanwhile",
+            "if this persists, check the gateway's status page; payments are answered 503 or 202 until then",
         ),
         StripeProbe::Silent(why) => Finding::problem(
             NAME,

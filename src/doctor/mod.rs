@@ -65,7 +65,7 @@ async fn examine_database(args: &ServeArgs) -> Vec<Finding> {
     if examined.await.is_err() {
         let found = format!("it did not answer within {} s", PATIENCE.as_secs());
         let advice =
-            "look at the network, and at what stands between: its other checks were not made";
+            "check the network, and any pooler or proxy in between: the other checks were not made";
         findings.push(Finding::problem("database-answers", found, advice));
         return findings;
     }

@@ -37,7 +37,10 @@ async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<F
     let Some(schema) = role.schema else {
         return Ok(Finding::problem(
             NAME,
-            format!("{} may use no schema of its search path", role.name),
+            format!(
+                "{} has no privilege to use a schema of its search path",
+                role.name
+            ),
             format!("grant usage on schema public to {}", role.name),
         ));
     };
@@ -61,12 +64,12 @@ async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<F
         ));
     }
     if grants.is_empty() {
-        let found = format!("{} may do all that the service does", role.name);
+        let found = format!("{} has all privileges that the service needs", role.name);
         return Ok(Finding::ok(NAME, found));
     }
     Ok(Finding::problem(
         NAME,
-        format!("{} may not do all that the service does", role.name),
+        format!("{} lacks privileges that the service needs", role.name),
         grants.join("; "),
     ))
 }

@@ -34,10 +34,10 @@ fn judge(applied: Option<&[Applied]>, no_migrate: bool) -> Finding {
         return Finding::problem(
             NAME,
             format!(
-                "migration {} was applied in another form than this program's",
+                "migration {} was applied with other content than this program's",
                 changed.version
             ),
-            "the database was migrated by another build: run that one, or restore",
+            "the database was migrated by another build: run that build, or restore a backup",
         );
     }
     let pending: Vec<String> = MIGRATOR
@@ -54,7 +54,7 @@ fn judge(applied: Option<&[Applied]>, no_migrate: bool) -> Finding {
         return Finding::warning(
             NAME,
             format!("at migration {newer}, newer than this program's {newest}"),
-            "right during an upgrade; afterwards, upgrade this node too",
+            "this is normal during an upgrade; afterwards, upgrade this node, too",
         );
     }
     Finding::ok(NAME, format!("at migration {newest}, this program's"))

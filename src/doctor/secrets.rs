@@ -18,7 +18,7 @@ pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> 
 }
 
 const NONE_YET: &str =
-    "the database has noted no secret yet: payonce serve notes its own when it starts";
+    "the database has recorded no secret yet: payonce serve records its own when it starts";
 
 fn judge(compared: &ComparedSecrets, args: &ServeArgs) -> Finding {
     let signing = compared.other_signers();
@@ -39,7 +39,7 @@ fn judge(compared: &ComparedSecrets, args: &ServeArgs) -> Finding {
             "keys that older secrets signed may still be remembered, and they are not set: their ids are {}",
             ids(&needed)
         );
-        let advice = "keep the older secret as the second value of PAYONCE_FINGERPRINT_SECRET for as long as keys are remembered (PAYONCE_KEY_TTL); without it their repetition is answered 503";
+        let advice = "keep the older secret as the second value of PAYONCE_FINGERPRINT_SECRET for as long as keys are remembered (PAYONCE_KEY_TTL); without it, their retries are answered 503";
         return Finding::warning(NAME, found, advice);
     }
     if !compared.is_ours_noted {
@@ -60,7 +60,8 @@ fn without_ours(signing: &[UnknownSecret]) -> Finding {
         "the database's fingerprints are signed by a secret (its id is {}), and none is set to compare",
         ids(signing)
     );
-    let advice = "set PAYONCE_FINGERPRINT_SECRET to the one that signed them, and ask again";
+    let advice =
+        "set PAYONCE_FINGERPRINT_SECRET to the one that signed them, and run the doctor again";
     Finding::warning(NAME, found, advice)
 }
 

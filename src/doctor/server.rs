@@ -79,7 +79,7 @@ fn version(number: &str, text: &str) -> Finding {
         }
         Err(_) => Finding::warning(
             NAME,
-            "it does not say",
+            "it does not report it",
             format!("payonce is tested with PostgreSQL {OLDEST_VERSION} and later"),
         ),
     }
@@ -91,14 +91,14 @@ fn encoding(server: &str, session: &str) -> Finding {
         return Finding::problem(
             NAME,
             format!("the database stores text in {server}"),
-            "names and descriptions are UTF-8: create database … encoding 'UTF8' template template0, and move there",
+            "names and descriptions are UTF-8: create a new database with encoding 'UTF8' template template0, and move the data",
         );
     }
     if !session.eq_ignore_ascii_case("UTF8") {
         return Finding::problem(
             NAME,
             format!("{session} in payonce's session, which asked for UTF8"),
-            "what stands between drops what a session asks for: connect without it, or let it keep sessions",
+            "a pooler or proxy in between drops the session's settings: connect without it, or let it pool sessions",
         );
     }
     Finding::ok(NAME, "UTF8")
@@ -112,14 +112,14 @@ fn durability(name: &'static str, setting: Option<&ServerSetting>, allowed: bool
         name => name,
     };
     let Some(setting) = setting else {
-        let advice = format!("make sure by yourself that {name} is on");
-        return Finding::warning(check, "it does not say", advice);
+        let advice = format!("make sure that {name} is on");
+        return Finding::warning(check, "it does not report it", advice);
     };
     let found = format!("{}, {}", setting.value, setting.by());
     if setting.value != "off" {
         return Finding::ok(check, found);
     }
-    let found = format!("{found}: the database may lose what it confirmed");
+    let found = format!("{found}: the database may lose confirmed commits");
     let off = Finding::problem(check, found, how_to_turn_on(name, &setting.source));
     if allowed {
         return Finding {
@@ -134,11 +134,11 @@ fn durability(name: &'static str, setting: Option<&ServerSetting>, allowed: bool
 fn how_to_turn_on(name: &str, source: &str) -> String {
     match source {
         "user" | "database user" => {
-            format!("alter role … [in database …] reset {name}; then connect anew")
+            format!("alter role … [in database …] reset {name}; then reconnect")
         }
-        "database" => format!("alter database … reset {name}; then connect anew"),
-        "client" | "session" => format!("take {name} out of DATABASE_URL or PGOPTIONS"),
-        "command line" => format!("take {name} out of PostgreSQL's command line, and restart it"),
+        "database" => format!("alter database … reset {name}; then reconnect"),
+        "client" | "session" => format!("remove {name} from DATABASE_URL or PGOPTIONS"),
+        "command line" => format!("remove {name} from PostgreSQL's command line, and restart it"),
         _ => format!("alter system set {name} = on; select pg_reload_conf()"),
     }
 }
@@ -166,7 +166,7 @@ fn time_zone(session: &str, log: &str) -> Finding {
         return Finding::problem(
             NAME,
             format!("{session} in payonce's session, which asked for UTC"),
-            "what stands between drops what a session asks for: connect without it, or let it keep sessions",
+            "a pooler or proxy in between drops the session's settings: connect without it, or let it pool sessions",
         );
     }
     if !is_utc(log) {
@@ -195,12 +195,12 @@ async fn session_settings(connection: &mut PgConnection) -> sqlx::Result<Finding
 fn of_session(dropped: &[&str]) -> Finding {
     const NAME: &str = "session-settings";
     if dropped.is_empty() {
-        return Finding::ok(NAME, "the session has what it asked for");
+        return Finding::ok(NAME, "the session has the requested settings");
     }
     Finding::warning(
         NAME,
         format!(
-            "a pooler between drops what the session asks for at its start: {}",
+            "a pooler in between drops the session's start-up settings: {}",
             dropped.join(", ")
         ),
         "payonce sets them after each connect, which needs a session of its own: let the pooler pool sessions, not transactions",
@@ -229,7 +229,7 @@ async fn primary(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     if mode.in_recovery {
         return Ok(Finding::problem(
             NAME,
-            "this is a standby, which takes no writes",
+            "this is a standby, which accepts no writes",
             "let DATABASE_URL name the primary: no decision is ever read from a replica",
         ));
     }
@@ -240,7 +240,7 @@ async fn primary(connection: &mut PgConnection) -> sqlx::Result<Finding> {
             "reset default_transaction_read_only where it was set: for the role, the database or the server",
         ));
     }
-    Ok(Finding::ok(NAME, "a primary that takes writes"))
+    Ok(Finding::ok(NAME, "a primary that accepts writes"))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn stuck_keys(stuck: &store::Stuck) -> Finding {
         stuck.count,
         humantime::format_duration(age)
     );
-    let advice = "see them by `payonce idempotency-keys list --stuck`, and run `payonce recover`; docs/OPERATIONS.md goes on under \"Stuck keys\"";
+    let advice = "list them with `payonce idempotency-keys list --stuck`, and run `payonce recover`; see \"Stuck keys\" in docs/OPERATIONS.md";
     if stuck.oldest > NEVER_CALLED_AGAIN {
         return Finding::problem(NAME, found, advice);
     }
@@ -58,7 +58,7 @@ fn stuck_keys(stuck: &store::Stuck) -> Finding {
 fn clean_up(overdue: i64) -> Finding {
     const NAME: &str = "clean-up";
     if overdue == 0 {
-        return Finding::ok(NAME, "no key is past its time for two hours");
+        return Finding::ok(NAME, "no key expired more than two hours ago");
     }
     let most = if overdue == store::MOST_COUNTED {
         "at least "
@@ -67,8 +67,8 @@ fn clean_up(overdue: i64) -> Finding {
     };
     Finding::warning(
         NAME,
-        format!("{most}{overdue} keys are past their time for two hours or more"),
-        "run payonce-cleanup hourly (deploy/crontab.example); answers stay right, and the table grows",
+        format!("{most}{overdue} keys expired two hours ago or earlier"),
+        "run payonce-cleanup hourly (deploy/crontab.example); answers stay correct, but the table grows",
     )
 }
 

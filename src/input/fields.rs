@@ -8,7 +8,7 @@ use super::value::{Fault, Kind, Value};
 /// Maximum number of unknown fields that the errors of one object name, so that a reply stays small whatever was sent.
 const MAX_UNKNOWN_NAMED: usize = 20;
 
-/// Reads a body that must be one JSON object: `read` takes its fields, and what it leaves is unknown.
+/// Reads a body that must be one JSON object: `read` takes its fields, and the fields that are left are unknown.
 ///
 /// # Errors
 ///
@@ -28,11 +28,11 @@ pub fn read_object<T>(
     }
 }
 
-/// As [`read_object`]; an empty body counts as `{}`.
+/// Like [`read_object`], but an empty body counts as `{}`.
 ///
 /// # Errors
 ///
-/// As [`read_object`].
+/// As for [`read_object`].
 pub fn read_optional_object<T>(
     body: &[u8],
     read: impl FnOnce(&mut Fields<'_, '_>) -> Result<T, Rejected>,
@@ -64,11 +64,11 @@ impl<'de> Fields<'de, '_> {
         self.problems.invalid(name, message.to_string())
     }
 
-    /// Takes a field that must be there.
+    /// Takes a field that must be present.
     ///
     /// # Errors
     ///
-    /// Noted, where it is absent, there twice, or not taken by `read`.
+    /// The error is recorded if the field is absent, occurs twice, or is not accepted by `read`.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -82,7 +82,7 @@ impl<'de> Fields<'de, '_> {
     ///
     /// # Errors
     ///
-    /// Noted, where it is there twice, or not taken by `read`.
+    /// The error is recorded if the field occurs twice, or is not accepted by `read`.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -94,11 +94,11 @@ impl<'de> Fields<'de, '_> {
             .map_err(|fault| self.problems.fault(name, fault))
     }
 
-    /// Takes an object that must be there; `read` takes its fields.
+    /// Takes an object that must be present; `read` takes its fields.
     ///
     /// # Errors
     ///
-    /// Noted, as with [`Fields::required`].
+    /// As for [`Fields::required`].
     pub fn required_object<T>(
         &mut self,
         name: &'static str,
@@ -112,7 +112,7 @@ impl<'de> Fields<'de, '_> {
     ///
     /// # Errors
     ///
-    /// Noted, as with [`Fields::optional`].
+    /// As for [`Fields::optional`].
     pub fn optional_object<T>(
         &mut self,
         name: &'static str,

@@ -49,8 +49,8 @@ pub fn named<T>(
     move |value| parse(&value.string()?).ok_or_else(|| format!("must be {names}").into())
 }
 
-/// A whole number, as a JSON number or a string of digits, which may have zeros in front as far as the range's end has
-/// digits: `12`, `"12"` or `"09"` in `1..=12`.
+/// A whole number, as a JSON number or a string of digits. It may have leading zeros, up to the number of digits of the range's
+/// end: `12`, `"12"` or `"09"` in `1..=12`.
 pub fn whole_number(range: RangeInclusive<u16>) -> impl FnOnce(Value<'_>) -> Result<u16, Fault> {
     move |value| {
         let text = value.number_or_string()?;
@@ -72,7 +72,7 @@ pub fn whole_number(range: RangeInclusive<u16>) -> impl FnOnce(Value<'_>) -> Res
     }
 }
 
-/// A decimal, as a JSON number or a string: its exact text goes to `parse`, whose error is the message.
+/// A decimal, as a JSON number or a string. Its exact text is passed to `parse`, whose error is the message.
 pub fn decimal_text<T, E: std::fmt::Display>(
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> impl FnOnce(Value<'_>) -> Result<T, Fault> {
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// What a reader makes of a value: the Debug form of what it takes, or the message.
+    /// The result of a reader: the Debug form of the value, or the message.
     fn outcome<T: Debug>(json: &str, read: impl FnOnce(Value<'_>) -> Result<T, Fault>) -> String {
         match read(Value::new(serde_json::from_str(json).expect(json))) {
             Ok(taken) => format!("{taken:?}"),

@@ -45,7 +45,7 @@ impl<'de> Fields<'de, '_> {
     ///
     /// # Errors
     ///
-    /// Noted, as with [`Fields::optional`], and for each entry.
+    /// As for [`Fields::optional`], and for each entry.
     pub fn optional_string_map(
         &mut self,
         name: &'static str,

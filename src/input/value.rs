@@ -27,7 +27,7 @@ impl From<String> for Fault {
     }
 }
 
-/// The type of a JSON value, recognised by its first character.
+/// The type of a JSON value, recognized by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,

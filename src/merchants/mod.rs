@@ -37,7 +37,7 @@ pub struct Merchant {
 /// A merchant that was just created. This is the only time that its first API key is shown.
 #[derive(Debug)]
 pub struct NewMerchant {
-    /// As it was asked for.
+    /// The requested ID.
     pub merchant_id: String,
     /// `sk_` and 64 hexadecimal digits. Only its hash is kept.
     pub api_key: SecretString,
@@ -63,7 +63,7 @@ pub enum MerchantError {
     /// Final: no such merchant.
     #[error("there is no merchant {0}")]
     UnknownMerchant(String),
-    /// The database could not be queried, or refused. Retryable if the cause is.
+    /// The database could not be queried, or returned an error. Retryable if the cause is.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
 }

@@ -5,14 +5,13 @@ use super::Currency;
 
 /// The largest amount, in minor units: 10^15 - 1.
 ///
-/// Clients read JSON numbers into doubles, and a double carries any decimal of up to 15 digits there and back unharmed
-/// (IEEE 754; `DBL_DIG` in C). One more digit, and a client in JavaScript would show another amount than it was charged.
+/// Clients parse JSON numbers as doubles, and a double represents any decimal of up to 15 digits without loss (IEEE 754; `DBL_DIG`
+/// in C). With one more digit, a client in JavaScript could show a different amount from the one that was charged.
 pub const MAX_MINOR: i64 = 999_999_999_999_999;
 
 /// A sum of money: a whole number of a currency's minor units.
 ///
-/// Written with [`fmt::Display`] it is in the major unit, with as many decimals as the currency has: `99.99`, `0.00`; in
-/// yen `100`.
+/// [`fmt::Display`] writes it in the major unit, with as many decimals as the currency has: `99.99`, `0.00`; in yen `100`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
     minor: i64,
@@ -34,13 +33,13 @@ pub enum ArithmeticError {
 }
 
 impl Amount {
-    /// Takes a number of minor units (cents), which must not be negative. [`Amount::try_from_minor`] checks it.
+    /// Creates an amount from minor units (cents), which must not be negative. [`Amount::try_from_minor`] checks it.
     pub fn from_minor(minor: i64, currency: Currency) -> Self {
         debug_assert!(minor >= 0, "an amount is not negative");
         Self { minor, currency }
     }
 
-    /// Takes a number of minor units (cents) from outside of the program.
+    /// Creates an amount from minor units (cents) that come from outside of the program.
     ///
     /// # Errors
     ///
@@ -52,7 +51,7 @@ impl Amount {
         }
     }
 
-    /// No money, in a currency.
+    /// Zero, in a currency.
     pub fn zero(currency: Currency) -> Self {
         Self { minor: 0, currency }
     }
@@ -67,7 +66,7 @@ impl Amount {
         self.currency
     }
 
-    /// Whether there is no money in it.
+    /// Whether it is zero.
     pub fn is_zero(&self) -> bool {
         self.minor == 0
     }
@@ -84,7 +83,7 @@ impl Amount {
         Ok(Self { minor, ..self })
     }
 
-    /// What is left of this amount without the other.
+    /// The difference between this amount and the other.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A currency of ISO 4217 in which amounts can be written: one that has an exponent.
+/// A currency of ISO 4217 that has an exponent, so that amounts can be written in it.
 ///
 /// Gold, special drawing rights, the code for tests and others (`XAU`, `XDR`, `XTS`, …) have none and are left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Currency {
 }
 
 impl Currency {
-    /// Looks up an alphabetic code, in upper case as ISO 4217 writes it.
+    /// Looks up an alphabetic code in upper case.
     pub fn from_code(code: &str) -> Option<Self> {
         let iso = iso_currency::Currency::from_code(code)?;
         let exponent = iso.exponent()?.into();

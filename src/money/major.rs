@@ -5,7 +5,7 @@ use super::{Amount, Currency};
 
 /// A positive amount in a currency's major unit, exactly as a client wrote it: `99.99`.
 ///
-/// The number of written decimals is kept, because it depends on the currency how many are allowed.
+/// The number of written decimals is kept, because the currency decides how many are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MajorAmount(Decimal);
 
@@ -13,13 +13,13 @@ pub struct MajorAmount(Decimal);
 /// input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
-    /// Not in the syntax of a JSON number (RFC 8259, 6).
+    /// It is not in the syntax of a JSON number (RFC 8259, 6).
     #[error("must be a decimal number, such as 99.99")]
     NotANumber,
     /// Zero or less.
     #[error("must be greater than zero")]
     NotPositive,
-    /// More digits than can be held exactly, far outside every currency's amounts.
+    /// It has more digits than can be represented exactly, far more than any amount.
     #[error("has too many digits")]
     TooManyDigits,
     /// A fraction of the currency's minor unit, or zeros in a currency without decimals.
@@ -43,7 +43,7 @@ fn decimals(exponent: u32) -> String {
 }
 
 impl MajorAmount {
-    /// Reads what RFC 8259 calls a number: `99.99`, `100`, `1e2`; not `+1`, `.5`, `007` or `NaN`.
+    /// Parses a number of RFC 8259: `99.99`, `100`, `1e2`; not `+1`, `.5`, `007` or `NaN`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl MajorAmount {
             .ok_or(AmountError::TooManyDigits)
     }
 
-    /// The amount's one spelling: `100` for `100`, `100.00` and `1e2`.
+    /// The amount's canonical form: `100` for `100`, `100.00` and `1e2`.
     pub fn canonical(&self) -> String {
         self.0.normalize().to_string()
     }
@@ -88,7 +88,7 @@ impl MajorAmount {
     }
 }
 
-/// `mantissa` × 10^-`scale`. Returns `None` if a decimal cannot hold that exactly.
+/// `mantissa` × 10^-`scale`. Returns `None` if a decimal cannot represent that exactly.
 fn shifted(mantissa: i128, scale: i64) -> Option<Decimal> {
     let decimals = u32::try_from(scale.max(0)).ok()?;
     let zeros = u32::try_from(scale.min(0).unsigned_abs()).ok()?;

@@ -1,7 +1,7 @@
 //! Money: a whole number of a currency's minor units, read and written as decimals, never through a float.
 //!
-//! A client writes a [`MajorAmount`] (`99.99`); with its [`Currency`] it becomes an [`Amount`] (9999 cents), which is what
-//! the rest of the service works with.
+//! A client writes a [`MajorAmount`] (`99.99`); with its [`Currency`] it becomes an [`Amount`] (9999 cents), which the rest of the
+//! service uses.
 
 #![deny(
     clippy::arithmetic_side_effects,

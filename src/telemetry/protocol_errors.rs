@@ -1,7 +1,7 @@
 //! Hides log lines about connections that do not speak HTTP.
 //!
-//! actix-http answers them 400 and logs an error for each, with neither the peer nor a request id: thousands during a port scan, and
-//! none of them is a fault of the service. It offers no hook for them, so the lines are recognised by their text.
+//! actix-http answers them 400 and logs an error for each, with neither the peer nor a request id: thousands during a port scan,
+//! and none of them is a fault of the service. It offers no hook for them, so the lines are recognized by their text.
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;

@@ -37,7 +37,7 @@ const ENDPOINTS: [&str; 2] = [
 
 /// The collector's address is not valid, or another `OTEL_…` variable is wrong. The message names it.
 #[derive(Debug, thiserror::Error)]
-#[error("traces cannot be exported as the OTEL_EXPORTER_OTLP_… settings say")]
+#[error("traces cannot be exported with the OTEL_EXPORTER_OTLP_… settings")]
 pub struct TracesError(#[from] ExporterBuildError);
 
 /// The export of traces. When it is dropped, the remaining spans are sent.
