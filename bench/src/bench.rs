@@ -1,4 +1,4 @@
-//! What the scenarios share: databases, servers and loads.
+//! Shared by the scenarios: databases, servers and loads.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::rivals::{self, Answer};
 use crate::server::{Address, Server};
 use crate::store::{self, Counts};
 
-/// What every scenario needs.
+/// The environment of every scenario.
 pub struct Bench {
     pub plan: Plan,
     pub server: DatabaseServer,
@@ -29,7 +29,7 @@ pub struct Bench {
     pub progress: Progress,
 }
 
-/// A database with payonce's schema, and a merchant who may pay on it.
+/// A database with payonce's schema, and a merchant with an API key.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub database: Database,
@@ -53,7 +53,7 @@ impl Bench {
         Ok(Site { database, api_key })
     }
 
-    /// The release `payonce serve`, as it is but for the settings given and a gateway that takes no time.
+    /// Starts the release `payonce serve` with these settings and a gateway without latency. Everything else has its default.
     pub async fn payonce(&self, site: &Site, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
         let mut command = self.programs.payonce("payonce");
         command
@@ -62,7 +62,7 @@ impl Bench {
             .env("PAYONCE_LISTEN", "127.0.0.1:0")
             .env("PAYONCE_FINGERPRINT_SECRET", "the benchmark's own secret")
             .env("PAYONCE_SIMULATED_GATEWAY_LATENCY", "0s")
-            // The line that names the address, and warnings.
+            // The log has the line with the address, and warnings.
             .env("PAYONCE_LOG", "warn,payonce::cli::serve=info")
             .env("PAYONCE_LOG_FORMAT", "json")
             .envs(settings.iter().copied());
@@ -88,7 +88,7 @@ impl Bench {
         Ok(database)
     }
 
-    /// The bare endpoint, with this answer.
+    /// Starts the bare endpoint, with this answer.
     pub async fn bare(&self, answer: &Answer) -> anyhow::Result<Server> {
         let file = tempfile::NamedTempFile::new()?;
         serde_json::to_writer(&file, answer)?;
@@ -106,7 +106,7 @@ impl Bench {
         }
     }
 
-    /// As short as a try may be that only looks for a setting.
+    /// The duration of a try that only looks for a setting.
     pub fn short_load(&self, connections: u32) -> Load {
         Load {
             warm_up: self.plan.warm_up / 2,
@@ -115,7 +115,7 @@ impl Bench {
         }
     }
 
-    /// Drives new payments into a service, and checks that the database has just what was answered.
+    /// Sends new payments to a service, and checks that the database has exactly what was answered.
     pub async fn drive_fresh(
         &self,
         to: Address,
@@ -135,7 +135,7 @@ impl Bench {
 }
 
 impl Run {
-    /// What a closed loop found.
+    /// The result of a closed loop.
     pub fn of(series: Series, connections: u32, round: u32, driven: &Driven) -> Self {
         Self {
             series,
@@ -149,7 +149,7 @@ impl Run {
     }
 }
 
-/// The final keys and payments of a database.
+/// Counts the final keys and payments of a database.
 pub async fn count(database: &Database) -> anyhow::Result<Counts> {
     let mut connection = database.connect().await?;
     let counts = store::count_final(&mut connection).await?;
@@ -157,14 +157,14 @@ pub async fn count(database: &Database) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-/// Sends one request by itself; the whole answer.
+/// Sends a single request, and returns the whole answer.
 pub async fn send(to: Address, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut connection = HttpConnection::open(to.socket).await?;
     connection.exchange(request).await?;
     Ok(connection.last_answer().to_vec())
 }
 
-/// Keys that no other run has used.
+/// Returns keys that no other run has used.
 pub fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }

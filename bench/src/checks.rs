@@ -1,4 +1,4 @@
-//! Each run checks itself: what the clients were told is what the database kept.
+//! The checks of each run: the clients' answers agree with the database.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,17 +7,17 @@ use anyhow::{bail, ensure};
 use crate::load::Tally;
 use crate::store::Counts;
 
-/// The checks that were made, all of which hold: one that does not ends the run.
+/// Number of checks that were made. All of them passed: a failed one ends the run.
 #[derive(Debug, Default)]
 pub struct Checks(AtomicU64);
 
 impl Checks {
-    /// How many there were.
+    /// Returns their number.
     pub fn made(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Two numbers that must be equal.
+    /// Checks that two numbers are equal.
     pub fn equal(&self, what: &str, expected: u64, found: u64) -> anyhow::Result<()> {
         self.0.fetch_add(1, Ordering::Relaxed);
         if expected != found {
@@ -26,7 +26,7 @@ impl Checks {
         Ok(())
     }
 
-    /// As many new keys and payments as answers with 201, all of which said that they are first answers.
+    /// Checks that there are as many new keys and payments as answers with 201, and that none of these is a replay.
     pub fn created(&self, before: Counts, after: Counts, tally: &Tally) -> anyhow::Result<()> {
         let created = tally.created();
         ensure!(
@@ -40,7 +40,7 @@ impl Checks {
         self.equal("replays of new keys", 0, tally.replayed)
     }
 
-    /// Nothing but replays, and nothing new.
+    /// Checks that all answers are replays, and that nothing is new.
     pub fn replayed(&self, before: Counts, after: Counts, tally: &Tally) -> anyhow::Result<()> {
         let created = tally.created();
         ensure!(

@@ -1,5 +1,4 @@
-//! The server that everything is measured on, and the databases that are made on it, one for each variant: all empty at the
-//! start, none in another's way.
+//! The server that everything is measured on, and one database on it for each variant. All are empty at the start.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,7 +25,7 @@ pub struct Database {
 }
 
 impl DatabaseServer {
-    /// Refuses a server that would lose what it confirmed: what it does in a second says nothing.
+    /// Refuses a server that may lose confirmed commits: its rates would mean nothing.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .context("--database-url (DATABASE_URL) is no PostgreSQL URL")?
@@ -49,7 +48,7 @@ impl DatabaseServer {
         Ok(self.options.connect().await?)
     }
 
-    /// Where the data lies, if the role may know it and it is on this machine.
+    /// Returns the data directory if the role may read it and it is on this machine.
     pub async fn data_directory(&self) -> Option<PathBuf> {
         let mut connection = self.connect().await.ok()?;
         let path = store::data_directory(&mut connection)
@@ -60,7 +59,7 @@ impl DatabaseServer {
         path.filter(|path| path.exists())
     }
 
-    /// Refuses what would fill the disk, where it can be seen.
+    /// Refuses a run that would fill the disk, if its free space is known.
     pub async fn check_room(&self, needed: u64) -> anyhow::Result<()> {
         let Some(data) = self.data_directory().await else {
             return Ok(());
@@ -77,7 +76,7 @@ impl DatabaseServer {
         Ok(())
     }
 
-    /// An empty database.
+    /// Creates an empty database.
     pub async fn create(&self, name: &str) -> anyhow::Result<Database> {
         let name = format!("payonce_bench_{}_{name}", std::process::id());
         let mut connection = self.connect().await?;
@@ -92,16 +91,16 @@ impl DatabaseServer {
         Ok(Database { options })
     }
 
-    /// Before a run: what an earlier one left to be written is written now, for every variant alike. A role that may not do it
-    /// measures without.
+    /// Makes a checkpoint before a run, so that no variant pays for the writes of an earlier run. A role without the privilege
+    /// measures without it.
     pub async fn settle_down(&self) -> anyhow::Result<()> {
         let mut connection = self.connect().await?;
-        // Refused to a plain role.
+        // A plain role may not do it.
         let _ = store::checkpoint(&mut connection).await;
         Ok(connection.close().await?)
     }
 
-    /// Drops one that is not needed any more: its rows may fill a disk.
+    /// Drops a database that is not needed any more, because its rows may fill a disk.
     pub async fn drop(&self, database: &Database) -> anyhow::Result<()> {
         let name = database.options.get_database().unwrap_or_default();
         let mut connection = self.connect().await?;
@@ -112,7 +111,7 @@ impl DatabaseServer {
         Ok(connection.close().await?)
     }
 
-    /// Drops whatever is left.
+    /// Drops the remaining databases.
     pub async fn drop_all(&self) -> anyhow::Result<()> {
         let made = self
             .made
@@ -135,7 +134,7 @@ fn check_durability(settings: &ServerSettings) -> anyhow::Result<()> {
     ] {
         if value == "off" {
             bail!(
-                "{name} is off: this server may lose what it confirmed, and nothing is measured on it"
+                "{name} is off: this server may lose confirmed commits, so nothing is measured on it"
             );
         }
     }
@@ -147,13 +146,13 @@ impl Database {
         Ok(self.options.connect().await?)
     }
 
-    /// For payonce and the reference handler.
+    /// The URL for payonce and the reference handler.
     pub fn url(&self) -> String {
         self.options.to_url_lossy().to_string()
     }
 
-    /// For PostgreSQL's programs, which do not take all that sqlx writes into a URL. The password is not among the arguments,
-    /// which everybody on the machine can read.
+    /// The environment for PostgreSQL's programs, which do not accept every part of sqlx's URL. The password is not among the
+    /// arguments, because every user of the machine can read those.
     pub fn set_environment(&self, command: &mut Command) {
         let url = self.options.to_url_lossy();
         let host = match self.options.get_socket() {

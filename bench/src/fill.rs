@@ -17,14 +17,14 @@ use crate::store;
 /// The merchant of the template, number 0.
 pub const MERCHANT: &str = "bench-0000";
 
-/// How full the copies make a page, in percent. The tables' own fill factor leaves room for settles, which copies of settled
-/// rows do not need: with it a page would hold one of them, and not the four or so that claims and settles leave there.
+/// The fill factor while copies are written, in percent. The tables' own fill factor leaves room for settles, which copies of
+/// settled rows do not need: a page would have one row instead of the four or so that claims and settles leave.
 const AS_SETTLES_LEAVE_IT: i32 = 65;
 
-/// Sent to the server at a time.
+/// Size of a piece that is sent to the server, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// What is copied, how often and how.
+/// The template, and the number and kind of copies.
 #[derive(Clone, Debug)]
 pub struct Fill {
     pub count: u64,
@@ -32,11 +32,11 @@ pub struct Fill {
     pub kind: KeyKind,
     /// The id of the template's payment.
     pub payment_id: String,
-    /// Rows of this many merchants in turns, at most 10,000.
+    /// Number of merchants, whose rows alternate; at most 10,000.
     pub merchants: u64,
     /// Whether each payment has a customer of its own. Repeated requests must not.
     pub customers: bool,
-    /// From now to when the keys expire, in seconds, spread evenly; negative: they have expired.
+    /// When the keys expire, in seconds from now, spread evenly. Negative if they have expired.
     pub expires_in: std::ops::Range<i64>,
     pub tables: &'static [&'static str],
 }
@@ -44,11 +44,11 @@ pub struct Fill {
 /// Keys and their payments.
 pub const KEYS_AND_PAYMENTS: &[&str] = &["idempotency_keys", "payments"];
 
-/// Keys whose payments are of no concern.
+/// Keys without payments.
 pub const KEYS: &[&str] = &["idempotency_keys"];
 
 impl Fill {
-    /// Replaces what the tables hold. Both are filled at the same time.
+    /// Replaces the tables' rows. Both are filled at the same time.
     pub async fn run(&self, database: &Database) -> anyhow::Result<()> {
         let mut connection = database.connect().await?;
         let mut loads = Vec::new();
@@ -156,7 +156,7 @@ impl Fill {
 /// The signature, no flags, no extension: PostgreSQL's manual, "COPY", "Binary Format".
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// The row of a copy that holds one, as `copy` wrote it.
+/// The row of a copy with a single row, as `copy` wrote it.
 fn only_row(copied: &[u8]) -> anyhow::Result<Vec<u8>> {
     let rows = copied
         .strip_prefix(HEADER)
@@ -170,7 +170,7 @@ fn only_row(copied: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(row.to_vec())
 }
 
-/// Where the fields of a row are; a null is empty.
+/// The ranges of a row's fields; a null is empty.
 fn fields(row: &[u8]) -> anyhow::Result<Vec<std::ops::Range<usize>>> {
     let cut = || "the row is cut off";
     let count = i16::from_be_bytes(*row.first_chunk().with_context(cut)?);
@@ -187,7 +187,7 @@ fn fields(row: &[u8]) -> anyhow::Result<Vec<std::ops::Range<usize>>> {
     Ok(fields)
 }
 
-/// A row, and what to overwrite in it.
+/// A row, and the parts to overwrite in it.
 struct Template {
     row: Vec<u8>,
     merchants_at: Vec<usize>,

@@ -1,4 +1,4 @@
-//! How often a second the disk says that a write will last: `pg_test_fsync`, where the data lies.
+//! How many writes a second the disk makes durable: `pg_test_fsync` in the data directory.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::database::DatabaseServer;
 use crate::programs::{self, Programs};
 
-/// One 8 KiB write and its way to the disk, many times over.
+/// The rates of a single durable 8 KiB write.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fsync {
     /// `wal_sync_method` of the server.
     pub server_method: String,
-    /// Each method and its operations a second.
+    /// Each method with its operations per second.
     pub methods: Vec<(String, f64)>,
-    /// Whether it was measured where the server keeps its data.
+    /// Whether it was measured in the server's data directory.
     pub beside_the_data: bool,
 }
 
@@ -38,7 +38,7 @@ pub async fn measure(server: &DatabaseServer, programs: &Programs) -> anyhow::Re
             None => (tempfile::tempdir_in(".")?, false),
         };
     let mut command = programs.postgres("pg_test_fsync")?;
-    // One second for each of its tests, the least it takes.
+    // One second for each of its tests, the minimum.
     command
         .arg("--secs-per-test=1")
         .arg("--filename")

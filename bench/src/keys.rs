@@ -1,17 +1,17 @@
-//! Idempotency keys: as random as those of real clients, and yet known by their number.
+//! Idempotency keys: as random as real clients' keys, but derived from a number.
 
-/// A key's text, of a width that its kind has for all numbers.
+/// A key's text. All keys of a kind have the same length.
 pub type Key = Vec<u8>;
 
-/// How numbers become keys.
+/// The forms of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// The shape of a random UUID: neighbours in number are strangers in an index, as clients' keys are.
+    /// The form of a random UUID: keys of consecutive numbers are far apart in an index, like clients' keys.
     Uuid {
-        /// Another seed, other keys.
+        /// Another seed gives other keys.
         seed: u64,
     },
-    /// Eighteen digits, which pgbench can make as well.
+    /// Eighteen digits, which pgbench can generate, too.
     Digits,
 }
 
@@ -37,7 +37,7 @@ impl KeyKind {
     }
 }
 
-/// The id of a payment that was not made by a request: in the order of its number, as real ids are in the order of time.
+/// The id of a payment that was not made by a request. Ids are in the order of their numbers, as real ids are in the order of time.
 pub fn payment_id(seed: u64, number: u64) -> Vec<u8> {
     let bytes = (u128::from(number) << 80 | u128::from(mix(seed ^ number))).to_be_bytes();
     format!("pay_{}", uuid::Uuid::from_bytes(bytes)).into_bytes()
@@ -51,7 +51,7 @@ pub fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The `turn`-th of `count` numbers in an order that jumps about, each once.
+/// The `turn`-th of `count` numbers in a scattered order that has each number once.
 pub fn shuffled(turn: u64, count: u64) -> u64 {
     // A prime larger than any count is coprime to it, so that multiplying by it visits each number once.
     const STEP: u128 = 2_147_483_647;

@@ -1,4 +1,4 @@
-//! What it was measured on.
+//! The environment of the measurements.
 
 use std::fs;
 use std::process::Command;
@@ -41,7 +41,7 @@ impl Machine {
     }
 }
 
-/// With a mark where the checkout differs from it.
+/// With a mark if the checkout has changes.
 fn commit() -> Option<String> {
     said("git", &["describe", "--always", "--dirty", "--exclude=*"])
 }

@@ -1,11 +1,11 @@
-//! payonce's benchmark: payonce beside what a developer could pick instead, in one run, on one database with fsync on.
+//! payonce's benchmark: payonce compared with the alternatives of a developer, in one run, on one database with fsync on.
 //!
-//! The way through it: [`options`] (what is measured) → [`run`] (one scenario after the other) → `scenarios/*`, which
-//! start a [`server`] each by [`bench`], drive it by [`load`], count by [`checks`] what the database kept, and put
-//! [`report::Run`]s together; [`report`] then writes the JSON file, `docs/BENCHMARKS.md` and the plot.
+//! The modules, in the order of a run: [`options`] (what is measured) → [`run`] (one scenario after the other) → `scenarios/*`,
+//! each of which starts a [`server`] with [`bench`], sends it requests with [`load`], compares the answers with the database with
+//! [`checks`], and collects [`report::Run`]s; [`report`] then writes the JSON file, `docs/BENCHMARKS.md` and the plot.
 //!
-//! Everything that is compared is driven by the same generator with the same bytes, in turns, so that a slow minute of the
-//! machine hits all of them. A run whose check fails ends the program with 1, and no table is written.
+//! All variants get the same bytes from the same generator, in turns, so that a slow minute of the machine affects all of them. A
+//! run whose check fails ends the program with 1, and no table is written.
 
 mod bench;
 mod checks;
@@ -35,7 +35,7 @@ use clap::{Parser, Subcommand};
 
 use crate::options::Options;
 
-/// Measures payonce beside what could be picked instead.
+/// Measures payonce and its alternatives.
 #[derive(Debug, Parser)]
 #[command(name = "payonce-bench", version)]
 struct Cli {
@@ -47,14 +47,14 @@ struct Cli {
 enum Command {
     /// Measure, and write the report
     Run(Box<Options>),
-    /// Write the Markdown and the plot of a report anew, from its JSON file
+    /// Write the Markdown and the plot of a report again, from its JSON file
     Render {
         /// The JSON file of a run.
         json: PathBuf,
-        /// Where the Markdown goes; its plot goes beside it.
+        /// Path of the Markdown file; the plot is written beside it.
         #[arg(long, value_name = "FILE", default_value = "docs/BENCHMARKS.md")]
         markdown: PathBuf,
-        /// Where the plot goes.
+        /// Path of the plot.
         #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.svg")]
         plot: PathBuf,
     },

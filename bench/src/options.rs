@@ -1,4 +1,4 @@
-//! What is measured, and for how long.
+//! The options: what is measured, and for how long.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The options of `payonce-bench run`. Where no default is shown, it depends on `--quick`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// A PostgreSQL server where databases may be made: as postgres://user:password@host:port/database.
+    /// A PostgreSQL server on which databases may be created, as postgres://user:password@host:port/database.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: String,
     /// The folder of payonce and payonce-cleanup [default: this program's own].
@@ -19,13 +19,13 @@ pub struct Options {
     /// The folder of pgbench and pg_test_fsync [default: PATH, then the usual places].
     #[arg(long, env = "PAYONCE_POSTGRES_BIN", value_name = "FOLDER")]
     pub postgres_bin: Option<PathBuf>,
-    /// A smoke of a minute or two: short, one round, few keys. Its figures say nothing.
+    /// A smoke test of a minute or two: short, one round, few keys. Its figures mean nothing.
     #[arg(long)]
     pub quick: bool,
-    /// Measure these only.
+    /// Measure only these.
     #[arg(long, value_enum, value_name = "SCENARIO", num_args = 1.., value_delimiter = ',')]
     pub only: Vec<Scenario>,
-    /// How often each is measured, in turns; medians are reported [default: 3].
+    /// Number of rounds, in each of which every variant is measured; medians are reported [default: 3].
     #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<u32>::new().range(1..=99))]
     pub rounds: Option<u32>,
     /// How long each is measured [default: 5s].
@@ -34,7 +34,7 @@ pub struct Options {
     /// How long each runs before it is measured [default: 1s].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub warm_up: Option<Duration>,
-    /// The connections of the fresh payments, each number a step [default: 1,32,128,512].
+    /// Numbers of connections at which fresh payments are measured [default: 1,32,128,512].
     #[arg(long, value_name = "COUNT", value_delimiter = ',')]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=8192))]
     pub connections: Vec<u32>,
@@ -42,31 +42,31 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=8192))]
     pub replay_connections: u32,
-    /// The reference handler's database pools, of which the best counts.
+    /// Sizes of the reference handler's database pool, of which the best counts.
     #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [20, 60])]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     pub reference_pools: Vec<u32>,
-    /// pgbench's clients, of which the best counts.
+    /// Numbers of pgbench's clients, of which the best counts.
     #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [8, 16, 32, 64])]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     pub pgbench_clients: Vec<u32>,
-    /// The keys of the large table; ten million and their payments need 42 GiB of disk [default: 10000000].
+    /// Number of keys of the large table; ten million and their payments need 42 GiB of disk [default: 10000000].
     #[arg(long, value_name = "COUNT")]
     pub many_keys: Option<u64>,
-    /// The keys that the clean-up deletes [default: 1000000].
+    /// Number of keys that the clean-up deletes [default: 1000000].
     #[arg(long, value_name = "COUNT")]
     pub expired_keys: Option<u64>,
     /// The generator's threads.
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=64))]
     pub threads: u16,
-    /// Where the report goes as JSON [default: docs/benchmarks.json; target/bench/ with --quick or --only].
+    /// Path of the report as JSON [default: docs/benchmarks.json; target/bench/ with --quick or --only].
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where it goes as Markdown [default: docs/BENCHMARKS.md].
+    /// Path of the report as Markdown [default: docs/BENCHMARKS.md].
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Where the plot goes [default: docs/benchmarks.svg].
+    /// Path of the plot [default: docs/benchmarks.svg].
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
 }
@@ -80,7 +80,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A part that can be measured by itself.
+/// A scenario, which can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
@@ -92,9 +92,9 @@ pub enum Scenario {
     Storm,
     /// New payments on an empty table and on one with many keys.
     ManyKeys,
-    /// What payonce adds to a gateway's 100 ms.
+    /// The latency that payonce adds to a gateway's 100 ms.
     Latency,
-    /// The clean-up, and payments beside it.
+    /// The clean-up, and payments during it.
     Cleanup,
 }
 
@@ -114,13 +114,13 @@ pub struct Plan {
     pub reference_pools: Vec<u32>,
     pub pgbench_clients: Vec<u32>,
     pub many_keys: u64,
-    /// Keys that payonce finds in the table only. None is asked for twice.
+    /// Keys that payonce finds only in the table. None is requested twice.
     pub cold_keys: u64,
     pub expired_keys: u64,
     pub storms: u32,
-    /// Payments a second of the open loops.
+    /// Payments per second of the open loops.
     pub steady_rate: u32,
-    /// How long an open loop lasts over the slow gateway.
+    /// Duration of an open loop with the slow gateway.
     #[serde(with = "seconds")]
     pub steady_duration: Duration,
     pub threads: u16,

@@ -1,4 +1,4 @@
-//! pgbench, PostgreSQL's own benchmark: what the database can do without a service before it.
+//! pgbench, PostgreSQL's own benchmark: the throughput of the database without a service.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::database::Database;
 use crate::programs::{self, Programs};
 
-/// What pgbench found.
+/// The result of pgbench.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Result {
     pub transactions: u64,

@@ -1,4 +1,4 @@
-//! What a process takes of the machine, from `/proc`. Elsewhere than on Linux nothing is known, and nothing shown.
+//! The resources that a process uses, from `/proc`. On other systems than Linux they are not known, and not shown.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// The service's processor time for an answer, in microseconds.
+    /// The service's processor time per answer, in microseconds.
     pub service_us: Option<f64>,
-    /// The generator's.
+    /// The generator's processor time per answer, in microseconds.
     pub generator_us: Option<f64>,
-    /// Everybody else's: PostgreSQL, mostly.
+    /// The processor time of all other processes per answer, in microseconds; mostly PostgreSQL's.
     pub others_us: Option<f64>,
     /// The share of the machine's processor time that was in use, in percent.
     pub busy_percent: Option<f64>,
@@ -22,7 +22,7 @@ pub struct Usage {
     pub memory_mib: Option<f64>,
 }
 
-/// A moment's counters, in clock ticks.
+/// The counters at one moment, in clock ticks.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
     service: u64,
@@ -31,14 +31,14 @@ struct Ticks {
     all: u64,
 }
 
-/// What was used within a time.
+/// The resources used within a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Used {
     ticks: Option<(Ticks, Ticks)>,
     memory_mib: Option<f64>,
 }
 
-/// Waits for `begin` and then for `end`, or until `has_ended`, and says what was used in between.
+/// Waits for `begin` and then for `end`, or until `has_ended`, and returns what was used in between.
 pub fn usage_between(
     service: u32,
     begin: Instant,
@@ -58,7 +58,7 @@ pub fn usage_between(
 }
 
 impl Used {
-    /// Shared out over `answers`.
+    /// Divides it by `answers`.
     pub fn per_answer(self, answers: u64) -> Usage {
         let Some((before, after)) = self.ticks.filter(|_| answers > 0) else {
             return Usage {
@@ -121,7 +121,7 @@ fn machine_ticks(stat: &str) -> Option<(u64, u64)> {
     Some((all - idle, all))
 }
 
-/// A field of `/proc/PID/status`, in MiB: `VmRSS` is the memory in use, `VmHWM` the most there was.
+/// A field of `/proc/PID/status`, in MiB: `VmRSS` is the memory in use, `VmHWM` its maximum.
 pub fn memory_mib(process: u32, field: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status_mib(&status, field)

@@ -1,4 +1,4 @@
-//! Where the programs are that the benchmark runs.
+//! The programs that the benchmark runs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::options::Options;
 
-/// The folders of payonce's programs and of PostgreSQL's.
+/// The folders of payonce's and PostgreSQL's programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
     payonce: PathBuf,
@@ -42,7 +42,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// `payonce` or `payonce-cleanup`, without the caller's own settings.
+    /// `payonce` or `payonce-cleanup`, without the caller's settings.
     pub fn payonce(&self, name: &str) -> Command {
         let mut command = Command::new(self.payonce.join(name));
         for (variable, _) in std::env::vars_os() {
@@ -53,7 +53,7 @@ impl Programs {
         command
     }
 
-    /// One of PostgreSQL's programs, which Debian keeps off PATH.
+    /// One of PostgreSQL's programs, which are not on PATH on Debian.
     pub fn postgres(&self, name: &str) -> anyhow::Result<Command> {
         let on_path = std::env::var_os("PATH").unwrap_or_default();
         let mut folders: Vec<PathBuf> = self.postgres.iter().cloned().collect();
@@ -83,7 +83,7 @@ fn debian_folders() -> Vec<PathBuf> {
     folders.into_iter().rev().map(|(_, path)| path).collect()
 }
 
-/// Runs a program to its end; its standard output, if it ended well.
+/// Runs a program to its end. Returns its standard output if it succeeded.
 pub async fn output(command: &mut Command) -> anyhow::Result<String> {
     command.stdin(Stdio::null());
     let name = Path::new(command.get_program()).display().to_string();

@@ -1,4 +1,4 @@
-//! Shows how far it is: a bar on a terminal, a line for each step elsewhere.
+//! Progress: a bar on a terminal, otherwise a line for each step.
 
 use std::io::IsTerminal;
 
@@ -17,12 +17,12 @@ impl Progress {
         Self(bar)
     }
 
-    /// More to do.
+    /// Adds steps.
     pub fn expect(&self, steps: u64) {
         self.0.inc_length(steps);
     }
 
-    /// The next step begins.
+    /// Begins the next step.
     pub fn step(&self, what: &str) {
         if std::io::stderr().is_terminal() {
             self.0.set_message(what.to_owned());
@@ -32,7 +32,7 @@ impl Progress {
         self.0.inc(1);
     }
 
-    /// A result, above the bar.
+    /// Prints a result, above the bar.
     pub fn say(&self, what: &str) {
         if std::io::stderr().is_terminal() {
             self.0.println(what);

@@ -1,11 +1,11 @@
-//! The requests, made once: what changes from one to the next is overwritten in place.
+//! The requests. Each is made once, and the parts that change are overwritten in place.
 
 use crate::keys::{Key, KeyKind};
 
 /// The customer of a template; the digits are overwritten.
 pub const CUSTOMER: &str = "cus_00000000";
 
-/// Whose payments they are. Every variant gets the same bytes.
+/// The API key of the requests. Every variant gets the same bytes.
 pub const BODY: &str = r#"{"amount": 99.99, "currency": "USD", "paymentMethod": {"type": "CARD", "details": {"cardNumber": "4242424242424242", "cvv": "123", "expiryMonth": "12", "expiryYear": "2031", "cardHolderName": "Test User"}}, "customer": {"id": "cus_00000000", "email": "test@example.com", "name": "Test User"}}"#;
 
 /// A whole `POST /v1/payments`, head and body in one buffer.
@@ -16,7 +16,7 @@ pub struct Request {
     customer_at: Option<usize>,
 }
 
-/// Whether all payments have one customer, as repeated requests must, or each its own.
+/// Whether all payments have the same customer, as repeated requests must, or each has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Customers {
     One,
@@ -24,7 +24,7 @@ pub enum Customers {
 }
 
 impl Request {
-    /// A request whose key has the width of `kind`'s.
+    /// Creates a request whose key has the length of `kind`.
     pub fn new(api_key: &str, kind: KeyKind, customers: Customers) -> Self {
         let key = kind.key(0);
         let mut bytes = format!(
@@ -53,7 +53,7 @@ impl Request {
     pub fn with_key(&mut self, key: &Key) -> &[u8] {
         self.bytes[self.key_at..self.key_at + key.len()].copy_from_slice(key);
         if let Some(at) = self.customer_at {
-            // A key's first eight characters are as good a customer as any.
+            // The customer is the first eight characters of the key.
             self.bytes[at..at + 8].copy_from_slice(&key[..8]);
         }
         &self.bytes

@@ -46,7 +46,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     })
 }
 
-/// Its services and databases must not outlive the program.
+/// The program's services and databases must not outlive it.
 async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {

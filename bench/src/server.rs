@@ -11,16 +11,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// A service is there within this time, or does not come.
+/// Maximum time until a service listens.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service that runs. It is killed when dropped.
+/// A running service. It is killed when it is dropped.
 pub struct Server {
     child: Child,
     address: SocketAddr,
 }
 
-/// Where a service listens, and which process it is.
+/// A service's address and process.
 #[derive(Clone, Copy, Debug)]
 pub struct Address {
     pub socket: SocketAddr,
@@ -47,7 +47,7 @@ impl Server {
             for line in lines.map_while(Result::ok) {
                 match address_in(&line) {
                     Some(address) => drop(said.send(Ok(address))),
-                    // Whatever else it has to say is worth a line: at this level these are warnings.
+                    // Its other lines are printed: at this log level they are warnings.
                     None => {
                         eprintln!("{line}");
                         drop(said.send(Err(line)));
@@ -79,7 +79,7 @@ impl Server {
         }
     }
 
-    /// Ends it in good order, so that its database connections have said all that they had to say.
+    /// Stops it gracefully, so that its database connections have reported all their statistics.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let id = i32::try_from(self.child.id())?;
         kill(Pid::from_raw(id), Signal::SIGTERM)?;

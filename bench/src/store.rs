@@ -1,11 +1,11 @@
 //! The benchmark's SQL.
 //!
-//! It is not checked at compile time: `sqlx-data.json` describes payonce's own statements alone, and this program is not part of
-//! what is shipped. A statement that does not fit the schema ends the run.
+//! It is not checked at compile time: `sqlx-data.json` describes only payonce's own statements, and this program is not shipped. A
+//! statement that does not match the schema ends the run.
 
 use sqlx::PgConnection;
 
-/// What makes a commit last, and what the report says of the server.
+/// The settings that make a commit durable, and the facts about the server for the report.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct ServerSettings {
     pub version: String,
@@ -34,7 +34,7 @@ pub async fn server_settings(connection: &mut PgConnection) -> sqlx::Result<Serv
     .await
 }
 
-/// Where the data lies, where the role may know it.
+/// The data directory, if the role may read it.
 pub async fn data_directory(connection: &mut PgConnection) -> sqlx::Result<String> {
     sqlx::query_scalar("show data_directory")
         .fetch_one(connection)
@@ -54,12 +54,12 @@ pub async fn drop_database(connection: &mut PgConnection, name: &str) -> sqlx::R
     .await
 }
 
-/// Writes out what is dirty, so that no run pays for the last one's.
+/// Makes a checkpoint, so that no run pays for the writes of an earlier one.
 pub async fn checkpoint(connection: &mut PgConnection) -> sqlx::Result<()> {
     execute(connection, "checkpoint".to_owned()).await
 }
 
-/// Statements that the benchmark puts together itself, from names that it has made itself.
+/// Statements that the benchmark composes from its own names.
 pub async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
         .execute(connection)
@@ -86,7 +86,7 @@ pub struct Counts {
     pub payments: i64,
 }
 
-/// In payonce's tables. The reference handler's have the same names and states.
+/// Those of payonce's tables. The reference handler's have the same names and states.
 pub async fn count_final(connection: &mut PgConnection) -> sqlx::Result<Counts> {
     sqlx::query_as(
         "select
@@ -97,7 +97,7 @@ pub async fn count_final(connection: &mut PgConnection) -> sqlx::Result<Counts> 
     .await
 }
 
-/// Updates of a table, and those of them that were HOT.
+/// Number of updates of a table, and of those that were HOT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Updates {
     pub all: i64,
@@ -129,7 +129,7 @@ pub async fn sizes(connection: &mut PgConnection, table: &str) -> sqlx::Result<S
     .await
 }
 
-/// The connections to this database but for our own.
+/// Number of connections to this database without this one.
 pub async fn count_connections(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity
@@ -151,7 +151,7 @@ pub async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result
     .await
 }
 
-/// What brings a table's indexes and constraints back: drop and create, in this order.
+/// The statements that drop and recreate a table's indexes and constraints, in this order.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct IndexStatements {
     pub dropping: String,
@@ -190,7 +190,7 @@ pub async fn index_statements(
     .await
 }
 
-/// The foreign keys that point at a table and go with its primary key.
+/// The foreign keys that reference a table's primary key.
 pub async fn references_to(
     connection: &mut PgConnection,
     table: &str,

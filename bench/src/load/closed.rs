@@ -15,7 +15,7 @@ use crate::process::{Usage, usage_between};
 use crate::requests::Request;
 use crate::server::Address;
 
-/// How hard, and how long.
+/// The load of a closed loop.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub connections: u32,
@@ -24,17 +24,17 @@ pub struct Load {
     pub duration: Duration,
 }
 
-/// What a closed loop found.
+/// The result of a closed loop.
 #[derive(Debug)]
 pub struct Driven {
     pub tally: Tally,
     pub per_second: f64,
     pub latency: Latency,
-    /// What it took.
+    /// The machine's resources that it used.
     pub usage: Usage,
 }
 
-/// Drives a service until the time is over or the keys are used up, and waits for every answer.
+/// Sends requests until the time is over or the keys are used up, and waits for every answer.
 ///
 /// Fails if a connection breaks, because the outcome of its request could not be counted.
 pub async fn drive(
@@ -64,7 +64,7 @@ fn drive_on_threads(
             threads.push((scope.spawn(work), go));
         }
         for _ in &threads {
-            // A thread that could not connect is not ready; its error comes with its end.
+            // A thread that could not connect does not report that it is ready. Its error is returned at its end.
             let _ = all_ready.recv_timeout(Duration::from_secs(30));
         }
         let begin = Instant::now() + load.warm_up;
@@ -75,7 +75,7 @@ fn drive_on_threads(
         let threads: Vec<_> = threads
             .into_iter()
             .map(|(thread, go)| {
-                // Refused by a thread that has failed.
+                // Fails if the thread has failed.
                 let _ = go.send(measure);
                 thread
             })
@@ -103,7 +103,7 @@ fn drive_on_threads(
     })
 }
 
-/// Each thread's connections; none has none.
+/// Number of connections of each thread; no thread is without one.
 fn shares(connections: u32, threads: u16) -> Vec<u32> {
     let threads = u32::from(threads).min(connections).max(1);
     (0..threads)
@@ -148,7 +148,7 @@ fn run_thread(
     Ok((tally.into_inner(), ended))
 }
 
-/// Returns when its last answer came.
+/// Returns the time of its last answer.
 async fn run_connection(
     mut connection: Connection,
     mut request: Request,

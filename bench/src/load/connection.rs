@@ -1,4 +1,4 @@
-//! One kept connection: a request out, its answer in.
+//! A persistent connection, which sends a request and reads its answer.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ const ROOM: usize = 8 * 1024;
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
-    /// The last answer's length: it is still at the start of `received`.
+    /// Length of the last answer, which is still at the start of `received`.
     answered: usize,
 }
 

@@ -1,10 +1,9 @@
-//! The load generator: HTTP/1.1 over kept connections, as cheap as it can be, because it shares the machine with what it
-//! measures.
+//! The load generator: HTTP/1.1 over persistent connections. It is as cheap as possible, because it shares the machine with the
+//! measured service.
 //!
-//! Requests are written from one prepared buffer and answers read into another; a thread has a runtime of its own and its
-//! share of the connections, so that nothing is shared but a counter. [`closed`] sends the next request when the last one is
-//! answered and finds out how much a service can do; [`open`] sends at a given rate, answered or not, and finds out how long
-//! a client waits.
+//! Requests are written from one prepared buffer and answers read into another; a thread has its own runtime and its share of the
+//! connections, so the threads share only a counter. [`closed`] sends the next request when the last one is answered, which
+//! measures throughput; [`open`] sends at a given rate, answered or not, which measures latency.
 
 pub mod closed;
 mod connection;
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::keys::{Key, KeyKind, shuffled};
 
-/// Which keys are sent, one after the other, over all connections.
+/// The order in which keys are sent, over all connections.
 #[derive(Clone, Debug)]
 pub struct Keys {
     kind: KeyKind,
@@ -66,7 +65,7 @@ impl Keys {
         }
     }
 
-    /// The next `count` of them at most, to be gone on with by a later share.
+    /// At most the next `count` of them. A later share continues after these.
     pub fn at_most(&self, count: u64) -> Self {
         let begun = self.next.load(Ordering::Relaxed).min(self.end);
         Self {
@@ -75,12 +74,12 @@ impl Keys {
         }
     }
 
-    /// How its keys look.
+    /// The form of its keys.
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// The next key; `None` when there is none left.
+    /// Returns the next key. Returns `None` if none is left.
     fn next(&self) -> Option<Key> {
         let turn = self
             .next

@@ -1,7 +1,7 @@
 //! The open loop: requests at a given rate, whether the last ones were answered or not.
 //!
-//! A wait counts from the moment at which a request was meant to be sent. A generator that waits for slow answers and sends
-//! less meanwhile would leave just the worst waits out ("coordinated omission").
+//! A latency counts from the time at which the request was due. A generator that waits for slow answers and sends less in the
+//! meantime would leave out the worst latencies ("coordinated omission").
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -18,15 +18,15 @@ use super::tally::Measure;
 use super::{Connection, Keys, Tally};
 use crate::requests::Request;
 
-/// Enough for 200 a second that take 100 ms each, with as many again for bad moments.
+/// Enough for 200 requests a second that take 100 ms each, and as many again in reserve.
 const CONNECTIONS: usize = 64;
 
-/// How many, and for how long.
+/// The load of an open loop.
 #[derive(Clone, Debug)]
 pub struct Pace {
     pub per_second: u32,
     pub warm_up: Duration,
-    /// The longest that it is measured.
+    /// Maximum duration of the measurement.
     pub duration: Duration,
     /// Ends it earlier.
     pub stop: Arc<AtomicBool>,

@@ -1,10 +1,10 @@
-//! Reads an answer out of what has arrived.
+//! Parses an answer from the bytes received so far.
 
-/// What the generator wants to know of an answer.
+/// The parts of an answer that the generator needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// `Idempotent-Replayed`, where there is one.
+    /// `Idempotent-Replayed`, if there is one.
     pub replayed: Option<bool>,
     /// Where the body begins.
     pub body_at: usize,
@@ -12,14 +12,14 @@ pub struct Response {
     pub length: usize,
 }
 
-/// Bytes that are no answer that the generator understands.
+/// The bytes are not an answer that the generator can parse.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadResponse(pub &'static str);
 
 /// Room for more headers than any of the variants sends.
 const MAX_HEADERS: usize = 32;
 
-/// The answer at the start of `bytes`; `None` while it has not arrived as a whole.
+/// Parses the answer at the start of `bytes`. Returns `None` while it is incomplete.
 pub fn parse(bytes: &[u8]) -> Result<Option<Response>, BadResponse> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
@@ -35,7 +35,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Response>, BadResponse> {
             .find(|header| header.name.eq_ignore_ascii_case(name))
             .map(|header| header.value)
     };
-    // Chunks would have to be put together; none of the variants sends them.
+    // Chunked answers are not supported; none of the variants sends them.
     let body: usize = value("content-length")
         .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
         .ok_or(BadResponse("it has no Content-Length"))?;

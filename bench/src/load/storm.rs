@@ -11,14 +11,14 @@ use super::Connection;
 use crate::keys::Key;
 use crate::requests::Request;
 
-/// What a storm's answers were.
+/// The result of a storm.
 #[derive(Debug)]
 pub struct Storm {
     /// Answers with 201.
     pub created: u64,
-    /// Answers that did not say that they are replays.
+    /// Answers that are not replays.
     pub executed: u64,
-    /// Bodies that differ.
+    /// Number of different bodies.
     pub bodies: usize,
     /// From the sending to the answer of the one that executed.
     pub first_answer: Duration,

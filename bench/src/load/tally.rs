@@ -1,4 +1,4 @@
-//! What came back.
+//! The counts and latencies of answers.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::response::Response;
 
-/// The longest wait that is told apart, in microseconds. A longer one counts as this.
+/// The longest latency that is recorded, in microseconds. A longer one counts as this.
 const LONGEST_US: u64 = 60_000_000;
 
 /// The answers of one run.
 #[derive(Debug)]
 pub struct Tally {
-    /// All answers by status, those before and after the measured time as well: each leaves something in the database.
+    /// All answers by status, including those before and after the measured time, because each leaves something in the database.
     pub answers: BTreeMap<u16, u64>,
-    /// Those of them that said that they are replays.
+    /// Those of them that are replays.
     pub replayed: u64,
     /// Answers within the measured time.
     pub measured: u64,
-    /// How long those were waited for.
+    /// Their latencies.
     pub waits_us: Histogram<u64>,
 }
 
@@ -34,7 +34,7 @@ impl Tally {
         })
     }
 
-    /// Counts an answer that arrived at `arrived` and was waited for since `since`.
+    /// Counts an answer that arrived at `arrived` to a request of `since`.
     pub fn count(
         &mut self,
         response: Response,
@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    /// Adds another thread's, or another round's.
+    /// Adds the counts of another thread or round.
     pub fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         for (status, count) in &other.answers {
             *self.answers.entry(*status).or_default() += count;
@@ -74,7 +74,7 @@ impl Tally {
         others.map(|(_, count)| count).sum()
     }
 
-    /// How long the measured answers were waited for.
+    /// The latencies of the measured answers.
     pub fn latency(&self) -> Latency {
         let at = |quantile: f64| self.waits_us.value_at_quantile(quantile) as f64 / 1e3;
         Latency {
@@ -85,7 +85,7 @@ impl Tally {
     }
 }
 
-/// Waits, in milliseconds.
+/// Latencies in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
@@ -94,7 +94,7 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-/// The time that is measured: after the warm-up, before the last requests are waited for.
+/// The measured time: after the warm-up, and until no further requests are sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
     pub begin: Instant,

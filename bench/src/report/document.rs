@@ -1,4 +1,4 @@
-//! `docs/BENCHMARKS.md`: every figure in it comes from the report.
+//! `docs/BENCHMARKS.md`: all its figures come from the report.
 
 use std::fmt::Write;
 use std::time::Duration;

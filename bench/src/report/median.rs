@@ -1,6 +1,6 @@
-//! The median: one slow round does not move it.
+//! The median, which a single slow round does not change.
 
-/// Of an even number, the mean of the two in the middle.
+/// For an even number of values, the mean of the middle two.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

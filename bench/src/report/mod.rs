@@ -1,4 +1,4 @@
-//! What was found, and how it is told: a JSON file, from which the Markdown and the plot are made. No figure is written by hand.
+//! The report: a JSON file, from which the Markdown and the plot are generated. No figure is written by hand.
 
 mod document;
 mod median;
@@ -19,15 +19,15 @@ use crate::machine::Machine;
 use crate::options::Plan;
 use crate::process::Usage;
 
-/// All that a run of the program found.
+/// The results of a run of the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub machine: Machine,
     pub plan: Plan,
-    /// How long all of it took, in seconds.
+    /// Duration of the run, in seconds.
     pub took_seconds: f64,
-    /// The checks that were made; all of them hold, or there would be no report.
+    /// Number of checks that were made. All of them passed, or there would be no report.
     pub checks: u64,
     pub fsync: Fsync,
     pub runs: Vec<Run>,
@@ -39,13 +39,13 @@ pub struct Report {
     pub cleanup: Vec<Cleanup>,
 }
 
-/// One variant, driven at a number of connections for a while.
+/// One variant, measured at a number of connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
     pub series: Series,
     pub connections: u32,
-    /// From 1. Round 0 was shorter and served to find the best setting of a rival.
+    /// Counted from 1. Round 0 was shorter, and only found the best setting of a rival.
     pub round: u32,
     pub per_second: f64,
     /// Unknown for pgbench.
@@ -55,7 +55,7 @@ pub struct Run {
     pub usage: Usage,
 }
 
-/// What is driven.
+/// The measured variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Series {
@@ -98,14 +98,14 @@ pub struct ReferencePool {
     pub pool: u32,
 }
 
-/// How payonce's tables took the fresh payments.
+/// The effect of the fresh payments on payonce's tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableUnderLoad {
     pub keys: u64,
     pub keys_hot_percent: f64,
     pub payments_hot_percent: f64,
-    /// Bytes for a key, of `idempotency_keys` without its indexes and of its indexes.
+    /// Bytes per key, of `idempotency_keys` without its indexes and of its indexes.
     pub heap_bytes_per_key: f64,
     pub index_bytes_per_key: f64,
 }
@@ -118,7 +118,7 @@ pub struct Storm {
     pub first_answer_ms: f64,
     pub last_after_first_ms: f64,
     pub gateway_calls: u64,
-    /// The most connections to the database that were seen.
+    /// Maximum number of connections to the database that was observed.
     pub database_connections: u64,
 }
 
@@ -135,7 +135,7 @@ pub struct ManyKeys {
     pub memory_many_mib: Option<f64>,
 }
 
-/// What payonce adds to the gateway's own time, in a round.
+/// The latency that payonce adds to the gateway's, in a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddedLatency {
@@ -152,13 +152,13 @@ pub struct Cleanup {
     pub rows: u64,
     pub payonce_per_second: f64,
     pub plain_per_second: f64,
-    /// Of payments beside it, and as long without it.
+    /// Payments during it, and for the same time without it.
     pub with: Latency,
     pub without: Latency,
 }
 
 impl Report {
-    /// The measured runs of a series; those that only looked for a setting where there are no others.
+    /// The measured runs of a series. If there are none, those that only looked for a setting.
     pub fn runs_of(&self, series: Series, connections: u32) -> Vec<&Run> {
         let all: Vec<&Run> = self
             .runs
@@ -184,7 +184,7 @@ impl Report {
         median(runs.iter().map(|run| run.per_second))
     }
 
-    /// Writes it where the options say.
+    /// Writes it to the paths in the options.
     pub fn write(&self, json: &Path, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
         for path in [json, markdown, plot] {
             if let Some(folder) = path.parent() {
@@ -208,7 +208,7 @@ impl Report {
     }
 }
 
-/// Makes the Markdown and the plot anew from a report's JSON file.
+/// Generates the Markdown and the plot again from a report's JSON file.
 pub fn render(json: &Path, markdown: &Path, plot: &Path) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(json).with_context(|| format!("cannot read {}", json.display()))?;

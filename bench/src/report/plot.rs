@@ -1,4 +1,4 @@
-//! The plot: payments a second by connections.
+//! The plot: payments per second by number of connections.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::{Report, Series};
 
-/// Colours that stay apart for most eyes (Okabe and Ito).
+/// Colours that most people can tell apart (Okabe and Ito).
 const SERIES: [(Series, RGBColor); 4] = [
     (Series::Payonce, RGBColor(0, 114, 178)),
     (Series::PayonceAlone, RGBColor(86, 180, 233)),
@@ -18,7 +18,7 @@ const SERIES: [(Series, RGBColor); 4] = [
 /// A series, its colour, and its points: connections and payments a second.
 type Line = (Series, RGBColor, Vec<(f64, f64)>);
 
-/// Draws it; without fresh payments it is an empty field.
+/// Draws it. Without fresh payments the plot is empty.
 pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     let lines: Vec<Line> = SERIES
         .iter()

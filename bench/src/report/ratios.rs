@@ -1,4 +1,4 @@
-//! What payonce must reach, and what it reached, as ratios within one run: a slow machine is slow for both sides.
+//! payonce's targets and results, as ratios within one run, because a slow machine is slow for both sides.
 
 use super::{Report, Series, median};
 
@@ -9,16 +9,16 @@ pub struct Ratio {
     pub required: Bound,
     /// The median of the rounds.
     pub reached: f64,
-    /// Each round's, in their order.
+    /// The values of the rounds, in their order.
     pub rounds: Vec<f64>,
 }
 
-/// The bound that a measurement must keep.
+/// The bound of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// At least this many times the other.
+    /// At least this multiple of the other.
     AtLeast(f64),
-    /// At most this many times the other.
+    /// At most this multiple of the other.
     AtMost(f64),
     /// At most this many milliseconds.
     WithinMs(f64),
@@ -56,7 +56,7 @@ impl Bound {
     }
 }
 
-/// Every line whose scenario was measured.
+/// All lines whose scenario was measured.
 pub fn all(report: &Report) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for (connections, times) in [(32, 2.0), (128, 4.0), (512, 6.0)] {
@@ -124,7 +124,7 @@ pub fn all(report: &Report) -> Vec<Ratio> {
     ratios
 }
 
-/// Round by round: what was measured next to each other is compared.
+/// Compared within each round, because those measurements were made next to each other.
 fn of_rates(
     report: &Report,
     measure: String,
@@ -155,14 +155,14 @@ fn of_rounds(measure: String, required: Bound, rounds: Vec<f64>) -> Option<Ratio
     })
 }
 
-/// Where a series that was tried at several numbers of clients was measured in the rounds.
+/// The number of clients at which a series was measured in the rounds, after several were tried.
 fn best_connections(report: &Report, series: Series) -> u32 {
     let mut runs = report.runs.iter();
     let best = runs.find(|run| run.series == series && run.round > 0);
     best.map_or(0, |run| run.connections)
 }
 
-/// The worst storm counts, not the one in the middle.
+/// The worst storm counts, not the median.
 fn storm(report: &Report) -> Option<Ratio> {
     let rounds: Vec<f64> = report
         .storms

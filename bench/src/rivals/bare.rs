@@ -1,4 +1,4 @@
-//! The bare endpoint: the fastest that an actix-web handler can be which reads the same request and sends the same answer.
+//! The bare endpoint: the fastest possible actix-web handler that reads the same request and sends the same answer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// What is answered.
+/// The answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
     pub status: u16,
-    /// All but those that actix-web sets itself.
+    /// All headers except those that actix-web sets itself.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
 impl Answer {
-    /// From an answer as it was received.
+    /// Creates it from a received answer.
     pub fn received(bytes: &[u8]) -> anyhow::Result<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut head = httparse::Response::new(&mut headers);

@@ -1,4 +1,4 @@
-//! What payonce is compared with, in the benchmark's own code. Each is a process of its own, as payonce is.
+//! The variants that payonce is compared with. Each is a process of its own, like payonce.
 
 mod bare;
 mod reference;
@@ -14,7 +14,7 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// pgbench's script. `ANSWER` stands for the stored body, in hexadecimal digits.
 pub const CLAIM_AND_SETTLE: &str = include_str!("claim_and_settle.sql");
 
-/// A port of the system's choice, told on standard error as payonce tells its own.
+/// Listens on a port that the system picks, and prints it on standard error in payonce's format.
 fn listen() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let line = serde_json::json!({ "address": listener.local_addr()?.to_string() });

@@ -27,12 +27,12 @@ const OPERATION: &str = "create_payment";
 pub struct ReferenceArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
-    /// The most connections to the database.
+    /// Maximum number of connections to the database.
     #[arg(long)]
     pool: u32,
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is stopped.
 pub fn serve_reference(args: ReferenceArgs) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(async move {
         let options = PgConnectOptions::from_str(&args.database_url).context("DATABASE_URL")?;
@@ -87,7 +87,7 @@ struct Customer {
     name: Option<String>,
 }
 
-/// A request that was found to be good.
+/// A valid request.
 struct Valid {
     amount: Decimal,
     amount_minor: i64,
@@ -137,7 +137,7 @@ fn passes_luhn(number: &str) -> bool {
     number.bytes().all(|byte| byte.is_ascii_digit()) && sum.is_multiple_of(10)
 }
 
-/// The shape of payonce's own answer.
+/// The shape of payonce's answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Payment<'a> {
@@ -160,7 +160,7 @@ struct Payment<'a> {
     updated_at: DateTime<Utc>,
 }
 
-/// What is stored under a key, and sent.
+/// The answer that is stored under a key and sent.
 struct Stored {
     status: i16,
     location: String,
@@ -263,7 +263,7 @@ fn answer(
     .map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
-/// False: the key is there.
+/// Returns false if the key exists.
 async fn insert_key(
     connection: &mut PgConnection,
     key: &str,

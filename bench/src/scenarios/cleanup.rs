@@ -1,4 +1,4 @@
-//! The clean-up beside a plain DELETE of the same rows, and what payments feel of it.
+//! The clean-up compared with a plain DELETE of the same rows, and its effect on payments.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::requests::{Customers, Request};
 use crate::server::Server;
 use crate::store;
 
-/// The longest that payments go on beside a clean-up.
+/// Maximum duration of payments during a clean-up.
 const LONGEST: Duration = Duration::from_secs(300);
 
 pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
@@ -70,7 +70,7 @@ pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     bench.server.drop(&site.database).await
 }
 
-/// The same rows each time: all expired, over the last day.
+/// The same rows each time, all of which expired within the last day.
 async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
     let mut connection = site.database.connect().await?;
     let truncate = "truncate idempotency_keys, payments cascade".to_owned();
@@ -89,7 +89,7 @@ async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
     bench.server.settle_down().await
 }
 
-/// Rows a second of `payonce-cleanup`, by its own report.
+/// Rows per second of `payonce-cleanup`, according to its own report.
 async fn clean_up(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
     let mut command = bench.programs.payonce("payonce-cleanup");
     command.env("DATABASE_URL", site.database.url());
@@ -114,7 +114,7 @@ async fn plain_delete(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
     Ok(deleted as f64 / took.as_secs_f64())
 }
 
-/// Payments from the clean-up's first moment to its last; their waits, and how long it took.
+/// Makes payments for the duration of a clean-up. Returns their latencies, and the duration.
 async fn payments_beside(
     bench: &Bench,
     site: &Site,
@@ -138,7 +138,7 @@ async fn payments_beside(
         tally.measured > 0,
         "the clean-up was over before a payment was measured"
     );
-    // All others were expired, and are gone. The template's payment is left without its key.
+    // All other keys had expired and are gone. The template's payment has no key.
     let after = count(&site.database).await?;
     bench.checks.equal(
         "keys of payments beside it",
@@ -153,7 +153,7 @@ async fn payments_beside(
     Ok((tally.latency(), took))
 }
 
-/// The same without it, for as long.
+/// The same without a clean-up, for the same time.
 async fn payments_alone(
     bench: &Bench,
     site: &Site,

@@ -15,13 +15,13 @@ use crate::rivals::CLAIM_AND_SETTLE;
 use crate::server::{Address, Server};
 use crate::store::{self, Updates};
 
-/// The connections beside which pgbench runs, so that the two that are compared are neighbours in time.
+/// The number of connections next to which pgbench is measured, so that both measurements are close in time.
 const BESIDE_PGBENCH: u32 = 128;
 
 /// PostgreSQL keeps a backend's counts to itself until it ends, or for some seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A service that takes new payments, and where they are kept.
+/// A service that takes new payments, and its database.
 struct Subject {
     series: Series,
     server: Server,
@@ -79,7 +79,7 @@ pub async fn fresh(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     for round in 1..=plan.rounds {
         for &connections in &plan.connections {
             let load = bench.load(connections);
-            // Each round begins with another one, so that none is always the first.
+            // Each round begins with another variant, so that none is always the first.
             for turn in 0..3 {
                 let run = match (turn + round) % 3 {
                     1 => payonce.drive(bench, load.clone(), round).await?,
@@ -123,7 +123,7 @@ async fn start_payonce(
     })
 }
 
-/// The reference handler with each pool. At each number of connections the best of them counts.
+/// The reference handler with each size of its pool. At each number of connections the best of them counts.
 struct References {
     servers: Vec<(u32, Server)>,
     best: Vec<ReferencePool>,
@@ -133,7 +133,7 @@ struct References {
 impl References {
     async fn start(bench: &Bench, report: &mut Report) -> anyhow::Result<Self> {
         let database = bench.rival_database("reference").await?;
-        // It asks for no API key; what is sent is the same all the same.
+        // It checks no API key, but gets the same bytes.
         let api_key = format!("sk_{}", "0".repeat(64));
         let site = Site { database, api_key };
         let mut servers = Vec::new();
@@ -155,7 +155,7 @@ impl References {
 
     async fn find_best(&self, bench: &Bench, connections: u32) -> anyhow::Result<u32> {
         let mut best = (0, 0.0);
-        // A pool that is larger than need be is as good as one that is just large enough.
+        // A larger pool than necessary is as good as one of the right size.
         let enough = self
             .servers
             .iter()
@@ -188,12 +188,12 @@ impl References {
     }
 }
 
-/// pgbench at the number of clients that was best.
+/// pgbench at the best number of clients.
 struct Pgbench {
     database: Database,
     script: String,
     clients: u32,
-    /// Tells the payments of one start from another's.
+    /// Distinguishes the payments of different runs.
     started: u64,
 }
 
@@ -263,7 +263,7 @@ impl Pgbench {
     }
 }
 
-/// A run of pgbench's, which tells no quantiles.
+/// A run of pgbench, which reports no quantiles.
 pub fn pgbench_run(series: Series, clients: u32, round: u32, found: pgbench::Result) -> Run {
     Run {
         series,
@@ -276,7 +276,7 @@ pub fn pgbench_run(series: Series, clients: u32, round: u32, found: pgbench::Res
     }
 }
 
-/// Those that the server has room for, beside the services' pools and its own reserve.
+/// The numbers of clients for which the server has connections left.
 pub fn allowed_clients(bench: &Bench) -> Vec<u32> {
     let pools: u32 = bench.plan.reference_pools.iter().sum();
     let allowed = u32::try_from(bench.server.settings.max_connections).unwrap_or(0);
@@ -285,7 +285,7 @@ pub fn allowed_clients(bench: &Bench) -> Vec<u32> {
     clients.filter(|clients| *clients <= left).collect()
 }
 
-/// How the tables took it, when all of the service's connections have ended.
+/// The effect on the tables, read after all of the service's connections have ended.
 async fn table_under_load(bench: &Bench, database: &Database) -> anyhow::Result<TableUnderLoad> {
     let counts = count(database).await?;
     let mut connection = database.connect().await?;

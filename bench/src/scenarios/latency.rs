@@ -1,4 +1,4 @@
-//! What payonce adds to a gateway's 100 ms at a steady 200 payments a second.
+//! The latency that payonce adds to a gateway's 100 ms, at a steady 200 payments a second.
 
 use crate::bench::{Bench, count, random_seed};
 use crate::load::Keys;

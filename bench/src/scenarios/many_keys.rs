@@ -1,4 +1,4 @@
-//! New payments on empty tables and beside many keys, in turns.
+//! New payments on empty tables and on tables with many keys, in turns.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ const CONNECTIONS: u32 = 128;
 /// Number of merchants that share the keys. The merchant that pays is one of them.
 const MERCHANTS: u64 = 1000;
 
-/// What a key and its payment take of the disk, with their indexes and what is written ahead of them, amply.
+/// Bytes of disk for a key and its payment, with their indexes and write-ahead log; a generous estimate.
 const BYTES_PER_KEY: u64 = 4500;
 
 pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
@@ -98,7 +98,7 @@ pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Keys like clients' own, of many merchants, with a customer each.
+/// Keys like those of clients, of many merchants, each with its own customer.
 fn spread(count: u64) -> Fill {
     Fill {
         count,
@@ -120,7 +120,7 @@ async fn empty_tables(site: &Site) -> anyhow::Result<()> {
     Ok(connection.close().await?)
 }
 
-/// A round, and how many payments it made.
+/// Measures a round. Returns the number of payments that it made.
 async fn drive_many(
     bench: &Bench,
     site: &Site,

@@ -1,5 +1,5 @@
-//! Repeated requests: from memory, beside an endpoint that only sends the same bytes; from the table, beside pgbench's select of
-//! one row.
+//! Repeated requests: from memory, compared with an endpoint that only sends the same bytes; from the table, compared with
+//! pgbench's select of one row.
 
 use anyhow::{Context, ensure};
 
@@ -17,7 +17,7 @@ use crate::requests::{Customers, Request};
 use crate::rivals::Answer;
 use crate::server::{Address, Server};
 
-/// How many keys are hot.
+/// Number of hot keys.
 const HOT_KEYS: u64 = 1000;
 
 pub async fn replays(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
@@ -48,7 +48,7 @@ pub async fn replays(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     bench.server.drop(&site.database).await
 }
 
-/// Copies that are answered as the original is: one merchant, one customer, keys that pgbench can name.
+/// Copies that get the original's answer: one merchant, one customer, keys that pgbench can generate.
 fn replayable(count: u64) -> Fill {
     Fill {
         count,
@@ -61,7 +61,7 @@ fn replayable(count: u64) -> Fill {
     }
 }
 
-/// Makes one payment by a service that then ends, and fills the tables with its copies.
+/// Makes one payment with a service that then stops, and fills the tables with copies of it.
 pub async fn fill_by_a_payment(bench: &Bench, site: &Site, fill: Fill) -> anyhow::Result<()> {
     let maker = bench.payonce(site, &[]).await?;
     let mut request = Request::new(&site.api_key, fill.kind, Customers::One);
@@ -87,7 +87,7 @@ struct Replays<'a> {
     payonce: Server,
     bare: Server,
     request: Request,
-    /// Over all rounds: a key that was asked for is in memory from then on.
+    /// Over all rounds, because a requested key stays in memory.
     cold: Keys,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Replays<'a> {
         let (to, keys) = match series {
             Series::Bare => (&self.bare, hot(1)),
             Series::OneKey => (&self.payonce, hot(1)),
-            // What the cold run may use up in this round.
+            // The keys that the cold run may use in this round.
             Series::ColdKeys => (
                 &self.payonce,
                 self.cold.at_most(cold_share(&self.bench.plan)),

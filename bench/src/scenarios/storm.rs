@@ -1,4 +1,4 @@
-//! A thousand duplicates at once over a gateway of 200 ms: one execution, and everybody has its answer soon after.
+//! A thousand duplicates at once over a gateway of 200 ms: one execution, and all get its answer soon after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub async fn storm(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let site = bench.site("storm").await?;
     let settings = [("PAYONCE_SIMULATED_GATEWAY_LATENCY", GATEWAY)];
     let server = bench.payonce(&site, &settings).await?;
-    // The first payment opens the lanes' connections, as any service's first has long done.
+    // The first payment opens the lanes' connections, which a running service has open already.
     one_storm(bench, &site, &server, 1).await?;
     for number in 1..=bench.plan.storms {
         bench
@@ -73,7 +73,7 @@ async fn one_storm(
     })
 }
 
-/// The gateway's charges so far, by the service's own metric. What turns a card into a token is not one.
+/// The gateway's charges so far, by the service's own metric. Calls that turn a card into a token are not counted.
 async fn gateway_calls(to: Address) -> anyhow::Result<u64> {
     let metrics = send(to, b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n").await?;
     let metrics = String::from_utf8(metrics)?;
@@ -90,7 +90,7 @@ fn charges(metrics: &str) -> Option<u64> {
     samples.map(|value| value.parse::<u64>().ok()).sum()
 }
 
-/// Looks again and again how many connections the database has: they are the service's.
+/// Polls the number of connections to the database, which are the service's.
 struct Watch {
     most: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
