@@ -1,5 +1,5 @@
-//! A service of its own, whose `POST /orders` is idempotent by payonce's engine: the order, the stock, the key and the
-//! stored answer are committed together, or not at all.
+//! A service whose `POST /orders` is made idempotent by payonce's engine: the order, the stock, the key and the stored answer are
+//! committed together, or not at all.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://…
@@ -9,8 +9,8 @@
 //!   -H 'Content-Type: application/json' -d '{"sku": "tea", "quantity": 2}'
 //! ```
 //!
-//! Sent again, it gets the same bytes, with `Idempotent-Replayed: true`. With another quantity it gets 422. An order of
-//! 1,000 gets 409, and gets it again under its key even when there is enough: a failure is an outcome, too.
+//! Sent again, the request gets the same bytes, with `Idempotent-Replayed: true`. With another quantity it gets 422. An order of
+//! 1,000 gets 409, and gets it again under its key even if there is enough by then, because a failure is an outcome, too.
 
 use std::env;
 use std::error::Error;
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-/// This service's own tables. The engine's stand beside them, so that one transaction can write to both.
+/// This service's own tables. The engine's tables are in the same database, so one transaction can write to both.
 const SCHEMA: &str = "
     create table if not exists stock (
         sku      text primary key,
@@ -44,8 +44,8 @@ const SCHEMA: &str = "
     );
 ";
 
-/// What a client asks for. What it serialises to is what the fingerprint covers: white space and the order of fields in the
-/// client's JSON make no difference, any other change does.
+/// A client's request. The fingerprint covers its serialized form, so white space and the order of fields in the client's JSON make
+/// no difference.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct NewOrder {
@@ -55,28 +55,30 @@ struct NewOrder {
 
 async fn create_order(
     engine: Data<Engine>,
-    // A request without a key, with two, or with a bad one ends here, by a 400 that says so.
+    // A request without a key, with two, or with an invalid one gets a 400 here.
     KeyHeader(key): KeyHeader,
     Json(order): Json<NewOrder>,
 ) -> Result<HttpResponse, Problem> {
-    // What is plainly wrong is refused before the engine sees it: nothing is stored, and the key is still good.
+    // An invalid request is refused before the engine sees it: nothing is stored, and the key is still good.
     if order.quantity == 0 {
         let detail = "quantity must be at least 1";
         return Err(Problem::new(Code::ValidationFailed, detail));
     }
-    // The scope is in the service's own words, never the client's. Where there are customers, whoever was authenticated
-    // stands in the place of "shop", so that a key of one never meets the same key of another.
+    // The scope is chosen by the service, never by the client. A service with customers puts the authenticated customer in place of
+    // "shop", so that the keys of different customers are different.
     let scoped_key = ScopedKey::new("shop", "create_order", key);
     let request = order.clone();
     let work = async move |mut tx: Transaction| place_order(&mut tx, order).await;
-    // `?`: another request under this key, the first still at work, a database that is gone: each is a problem of its own.
+    // Each error that `?` returns is a problem of its own: another request under this key, the first still in progress, a database
+    // that cannot be reached.
     let answer = engine.execute(&scoped_key, &request, work).await?;
     Ok(answer_response(answer))
 }
 
 /// Runs once for the key, in the transaction that also stores what it returns.
 ///
-/// `Ok` is final, success or not. `Err` is for what may work the next time: nothing is stored, and a retry starts afresh.
+/// `Ok` is final, success or not. `Err` is for failures that may not happen the next time: nothing is stored, and a retry starts
+/// from the beginning.
 async fn place_order(
     tx: &mut Transaction,
     order: NewOrder,
@@ -110,7 +112,7 @@ async fn place_order(
 // started in, and this one has a thread for each core.
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // Causes from inside are in the log, never in an answer.
+    // Internal causes go to the log, never into an answer.
     telemetry::init("warn".into(), LogFormat::for_stderr(), None);
     let pool = database::connect(&DatabaseSettings {
         url: env::var("DATABASE_URL")
@@ -120,14 +122,14 @@ async fn main() -> anyhow::Result<()> {
         allow_unsafe: false,
     })
     .await?;
-    // Applies all of payonce's migrations, so that a newer payonce brings what it needs. Its tables of merchants and payments
-    // stay empty. A service with sqlx migrations of its own copies `migrations/0002_idempotency.sql` among them instead: two
-    // sets of them do not share the table in which sqlx keeps what was applied.
+    // Applies all of payonce's migrations, so that a newer payonce adds what it needs. Its tables of merchants and payments stay
+    // empty. A service with its own sqlx migrations copies `migrations/0002_idempotency.sql` into them instead, because two sets of
+    // migrations cannot share the table in which sqlx records what was applied.
     database::migrate(&pool).await?;
     sqlx::raw_sql(SCHEMA).execute(&pool).await?;
 
-    // One engine a process. The secret is what keeps a fingerprint in a stolen database from being searched for its request;
-    // all processes of a service have the same.
+    // One engine per process. Without the secret, nobody can find the request of a fingerprint in a stolen database by trying. All
+    // processes of a service have the same secret.
     let secret =
         env::var("ORDERS_FINGERPRINT_SECRET").unwrap_or_else(|_| "for development only".to_owned());
     let secrets = FingerprintSecrets::new(secret);
@@ -149,7 +151,7 @@ async fn main() -> anyhow::Result<()> {
         println!("listening on http://{address}");
     }
     server.run().await?;
-    // A client that hung up has left work behind that still runs: it ends before the process does.
+    // The work of a client that hung up may still be running. It ends before the process does.
     engine.finish().await;
     Ok(())
 }

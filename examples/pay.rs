@@ -1,6 +1,6 @@
 //! Pays an order, once, however often it is run: `pay ORDER AMOUNT TOKEN`
 //!
-//! `PAYONCE_URL` and `PAYONCE_API_KEY` say where, and as whom.
+//! `PAYONCE_URL` and `PAYONCE_API_KEY` name the service and the merchant.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,11 +28,11 @@ async fn pay(client: &Client, order: &str, amount: &str, token: &str) -> Result<
     let request = client
         .post(url)
         .bearer_auth(variable("PAYONCE_API_KEY"))
-        // Made from the order and not by chance, so that a second run, even after a crash, sends the same key and request.
+        // Derived from the order and not random, so that a second run, even after a crash, sends the same key and request.
         .header("Idempotency-Key", format!("order-{order}"))
         .json(&body);
     for attempt in 0..8 {
-        // A pause that grows, with some chance, so that clients don't come all at once.
+        // A growing, random pause, so that clients don't retry all at once.
         let mut pause = Duration::from_millis(rand::random_range(100..=100 << attempt));
         let Some(request) = request.try_clone() else {
             break;

@@ -1,5 +1,5 @@
 // Pays an order, once, however often it is run:  node pay.mjs ORDER AMOUNT TOKEN
-// PAYONCE_URL and PAYONCE_API_KEY say where, and as whom.
+// PAYONCE_URL and PAYONCE_API_KEY name the service and the merchant.
 
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -11,7 +11,7 @@ async function pay(order, amount, token) {
     method: "POST",
     headers: {
       Authorization: `Bearer ${PAYONCE_API_KEY}`,
-      // Made from the order and not by chance, so that a second run, even after a crash, sends the same key and request.
+      // Derived from the order and not random, so that a second run, even after a crash, sends the same key and request.
       "Idempotency-Key": `order-${order}`,
       "Content-Type": "application/json",
     },
@@ -19,7 +19,7 @@ async function pay(order, amount, token) {
     body: JSON.stringify({ amount, currency: "USD", paymentMethod: { type: "CARD", token } }),
   };
   for (let attempt = 0; attempt < 8; attempt++) {
-    // As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
+    // As long as the service says; otherwise a growing, random pause, so that clients don't retry all at once.
     let pause = 100 + Math.random() * 100 * 2 ** attempt;
     let why = "no answer";
     try {

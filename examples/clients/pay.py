@@ -1,6 +1,6 @@
 """Pays an order, once, however often it is run:  pay.py ORDER AMOUNT TOKEN
 
-PAYONCE_URL and PAYONCE_API_KEY say where, and as whom.
+PAYONCE_URL and PAYONCE_API_KEY name the service and the merchant.
 """
 
 import os
@@ -20,7 +20,7 @@ class NotKnownYet(Exception):
 
 
 def pay(order: str, amount: str, token: str) -> dict:
-    # Made from the order and not by chance, so that a second run, even after a crash, sends the same key and request.
+    # Derived from the order and not random, so that a second run, even after a crash, sends the same key and request.
     headers = {
         "Authorization": f"Bearer {os.environ['PAYONCE_API_KEY']}",
         "Idempotency-Key": f"order-{order}",
@@ -34,7 +34,7 @@ def pay(order: str, amount: str, token: str) -> dict:
         if attempt > 0:
             print(f"order {order}: not known yet; trying again in {pause:.1f} s", file=sys.stderr)
             time.sleep(pause)
-        # As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
+        # As long as the service says; otherwise a growing, random pause, so that clients don't retry all at once.
         pause = random.uniform(0.1, 0.1 * 2**attempt)
         try:
             # Longer than the service waits for its gateway (10 s).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # Pays an order, once, however often it is run:  pay.sh ORDER AMOUNT TOKEN
-# PAYONCE_URL and PAYONCE_API_KEY say where, and as whom.
+# PAYONCE_URL and PAYONCE_API_KEY name the service and the merchant.
 set -euo pipefail
 order=${1-} amount=${2-} token=${3-}
 # An order that is not set must not be paid as the order "".
@@ -10,7 +10,7 @@ if (($# != 3)) || [[ -z $order || -z $amount || -z $token || -z ${PAYONCE_API_KE
   exit 2
 fi
 
-# Made from the order and not by chance, so that a second run, even after a crash, sends the same key and the same bytes.
+# Derived from the order and not random, so that a second run, even after a crash, sends the same key and the same bytes.
 key="order-$order"
 request=$(printf '{"amount": "%s", "currency": "USD", "paymentMethod": {"type": "CARD", "token": "%s"}}' "$amount" "$token")
 
@@ -32,7 +32,7 @@ for attempt in {1..8}; do
     # Declined, not valid, or another request's key: sending it again changes nothing. `charged` says whether the key paid.
     *) cat "$work/body" >&2 && exit 1 ;;
   esac
-  # As long as the service says; otherwise a pause that grows, with some chance, so that clients don't come all at once.
+  # As long as the service says; otherwise a growing, random pause, so that clients don't retry all at once.
   after=$(sed -n 's/^retry-after: *\([0-9]*\).*/\1/Ip' "$work/head")
   tenths=$((1 + RANDOM % (1 << attempt)))
   pause=${after:-$((tenths / 10)).$((tenths % 10))}
