@@ -1,10 +1,11 @@
-//! Documents name what exists: files, folders, types and their functions; and their Rust is compiled.
+//! The files, folders, types and functions in documents exist, and their Rust is compiled.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::source::{files_below, read, root, rust_files};
+use super::source::{Source, files_below, is_word, read, root, sources};
 
-/// What a path in a document may be relative to.
+/// The folders to which a path in a document may be relative.
 const BASES: &[&str] = &["", "src", "engine/src", "bench/src", "tests/it"];
 
 /// Made by a build or a run, so not part of the tree.
@@ -16,7 +17,7 @@ fn documents() -> Vec<PathBuf> {
         let is_document = |path: &PathBuf| path.extension().is_some_and(|end| end == "md");
         documents.extend(files_below(folder).into_iter().filter(is_document));
     }
-    // A change log tells of what was.
+    // A change log may name removed things.
     documents.retain(|path| !path.ends_with("CHANGELOG.md"));
     documents
 }
@@ -109,71 +110,71 @@ fn each_path_that_a_document_names_exists() {
     assert!(checked > 50, "{checked}");
 }
 
-/// Everything that Rust files declare, as one text to search.
-struct Sources(Vec<(PathBuf, String)>);
+/// The words after which a type or a module is named.
+const OWNERS: &[&str] = &["struct", "enum", "trait", "type", "mod", "impl", "for"];
 
-impl Sources {
-    fn read() -> Self {
-        let folders = ["src", "engine/src", "adapters", "bench/src", "tests/it"];
-        let files = folders.into_iter().flat_map(rust_files);
-        Self(files.map(|path| (path.clone(), read(path))).collect())
+/// The words after which something is named.
+const DECLARATIONS: &[&str] = &[
+    "fn", "mod", "struct", "enum", "trait", "type", "const", "use", "as", "pub",
+];
+
+/// The declarations of a Rust file.
+struct Declared {
+    path: &'static Path,
+    /// Types and modules, also those that it implements something for.
+    owners: BTreeSet<&'static str>,
+    /// Functions, types, modules, constants, fields and variants.
+    names: BTreeSet<&'static str>,
+}
+
+impl Declared {
+    fn of(source: &'static Source) -> Self {
+        let mut declared = Self {
+            path: &source.path,
+            owners: BTreeSet::new(),
+            names: BTreeSet::new(),
+        };
+        for line in source.text.lines() {
+            let line = line.trim_start();
+            let end = line.find(|c| !is_word(c)).unwrap_or(line.len());
+            let (first, behind) = line.split_at(end);
+            // A variant.
+            if first.starts_with(char::is_uppercase) && behind.starts_with(['(', ',', ' ', '{']) {
+                declared.names.insert(first);
+            }
+            let words: Vec<&str> = line.split(' ').collect();
+            for pair in words.windows(2) {
+                let kind = pair[0].rsplit(|c| !is_word(c)).next().unwrap_or_default();
+                let name = pair[1].split(|c| !is_word(c)).next().unwrap_or_default();
+                if OWNERS.contains(&kind) {
+                    declared.owners.insert(name);
+                }
+                if DECLARATIONS.contains(&kind) {
+                    declared.names.insert(name);
+                }
+            }
+        }
+        declared
     }
 
-    /// The files that declare a type or a module of that name.
-    fn of(&self, name: &str) -> Vec<&(PathBuf, String)> {
-        let declares = |source: &str| {
-            let kinds = ["struct", "enum", "trait", "type", "mod", "impl", "for"];
-            source.contains(name)
-                && kinds
-                    .iter()
-                    .any(|kind| has_words(source, &format!("{kind} {name}")))
-        };
-        let is_module = |path: &Path| {
-            let folder = path.parent().and_then(Path::file_name);
-            path.file_stem().is_some_and(|stem| stem == name)
-                || folder.is_some_and(|folder| folder == name)
-        };
-        let crate_of = |path: &Path| match name {
-            "payonce" => path.starts_with("src"),
-            "payonce_engine" => path.starts_with("engine/src"),
+    /// Returns true if the file is the module, or declares a type or a module of that name.
+    fn has_owner(&self, name: &str) -> bool {
+        let folder = self.path.parent().and_then(Path::file_name);
+        let is_crate = match name {
+            "payonce" => self.path.starts_with("src"),
+            "payonce_engine" => self.path.starts_with("engine/src"),
             _ => false,
         };
-        let files = self.0.iter();
-        files
-            .filter(|(path, source)| is_module(path) || crate_of(path) || declares(source))
-            .collect()
+        is_crate
+            || self.path.file_stem().is_some_and(|stem| stem == name)
+            || folder.is_some_and(|folder| folder == name)
+            || self.owners.contains(name)
     }
-}
-
-/// Returns true if a source has these words, and no longer ones.
-fn has_words(source: &str, words: &str) -> bool {
-    source.match_indices(words).any(|(at, _)| {
-        let behind = source[at + words.len()..].chars().next();
-        behind.is_none_or(|c| c != '_' && !c.is_alphanumeric())
-    })
-}
-
-/// Returns true if a source declares it: a function, a type, a module, or a variant.
-fn declares(source: &str, name: &str) -> bool {
-    let kinds = [
-        "fn", "mod", "struct", "enum", "trait", "type", "const", "use", "as", "pub",
-    ];
-    let declared = kinds
-        .iter()
-        .any(|kind| has_words(source, &format!("{kind} {name}")));
-    let starts_with_it = |line: &str| {
-        let line = line.trim_start();
-        name.starts_with(char::is_uppercase)
-            && line
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['(', ',', ' ', '{']))
-    };
-    declared || source.lines().any(starts_with_it)
 }
 
 #[test]
 fn each_name_that_a_document_qualifies_exists() {
-    let sources = Sources::read();
+    let sources: Vec<Declared> = sources("").map(Declared::of).collect();
     let (mut checked, mut missing) = (0, Vec::new());
     for document in documents() {
         let text = read(&document);
@@ -187,9 +188,8 @@ fn each_name_that_a_document_qualifies_exists() {
                 continue;
             };
             let owner = owners.rsplit("::").next().unwrap_or(owners);
-            let found = sources.of(owner);
-            let is_there = !found.is_empty()
-                && (last.is_empty() || found.iter().any(|(_, source)| declares(source, last)));
+            let mut found = sources.iter().filter(|file| file.has_owner(owner));
+            let is_there = found.any(|file| last.is_empty() || file.names.contains(last));
             checked += 1;
             if !is_there {
                 missing.push(format!("{}: `{name}`", document.display()));

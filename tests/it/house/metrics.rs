@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{lines_of, rust_files};
+use super::source::sources;
 
 /// The metrics' names that follow a macro: `counter!("…"`.
 fn named_by<'a>(source: &'a str, macros: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
@@ -26,14 +26,15 @@ fn each_metric_is_described_where_it_is_raised() {
     let mut raised = BTreeSet::new();
     let mut described: BTreeMap<(String, String), usize> = BTreeMap::new();
     for folder in ["src", "engine/src"] {
-        for path in rust_files(folder) {
-            let room: Vec<_> = path
+        for source in sources(folder) {
+            let room: Vec<_> = source
+                .path
                 .iter()
                 .take(2)
                 .map(|part| part.to_string_lossy())
                 .collect();
             let room = room.join("/");
-            let source = lines_of(&path).join("\n");
+            let source = source.lines.join("\n");
             for name in named_by(&source, &raising).filter(|name| name.starts_with("payonce_")) {
                 raised.insert((room.clone(), name.to_owned()));
             }

@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of a list's order is true.
+//! Lists have the order that the OpenAPI document states.
 
 use std::collections::BTreeSet;
 

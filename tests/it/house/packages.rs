@@ -1,4 +1,4 @@
-//! What the engine brings into a project that uses it.
+//! The dependencies that the engine adds to a project.
 
 use std::collections::BTreeSet;
 use std::process::Command;

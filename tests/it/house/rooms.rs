@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::source::{code_of, rust_files};
+use super::imports::paths;
+use super::source::sources;
 
 /// Each room and the rooms that it may import. These stand above it in the table, so there is no circle.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -135,52 +136,14 @@ fn room_of(path: &Path) -> Option<String> {
     (room != "lib").then(|| room.to_owned())
 }
 
-/// The names that follow `crate::` and the like. `crate::{a::b, c}` names both `a` and `c`.
-fn named_after<'a>(code: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
-    code.match_indices(start).flat_map(move |(at, _)| {
-        let before = code[..at].chars().next_back();
-        let is_whole = before.is_none_or(|c| c != '_' && c != '$' && !c.is_alphanumeric());
-        let behind = &code[at + start.len()..];
-        match behind.strip_prefix('{') {
-            _ if !is_whole => Vec::new(),
-            None => vec![word(behind)],
-            Some(group) => group_members(group),
-        }
-    })
-}
-
-fn group_members(group: &str) -> Vec<&str> {
-    let (mut depth, mut begin, mut members) = (0, 0, Vec::new());
-    for (at, character) in group.char_indices() {
-        let ends_member = depth == 0 && matches!(character, ',' | '}');
-        if ends_member {
-            members.push(word(group[begin..at].trim_start()));
-            begin = at + 1;
-        }
-        match character {
-            '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-    }
-    members
-}
-
-fn word(text: &str) -> &str {
-    let end = text.find(|c: char| c != '_' && !c.is_alphanumeric());
-    &text[..end.unwrap_or(text.len())]
-}
-
 /// Every import of one room by another, with a file that has it.
 fn imports() -> BTreeSet<(String, String, String)> {
     let mut imports = BTreeSet::new();
-    for path in rust_files("src") {
-        let Some(room) = room_of(&path) else { continue };
-        let code = code_of(&path);
-        let named = ["crate::", "payonce::"]
-            .into_iter()
-            .flat_map(|start| named_after(&code, start));
+    for source in sources("src") {
+        let (path, code) = (&source.path, &source.code);
+        let Some(room) = room_of(path) else { continue };
+        let named = paths(code, &["crate", "payonce"]);
+        let named = named.into_iter().filter_map(|path| path.get(1).copied());
         // The engine's crate is the room that it was.
         let engine = code.contains("payonce_engine::").then_some("idempotency");
         for other in named.chain(engine) {
@@ -222,21 +185,13 @@ fn the_table_has_no_circle() {
 #[test]
 fn the_engine_and_its_adapters_do_not_know_the_service() {
     for folder in ["engine", "adapters"] {
-        for path in rust_files(folder) {
-            let code = code_of(&path);
-            let named: Vec<&str> = named_after(&code, "payonce::").collect();
+        for source in sources(folder) {
+            let named = paths(&source.code, &["payonce"]);
             assert!(
                 named.is_empty(),
                 "{}: {named:?} of the service",
-                path.display()
+                source.path.display()
             );
         }
     }
-}
-
-#[test]
-fn imports_are_found_in_each_form() {
-    let code = "use crate::{a::{x, y}, b};\nuse crate::c::D; $crate::e; not_crate::f; fn g() { crate::h() } use crate::i;";
-    let named: Vec<&str> = named_after(code, "crate::").collect();
-    assert_eq!(named, ["a", "b", "c", "h", "i"]);
 }
