@@ -64,7 +64,7 @@ impl Payers {
     }
 }
 
-/// A server dies in the middle of a payment, and that is multiplied.
+/// A server dies in the middle of a payment, whose rows are then copied many times.
 async fn leave_backlog(db: &PgConnectOptions, pool: &PgPool) -> Merchant {
     let mut dying = Server::start(
         db,
@@ -125,7 +125,7 @@ async fn ten_thousand_keys_left_behind_do_not_hold_up_fresh_payments(
         url: server.url.clone(),
         ..acme
     });
-    // Only now the leases end.
+    // The leases end only now.
     sqlx::query(
         "update idempotency_keys set lease_expires_at = now() where lease_expires_at = 'infinity'",
     )
@@ -137,7 +137,7 @@ async fn ten_thousand_keys_left_behind_do_not_hold_up_fresh_payments(
     let fresh = payers.paid() - paid_before;
     payers.stop().await;
     println!("backlog: {fresh} fresh payments beside {BACKLOG} keys left behind");
-    // Both kinds of work ran on the same machine in the same time, so their shares say which one gave way.
+    // Both kinds of work ran at the same time on the same machine, so their shares show which one was held up.
     assert!(
         fresh >= u64::from(BACKLOG) / 4,
         "{fresh} fresh payments beside {BACKLOG} of the backlog"

@@ -1,11 +1,11 @@
-//! Chaos: two nodes on a PostgreSQL with a synchronous standby, sixteen clients that repeat each request until its answer is final, a gateway that
-//! fails in every way it knows, nodes that are killed, stand still, sleep for a day or have a wrong secret, a third process with
-//! another gateway, and a database that is stopped, whose connections fall silent, whose sessions are terminated and that is lost.
-//! Refunds fail after they were accepted, and the merchant's account changes. After every minute the gateway's books, the database
-//! and what the clients were told agree.
+//! Chaos: two nodes on a PostgreSQL with a synchronous standby, sixteen clients that repeat each request until its answer is final,
+//! a gateway that fails in every way it knows, nodes that are killed, stopped, sleep for a day or have a wrong secret, a third
+//! process with another gateway, and a database that is stopped or lost, whose connections stop answering, and whose sessions are
+//! terminated. Refunds fail after they were accepted, and the merchant's account changes. After every minute the gateway's books,
+//! the database and the clients' answers must agree.
 //!
-//! `make test` runs it from a fixed seed; `make soak SEED=7 SECONDS=3600` from any, for any time. The seed decides what is
-//! asked, who dies and when; what meets what is for the machine's timing.
+//! `make test` runs it from a fixed seed; `make soak SEED=7 SECONDS=3600` from any, for any time. The seed decides the requests and
+//! the faults; the machine's timing decides how they interleave.
 
 mod audit;
 mod client;
@@ -29,16 +29,16 @@ use self::told::Told;
 
 const CLIENTS: u64 = 16;
 
-/// Each kind of fault befalls so many of a hundred requests to the gateway.
+/// Percentage of the requests to the gateway that get each kind of fault.
 const PERCENT_EACH: u32 = 5;
 
-/// An answer that comes after everybody has stopped waiting for it.
+/// An answer that arrives after the service has stopped waiting for it.
 const SILENCE: Fault = Fault::Slow(Duration::from_secs(4));
 
-/// The books are compared after each.
+/// Duration of a round. The books are compared after each.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
 
-/// How long, and from which seed.
+/// The duration and the seed.
 struct Plan {
     seed: u64,
     length: Duration,
@@ -100,7 +100,7 @@ async fn nobody_is_charged_twice_and_nothing_is_lost() {
     println!("chaos: faults {:?}", gateway.ledger().faults);
 }
 
-/// One round: the clients at work in the storm, and then without it until each has its answer.
+/// One round: the clients work under faults, and then without them until each has its answer.
 async fn rage(
     plan: &Plan,
     round: u32,
@@ -110,7 +110,7 @@ async fn rage(
     merchant: &Merchant,
     told: &Arc<Told>,
 ) -> (Storm, Pair) {
-    // The kinds that a retry gets through, and those that it does not.
+    // The kinds that a retry overcomes, and those that it does not.
     let mut kinds = Fault::CHAOS.to_vec();
     kinds.extend([Fault::StoredError, SILENCE]);
     let percent = PERCENT_EACH * u32::try_from(kinds.len()).expect("a few");

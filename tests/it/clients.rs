@@ -1,4 +1,4 @@
-//! The example clients of docs/CLIENTS.md: they retry what has to be retried, and nothing else.
+//! The example clients of docs/CLIENTS.md: they retry when they should, and only then.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn answered(status: &str, header: &str, body: &str) -> Way {
     ))
 }
 
-/// Every way to fail after which the same request with the same key is right.
+/// Every failure after which the same request with the same key should be sent.
 fn failures() -> [Way; 7] {
     let now = "Retry-After: 0\r\n";
     let in_use = r#"{"code":"idempotency-key-in-use","retry":"same-key"}"#;
@@ -38,13 +38,13 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// A client, and what it needs to be there.
+/// A client, and the programs that it needs.
 struct Client {
     file: &'static str,
     language: &'static str,
     program: PathBuf,
     arguments: Vec<PathBuf>,
-    /// Succeeds where the client can run.
+    /// A command that succeeds if the client can run.
     probe: &'static [&'static str],
 }
 
@@ -91,11 +91,11 @@ fn built_example() -> PathBuf {
 }
 
 impl Client {
-    /// False, and said loudly, where it cannot run on this machine.
+    /// Returns false, with a printed message, if it cannot run on this machine.
     fn can_run(&self) -> bool {
         let mut probe = Command::new(&self.program);
         let has_run = probe.args(self.probe).output();
-        // Without arguments the example of this crate says how it is used.
+        // Without arguments, this crate's example prints its usage.
         let can_run = has_run.is_ok_and(|output| output.status.success() || self.probe.is_empty());
         if !can_run {
             let (file, program) = (self.file, self.program.display());
@@ -111,7 +111,7 @@ impl Client {
         can_run
     }
 
-    /// Beside the service, which answers on the test's own runtime.
+    /// In a separate thread, because the service answers on the test's own runtime.
     async fn pay(&self, merchant: &Merchant, url: &str, order: &str, token: &str) -> Output {
         let mut command = Command::new(&self.program);
         command
@@ -209,11 +209,11 @@ fn the_document_has_the_clients_as_they_are() {
     }
 }
 
-/// Every way to run a client that says too little: no arguments, an order that is not set, no API key, no address.
+/// Every way to run a client with too little input: no arguments, an order that is not set, no API key, no address.
 fn unusable(client: &Client) -> Vec<Command> {
     let full = ["order", "99.99", "pm_card_visa"];
     let (key, url) = ("PAYONCE_API_KEY", "PAYONCE_URL");
-    // Nobody listens there: whoever sends is refused at once, and tries again.
+    // Nothing listens there, so a client is refused at once, and tries again.
     let settings = [(key, "sk_test"), (url, "http://127.0.0.1:1")];
     let command = |arguments: &[&str], without: &str, empty: &str| {
         let mut command = Command::new(&client.program);

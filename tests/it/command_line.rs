@@ -1,4 +1,4 @@
-//! What the programs print and end with, as scripts rely on it.
+//! The programs' output and exit status, on which scripts rely.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ fn payonce(db: &PgConnectOptions, arguments: &[&str]) -> Output {
     run(program("payonce", db).args(arguments))
 }
 
-/// Ends with 0 and one line of JSON.
+/// Exits with 0 and prints one line of JSON.
 #[track_caller]
 fn printed(output: &Output) -> Value {
     assert_eq!(
@@ -250,7 +250,7 @@ async fn an_older_schema_is_refused_until_it_is_migrated(_: PgPoolOptions, db: P
     printed(&run(&mut program("payonce-cleanup", &db)));
 }
 
-/// As the shell itself does it: what comes after these words.
+/// Completes these words as the shell would.
 fn completed(script: &str, words: &[&str]) -> String {
     let last = words.len() - 1;
     let asking = format!(

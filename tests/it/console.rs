@@ -1,4 +1,4 @@
-//! The operator's console, as a browser without script sees it, and as Chromium does.
+//! The operators' console, in a client without scripts and in Chromium.
 
 mod actions;
 mod browser;

@@ -1,4 +1,4 @@
-//! Processes that die, or stand still, at a step of an operation, while others go on.
+//! Processes that die or are stopped at a step of an operation, while others continue.
 
 mod paused;
 mod sweep;

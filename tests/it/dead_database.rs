@@ -1,4 +1,4 @@
-//! A database that cannot be reached: everybody is told at once, and nothing of it is done later.
+//! A database that cannot be reached: all requests are answered at once, and none is executed later.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use crate::support::proxy::Proxy;
 use crate::support::service::{Service, Setup};
 
-/// More than one after the other could be told of within the client's 20 s, at 3 s each.
+/// More requests than could be answered one after the other within the client's 20 s, at 3 s each.
 const PAYMENTS: u32 = 48;
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -24,7 +24,7 @@ async fn all_who_wait_are_told_together_and_none_is_charged_later(
         };
         let service = Service::start_with(&proxy.options(), setup).await;
         let acme = service.merchant(&format!("acme-{is_silent}")).await;
-        // The API key is remembered for 3 s, so that payments wait in the lane's queue and not at the door.
+        // The API key is cached for 3 s, so payments wait in the lane's queue and not for authentication.
         let first = acme.get("/v1/payments").await;
         assert_eq!(first.status.as_u16(), 200);
         if is_silent {
@@ -40,7 +40,7 @@ async fn all_who_wait_are_told_together_and_none_is_charged_later(
             answer.assert_problem(503, "database-unavailable", "same-key");
         }
         proxy.mend();
-        // It goes the way of those before it, and behind them.
+        // It is queued behind those before it.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
             let paid = acme.pay("10").key("later").send().await;

@@ -1,4 +1,4 @@
-//! `payonce doctor`: what it finds, on databases, roles, gateways and settings that are not as they should be.
+//! `payonce doctor`: its findings about databases, roles, gateways and settings with problems.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -20,7 +20,7 @@ use crate::support::rows::execute;
 use crate::support::scripted::Turn;
 use crate::support::service::{Merchant, Service, Setup, client, count};
 
-/// What the doctor said of each check: its result, and what was found with what to do.
+/// The doctor's report on each check: its result, and the finding with its advice.
 struct Said {
     status: Option<i32>,
     findings: BTreeMap<String, (String, String)>,
@@ -65,7 +65,7 @@ fn doctor(db: &PgConnectOptions, arguments: &[&str]) -> Said {
     Said::of(&output(db, &[&["--json"], arguments].concat()))
 }
 
-/// The same without a secret: not set, or set to nothing, as Docker Compose does.
+/// The same without a secret: not set, or empty, as with Docker Compose.
 fn doctor_without_a_secret(db: &PgConnectOptions) -> [Said; 2] {
     let said = |command: &mut std::process::Command| Said::of(&run(command));
     let name = "PAYONCE_FINGERPRINT_SECRET";
@@ -83,7 +83,7 @@ fn doctor_without_a_secret(db: &PgConnectOptions) -> [Said; 2] {
     ]
 }
 
-/// Nobody listens there.
+/// Nothing listens there.
 fn nowhere() -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
@@ -279,7 +279,7 @@ async fn without_a_secret_it_says_so_and_checks_the_rest(
     pool.close().await;
 }
 
-/// A role without any privilege of its own, and the database as its owner sees it.
+/// A role without any privilege, and a pool of the database's owner.
 async fn database_with_a_role(cluster: &Cluster) -> (PgPool, PgConnectOptions) {
     let owner = PgPool::connect_with(cluster.options())
         .await
@@ -301,7 +301,7 @@ async fn each_privilege_that_the_role_lacks_is_named_and_all_of_them_are_enough(
         said.assert("privileges", "problem", &grant);
     }
     said.assert("privileges", "problem", "--no-migrate");
-    // What cannot be told is said, too.
+    // Unknown results are reported, too.
     said.assert("schema", "problem", "permission denied");
     said.assert("stuck-keys", "problem", "permission denied");
     said.assert("signing-secret", "problem", "permission denied");
@@ -333,7 +333,7 @@ async fn each_privilege_that_the_role_lacks_is_named_and_all_of_them_are_enough(
     doctor(&service, &["--no-migrate"]).assert("privileges", "problem", "grant usage on schema");
 }
 
-/// A service under the role does all that a service does.
+/// A service with this role can do everything.
 async fn work_through_all_statements(owner: &PgPool, role: &PgConnectOptions) {
     let setup = Setup {
         recovery_interval: Duration::from_millis(50),
@@ -463,7 +463,7 @@ async fn a_role_or_a_table_that_was_changed_and_work_left_lying_are_told() {
     }
 }
 
-/// One in `PROCESSING` whose owner has been silent for an hour, and one that the clean-up should have had.
+/// One in `PROCESSING` whose lease ended an hour ago, and one that the clean-up should have deleted.
 const KEYS_LEFT_LYING: &str = "
     insert into idempotency_keys (merchant_id, operation, key, fingerprint, fingerprint_version, fingerprint_fields, state,
         attempt, owner, lease_expires_at, response_status, response_headers, response_body, created_at, completed_at, expires_at)

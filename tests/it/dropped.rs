@@ -1,4 +1,4 @@
-//! Futures dropped at every await: of the two phases, and of clients. Whatever is dropped, each key stays whole.
+//! Futures that are dropped at every await: those of the two phases, and those of clients. Every key stays consistent.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn release(engine: &Engine, permit: Permit) {
         .expect("an answer");
 }
 
-/// On a loaded machine the work of those that were dropped goes on for longer than the pool lets anybody wait.
+/// On a loaded machine the work of dropped futures may take longer than the pool's limit on waiting.
 async fn patiently(pool: &PgPool) -> PoolConnection<Postgres> {
     let mut last = None;
     for _ in 0..20 {
@@ -101,12 +101,12 @@ async fn patiently(pool: &PgPool) -> PoolConnection<Postgres> {
     panic!("a connection is lost: {last:?}");
 }
 
-/// Each connection of the pool, all at once, is outside of a transaction.
+/// Checks that all connections of the pool are outside of a transaction.
 async fn assert_no_transaction_is_lent(pool: &PgPool) {
     let mut lent = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut connection = patiently(pool).await;
-        // A savepoint can only be made inside one; what fails outside of one leaves nothing behind.
+        // A savepoint can only be made inside a transaction, and its failure outside of one has no effect.
         let savepoint = sqlx::raw_sql("savepoint inside").execute(&mut *connection);
         let refused = savepoint
             .await
@@ -154,7 +154,7 @@ async fn claims_settles_and_releases_are_done_as_a_whole_or_not_at_all(
         "some were done, some were not: {claimed}"
     );
 
-    // What was claimed is settled, or given back, and dropped at that.
+    // Claims are settled or released, and the futures dropped.
     end_leases(&pool).await;
     for round in 0..600 {
         if let Some(permit) = engine.take_over(&scope(round)).await.expect("an answer") {
@@ -174,7 +174,7 @@ async fn claims_settles_and_releases_are_done_as_a_whole_or_not_at_all(
         "some were done, some were not: {left}"
     );
 
-    // Whoever asks next goes on; in the end there is one parcel a key.
+    // The next request continues, and in the end there is one parcel per key.
     end_leases(&pool).await;
     for round in 0..600 {
         if let Some(permit) = claim(&engine, &scope(round)).await {
@@ -228,7 +228,7 @@ async fn clients_that_hang_up_at_any_moment_are_charged_once(
     assert_eq!(service.gateway.charges(), 300);
 }
 
-/// A reset, unlike an orderly close, makes the server drop the request's future at once.
+/// Unlike a normal close, a reset makes the server drop the request's future at once.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_client_that_resets_its_connection_is_charged_once(
     _: PgPoolOptions,

@@ -1,4 +1,4 @@
-//! A server that would lose what it confirmed is not worked with, unless that is asked for.
+//! A server that may lose confirmed commits is refused, unless this is allowed explicitly.
 
 use crate::support::cluster::Cluster;
 use crate::support::process::{error_line, program, run};
@@ -21,7 +21,7 @@ fn a_server_that_does_not_write_through_is_refused_unless_allowed() {
             cluster.up_with("-c full_page_writes=off");
         }
     }
-    // It passes the permission on: its servers and its clean-up need it as well.
+    // It passes the permission to its servers and its clean-up, which need it, too.
     let demo = |flags: &[&str]| {
         run(program("payonce", &cluster.options())
             .arg("demo")
@@ -31,7 +31,7 @@ fn a_server_that_does_not_write_through_is_refused_unless_allowed() {
     let shown = demo(&["--allow-unsafe-database"]);
     let page = String::from_utf8_lossy(&shown.stdout);
     assert_eq!(shown.status.code(), Some(0), "{page}");
-    // An address that is not this machine's (RFC 5737): it gets that far, and no further.
+    // An address that is not this machine's (RFC 5737), so the program fails at this point.
     let allowed = run(program("payonce", &cluster.options())
         .args([
             "serve",

@@ -1,5 +1,5 @@
-//! What is visible is not always durable: beside a synchronous standby a commit whose wait was cut off is seen by everybody, and
-//! is gone when the standby takes over. No call and no answer rests on such a commit.
+//! Visible commits are not always durable: with a synchronous standby, a commit whose wait was interrupted is visible, but lost
+//! when the standby is promoted. No call and no answer relies on such a commit.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::support::gateway::{Endpoint, TestGateway};
 use crate::support::pair::Pair;
 use crate::support::process::{Server, merchant};
 
-/// Only what never happens runs into it.
+/// Only an event that never happens exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An observer of the primary's sessions.
@@ -56,7 +56,7 @@ impl Watch {
         }
     }
 
-    /// Nobody ends a wait that has just begun.
+    /// A wait that has just begun is not interrupted.
     async fn until_it_waited_for_a_while(&self, pid: i32) {
         let waited = "select clock_timestamp() - query_start > interval '100 ms' from pg_stat_activity where pid = $1";
         let began = Instant::now();
@@ -92,8 +92,7 @@ fn server(pair: &Pair, gateway: &TestGateway) -> Server {
     )
 }
 
-/// The wait for the standby ends early, in both ways in which it can: a terminated backend answers nothing, a canceled one reports
-/// success.
+/// The wait for the standby can end early in two ways: a terminated backend does not answer, and a canceled one reports success.
 async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
     let mut pair = Pair::start().await;
     let gateway = TestGateway::start();
@@ -110,7 +109,7 @@ async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
     let claim = watch.until_one_waits_besides(&[]).await;
     watch.until_it_waited_for_a_while(claim).await;
     watch.end(how, claim).await;
-    // Whoever looks what became of it, and whoever recovers it, waits for the standby as well.
+    // Reading its outcome, and recovering it, wait for the standby, too.
     watch.until_one_waits_besides(&[claim]).await;
     assert_eq!(
         gateway.calls(Endpoint::Charge).received,
@@ -118,7 +117,7 @@ async fn nothing_is_charged_for_a_claim_that_is_not_durable(how: &str) {
         "the first payment's"
     );
 
-    // The primary is lost with what only it has.
+    // The primary is lost, with the commits that only it has.
     pair.fail_over();
     drop(first.await);
     let began = Instant::now();
@@ -183,7 +182,7 @@ async fn order(engine: Engine, name: &'static str) -> bool {
     answer.is_ok_and(|answer| answer.response.status == 201)
 }
 
-/// Another node sees the row at once, and must not tell the answer before it cannot be lost.
+/// Another node sees the row at once, and must not return the answer before it is durable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_is_replayed_before_it_is_durable() {
     let pair = Pair::start().await;
@@ -201,7 +200,7 @@ async fn no_answer_is_replayed_before_it_is_durable() {
     watch.end("pg_terminate_backend", commit).await;
     let read_back = watch.until_one_waits_besides(&[commit]).await;
     let second = tokio::spawn(order(two, "k"));
-    // The second waits in the database: for the row that the first one's look has locked.
+    // The second waits in the database for the row that the first one's read has locked.
     let began = Instant::now();
     let is_blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and $1 = any(pg_blocking_pids(pid))";
     while sqlx::query_scalar::<_, i64>(is_blocked)

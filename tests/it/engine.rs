@@ -1,4 +1,4 @@
-//! The engine as a library: what an embedding service rests on.
+//! The engine as a library: the guarantees for an embedding service.
 
 use std::future::Future;
 use std::pin::pin;
@@ -315,7 +315,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
         );
         crate::support::pause().await;
     }
-    // Without its owner at work the lease runs out.
+    // Without an owner the lease ends.
     drop(permit);
     while engine
         .abandoned(&["create_order"], None, 10)
@@ -328,7 +328,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     pool.close().await;
 }
 
-/// Polls a future `polls` times, letting others run in between, and drops it there. True: it had ended.
+/// Polls a future `polls` times, while others run in between, and then drops it. Returns true if it had ended.
 pub async fn drop_after<F: Future>(future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -352,7 +352,7 @@ async fn insert_confirmed(pool: &PgPool, sku: &str) -> bool {
     inserted.is_ok()
 }
 
-/// Begin, insert, commit, dropped at every await of theirs, with confirmed writes in between; how many of those were lost.
+/// Drops begin, insert and commit at each of their awaits, with confirmed writes in between. Returns how many of these were lost.
 async fn lost_writes(pool: &PgPool, rounds: usize) -> usize {
     let mut confirmed = Vec::new();
     for round in 0..rounds {
@@ -391,8 +391,8 @@ async fn thousands_of_dropped_transactions_lose_no_confirmed_write(
     assert_eq!(lost_writes(&pool, 2000).await, 0);
 }
 
-/// The control: without the check, sqlx 0.9.0 loses some. It rests on a race, so it is run by hand
-/// (`cargo test -- --ignored`); when it fails with a newer sqlx, sqlx is mended and the check can go.
+/// The control: without the check, sqlx 0.9.0 loses some. It depends on a race, so it is run manually (`cargo test -- --ignored`);
+/// if it fails with a newer sqlx, sqlx is fixed and the check can be removed.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 #[ignore = "shows a fault of sqlx, by a race"]
 async fn plain_sqlx_loses_confirmed_writes(options: PgPoolOptions, db: PgConnectOptions) {

@@ -1,5 +1,5 @@
-//! A pair of PostgreSQL's own making, with synchronous replication: the primary dies under load, the standby takes over,
-//! and nothing that a client was told of is missing.
+//! Two PostgreSQL servers with synchronous replication: the primary dies under load, the standby is promoted, and no confirmed
+//! payment is missing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::support::service::{Merchant, count};
 
 const CLIENTS: usize = 8;
 
-/// A key, and the payment that its 201 named.
+/// A key, and the payment in its 201.
 type Confirmed = BTreeMap<String, String>;
 
 /// Pays under one key after the other until told to stop, and keeps each key until its 201.
@@ -41,7 +41,7 @@ async fn pay_until(
                     confirmed.fetch_add(1, Ordering::SeqCst);
                     break;
                 }
-                // Whatever else it is, the client may send it again: that is what the key is for.
+                // After any other answer, the client sends the request again.
                 Ok(answer) => assert!(
                     [202, 409, 503].contains(&answer.status.as_u16()),
                     "{}",

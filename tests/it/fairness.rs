@@ -1,4 +1,4 @@
-//! One merchant at full load, and another that wants to pay all the same.
+//! One merchant at full load, and the payments of another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use crate::support::process::{Server, merchant};
 use crate::support::service::{Merchant, Service, Setup};
 
-/// So many connections send in a tight loop. In one line with them the other's payment would wait for all of theirs.
+/// Number of connections that send in a tight loop. In a shared queue, the other merchant's payment would wait for all of theirs.
 const STORM: usize = 400;
 
-/// The items of a group: what is in a group already is what another's payment waits for in any case.
+/// The size of a group: the other's payment always waits for the group that is being committed.
 const GROUP_SIZE: &str = "8";
 
 /// As on a slow disk: each group of claims takes its time, so that the storm waits in the queue, and not for a processor.
@@ -102,7 +102,7 @@ async fn beside_a_merchant_at_full_load_another_does_not_stand_in_one_line_with_
     while storm.paid() < STORM as u64 {
         crate::support::pause().await;
     }
-    // How many payments of the storm are made during one of the other's: a count, which a slow machine does not change.
+    // The number of the storm's payments during one of the other's: a count, which does not depend on the machine's speed.
     let mut overtaken = Vec::new();
     for n in 0..REQUESTS {
         let before = storm.paid();
@@ -233,7 +233,7 @@ async fn refunds_that_wait_for_their_payment_leave_the_other_merchants_their_con
             .await
             .expect("a payment at once");
         assert_eq!(paid.status, 201);
-        // It can be none: on a slow machine the one gives up before this loop ends.
+        // It may be none: on a slow machine the request gives up before this loop ends.
         let waiting = waiting_for_a_row(&mut holding).await;
         assert!(waiting <= 1, "{waiting} wait, not one for all of them");
     }
@@ -246,13 +246,13 @@ async fn refunds_that_wait_for_their_payment_leave_the_other_merchants_their_con
         let answer = hung.await.expect("answered");
         match answer.status.as_u16() {
             201 => done += 1,
-            // The one that waits in the database, once the row is held for longer than it waits.
+            // The request that waits in the database, because the row is held for longer than it waits.
             409 if answer.text("code") == "payment-busy" => {}
             409 => answer.assert_problem(409, "idempotency-key-in-use", "same-key"),
             _ => answer.assert_problem(503, "overloaded", "same-key"),
         }
     }
-    // What was refused has left nothing: the same key does it now.
+    // The refused request has left nothing: the same key works now.
     let late = refund(&stormy, &paid, "storm-49".to_owned()).send().await;
     assert_eq!(late.status, 201);
     let refunds = stormy.get(&format!("/v1/payments/{paid}/refunds")).await;

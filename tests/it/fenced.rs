@@ -1,4 +1,4 @@
-//! An owner makes its call only while its claim is its own, however long it stood still before.
+//! An owner makes its call only while it holds its claim, however long it was stopped before.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use crate::support::process::{Server, merchant};
 use crate::support::rows::end_leases;
 use crate::support::service::{Answer, Service};
 
-/// Only what never happens runs into it.
+/// Only an event that never happens exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longer than any gateway remembers its idempotency keys.
 const A_DAY_AND_MORE: u64 = 25 * 60 * 60;
 
-/// A server that stands still right before its first call, and whose clock the test moves.
+/// A server that is stopped right before its first call, and whose clock the test moves.
 struct Sleeper {
     server: Server,
     clock: tempfile::NamedTempFile,
@@ -58,14 +58,14 @@ impl Sleeper {
         }
     }
 
-    /// It wakes up so much later.
+    /// Continues the server, with its clock this much later.
     fn wake_after(&self, seconds: u64) {
         std::fs::write(self.clock.path(), seconds.to_string()).expect("the clock");
         self.server.signal(Signal::SIGCONT);
     }
 }
 
-/// All that the database knows is a day older.
+/// Makes all rows a day older.
 async fn age(database: &PgConnectOptions) {
     let pool = sqlx::PgPool::connect_with(database.clone())
         .await
@@ -94,7 +94,7 @@ async fn an_owner_that_slept_for_a_day_and_was_succeeded_does_not_call(
     assert!(late.replayed(), "it was not the late one that paid");
 }
 
-/// Its first attempt came to nothing.
+/// Its first attempt did not reach the gateway.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn an_owner_that_slept_for_a_day_between_two_attempts_does_not_call(
     _: PgPoolOptions,
@@ -104,12 +104,11 @@ async fn an_owner_that_slept_for_a_day_between_two_attempts_does_not_call(
     gateway.script([(Endpoint::Charge, Fault::ErrorBefore)]);
     let sleeper = Sleeper::start_with(&db, &gateway, "stripe-again=1*return(stop)");
     let (late, paid) = sleep_for_a_day(&db, &gateway, &sleeper).await;
-    // What its first attempt did is not known to it.
+    // It does not know what its first attempt did.
     assert_eq!((late.status.as_u16(), paid.status.as_u16()), (202, 201));
 }
 
-/// Another node takes over and charges, and a day later the first one wakes.
-/// Returns what the two answered.
+/// Another node takes over and charges, and a day later the first one continues. Returns both answers.
 async fn sleep_for_a_day(
     db: &PgConnectOptions,
     gateway: &TestGateway,
@@ -227,7 +226,7 @@ fn key(operation: &str) -> ScopedKey {
     ScopedKey::new("acme", operation, IdempotencyKey::new("k").expect("a key"))
 }
 
-/// No timer of the engine renews so seldom: what is renewed, is renewed by the fence.
+/// The engine's timer renews less often, so all renewals here are by the fence.
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -245,7 +244,7 @@ async fn the_fence_holds_for_the_claims_owner_alone(_: PgPoolOptions, db: PgConn
         .await
         .expect("an answer");
     assert!(successor.is_some());
-    // The first does not know yet, and its lease is not over by its own account: its settle is fenced all the same.
+    // The first does not know yet, and its lease has not ended by its own clock. Its settle is still fenced.
     let lost = one.engine.give_way(permit).await.expect("an answer");
     assert!(matches!(lost, Settled::Lost(None)));
 }
@@ -255,7 +254,7 @@ async fn a_lease_that_is_over_is_renewed_before_the_call_or_nothing_is_called(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    // A lease that is over as soon as it is given.
+    // A lease that ends at once.
     let shop = Shop::open(&db, Duration::from_nanos(1)).await;
     let permit = shop.claim("order").await;
     let fence = shop.engine.fence(&permit).await.expect("an answer");

@@ -1,4 +1,4 @@
-//! The service on a gateway that fails: the test gateway's own books say what was charged.
+//! The service with a gateway that fails. The test gateway's own books show what was charged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -31,7 +31,7 @@ async fn on_stripe_with(
     Service::start_on(db, setup, stripe, time).await
 }
 
-/// The leases' time is moved, and one pass of the recovery made.
+/// Ends the leases, and makes one recovery pass.
 async fn recover(service: &Service) {
     end_leases(&service.pool).await;
     let mut recovery = Recovery::new(service.payments.clone());
@@ -204,7 +204,7 @@ async fn past_twenty_hours_the_gateway_is_asked_and_never_called(
     let gateway = TestGateway::start();
     let service = on_stripe(&db, &gateway, Duration::from_millis(600)).await;
     let acme = service.merchant("acme").await;
-    // One was charged and its answer lost; of the other nothing ever reached the gateway.
+    // One was charged and its answer lost; the other never reached the gateway.
     gateway.script([(Endpoint::Charge, Fault::Hold)]);
     let charged = acme.pay("10").key("charged").send().await;
     gateway.script([(Endpoint::Charge, Fault::DropBefore); 30]);
@@ -249,7 +249,7 @@ async fn a_gateway_that_is_down_is_not_hammered(_: PgPoolOptions, db: PgConnectO
         (200, "circuit-open".to_owned())
     );
     gateway.accept();
-    // The first that is let through closes the circuit.
+    // The first call that is let through closes the circuit.
     while acme.pay("10").key("k").send().await.status != 201 {}
     assert_eq!(acme.get("/readyz").await.text("gateway"), "ok");
     assert_eq!(gateway.ledger().charges.len(), 1);

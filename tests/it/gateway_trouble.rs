@@ -1,4 +1,4 @@
-//! A gateway that cannot be reached, does not answer, or answers late: what the client is told, and what stays.
+//! A gateway that cannot be reached, does not answer, or answers late: the client's answer, and the rows that stay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::support::rows::end_leases;
 use crate::support::scripted::{ScriptedGateway, Turn};
 use crate::support::service::{Answer, Merchant, Service, Setup, payment};
 
-/// Nobody but the client comes back for what was left.
+/// Only the client retries; there is no recovery.
 async fn service(db: &PgConnectOptions, gateway: &Arc<ScriptedGateway>) -> Service {
     let setup = Setup {
         recovery_interval: Duration::from_secs(3600),
@@ -97,7 +97,7 @@ async fn an_unknown_outcome_is_processing_and_found_by_the_same_request(
             ),
             (&json!("PROCESSING"), &Value::Null, &Value::Null)
         );
-        // Its lease holds: nobody else charges meanwhile.
+        // Its lease holds, so no other process charges.
         let busy = request.send().await;
         busy.assert_problem(409, "idempotency-key-in-use", "same-key");
         end_leases(&service.pool).await;
@@ -122,7 +122,7 @@ async fn a_later_attempt_that_reaches_nothing_keeps_the_claim(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    // The first attempt may have charged: that the second reached nothing says nothing of it.
+    // The first attempt may have charged, which does not change because the second did not reach the gateway.
     let gateway = ScriptedGateway::new(&[Turn::Unknown, Turn::Nothing]);
     let service = service(&db, &gateway).await;
     let acme = service.merchant("acme").await;
@@ -143,7 +143,7 @@ async fn a_late_owner_is_not_answered_what_another_request_was(
     db: PgConnectOptions,
 ) {
     let gateway = ScriptedGateway::new(&[Turn::Hold, Turn::Refuse]);
-    // Nobody but the test ends a lease, or a call.
+    // Only the test ends leases and calls.
     let for_ever = Duration::from_secs(3600);
     let node = async || {
         let mut setup = Setup {
@@ -172,7 +172,7 @@ async fn a_late_owner_is_not_answered_what_another_request_was(
     let told = owner.await.expect("the late owner's client");
     assert_eq!((told.status.as_u16(), told.replayed()), (202, false));
     assert_ne!(told.text("id"), corrected.text("id"));
-    // Its node has not taken the answer for its own either.
+    // Its node has not cached that answer either.
     let reused = request.send().await;
     reused.assert_problem(422, "idempotency-key-reused", "no");
     let again = acme.pay("11").key("k").send().await;
@@ -200,7 +200,7 @@ async fn a_capture_under_way_admits_no_other(_: PgPoolOptions, db: PgConnectOpti
     let captured = on(&acme, &id, "capture", "c", json!({"amount": "4.00"})).await;
     assert_eq!(captured.text("state"), "SUCCESS");
     assert_eq!(captured.text("amountCaptured"), "4.00");
-    // Nothing of the refused ones was stored: the same request under the same key is decided anew.
+    // Nothing of the refused requests was stored: the same request under the same key is decided again.
     let refund = on(&acme, &id, "refunds", "refunds", json!({})).await;
     assert_eq!(
         (refund.status.as_u16(), refund.text("amount")),
@@ -223,7 +223,7 @@ async fn a_refund_under_way_keeps_its_amount_from_others(_: PgPoolOptions, db: P
     let shown = acme.get(&format!("/v1/payments/{id}")).await;
     assert_eq!(shown.text("amountRefunded"), "0.00");
     let more = on(&acme, &id, "refunds", "more", json!({"amount": "3.01"})).await;
-    // Enough is left should the one under way fail.
+    // Enough is left if the one under way fails.
     more.assert_problem(409, "payment-busy", "same-key");
     let most = on(&acme, &id, "refunds", "most", json!({"amount": "10.01"})).await;
     most.assert_problem(422, "amount-too-large", "new-key");
@@ -296,7 +296,7 @@ async fn a_card_that_is_declined_before_it_has_a_token_is_an_outcome(
     let declined = acme.pay("10").key("k").send().await;
     declined.assert_problem(402, "payment-declined", "new-key");
     assert_eq!(declined.text("declineCode"), "scripted");
-    // The key has its answer: nobody asks the gateway for it again.
+    // The key has its answer, so the gateway is not asked again.
     let again = acme.pay("10").key("k").send().await;
     assert!(again.replayed());
     assert_eq!(again.bytes, declined.bytes);
@@ -383,7 +383,7 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
         assert!(!all_ended, "the queue takes more");
         crate::support::pause().await;
         if refused.load(Ordering::SeqCst) > 0 {
-            // It is refused at once, or takes a place that the lane has just made and waits in the queue as the others do.
+            // It is refused at once, or gets a place that the lane has just freed and waits in the queue like the others.
             let request = acme.pay("1").key(&format!("one-more-{}", waiting.len()));
             let mut sent = Box::pin(tokio::spawn(async move { request.send().await }));
             tokio::select! {
@@ -407,7 +407,7 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     }
     assert!(made > 0);
     assert_eq!(service.count("payments").await, made);
-    // On a slow machine thousands of outcomes at once take longer than a request waits: the recovery stores those.
+    // On a slow machine thousands of outcomes at once take longer than a request waits, and recovery stores the rest.
     end_leases(&service.pool).await;
     let recovered = Recovery::new(service.payments.clone()).run_once().await;
     recovered.expect("a pass");

@@ -1,4 +1,4 @@
-//! What the service is for, over HTTP: repeat anything, be charged once.
+//! The guarantees over HTTP: any request may be repeated, and is charged once.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn a_retry_gets_the_first_answer_byte_for_byte(_: PgPoolOptions, db: PgCon
             assert_eq!(again.header(header), first.header(header), "{header}");
         }
     }
-    // Another node has nothing in memory: the database answers.
+    // Another node has nothing in memory, so the database answers.
     let other = Service::start(&db).await;
     let elsewhere = acme.at(&other).pay("99.99").key("k1").send().await;
     assert!(elsewhere.replayed());

@@ -1,4 +1,4 @@
-//! What a payment costs the database: how many rows are looked at, and whether settling touches an index.
+//! The cost of a payment in the database: how many rows are read, and whether settling touches an index.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::service::{Answer, Merchant, Service};
 
 const PAYMENTS: i64 = 512;
 
-/// Keys that the same merchant has already. A plan that walks a merchant's rows reads this many for each group.
+/// Number of keys that the merchant has already. A plan that scans a merchant's rows reads this many for each group.
 const BEFORE: u32 = 20_000;
 
 #[derive(Debug, sqlx::FromRow)]
@@ -22,7 +22,7 @@ struct Cost {
     hot_updates: i64,
 }
 
-/// Waits until the sessions have told what they did: they do so a second after it, at the latest.
+/// Waits until the sessions have reported their statistics, which takes at most a second.
 async fn cost(pool: &PgPool, table: &str) -> Cost {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -73,7 +73,7 @@ async fn a_payment_reads_its_own_rows_and_its_settle_is_hot(
     for table in ["idempotency_keys", "payments"] {
         let cost = cost(&service.pool, table).await;
         assert_eq!(cost.seq_scan, 0, "{table}: {cost:?}");
-        // Found once to see whether it is there, and once to settle it.
+        // Read once to check whether it exists, and once to settle it.
         assert!(cost.rows_read <= 4 * PAYMENTS, "{table}: {cost:?}");
         assert!(
             cost.hot_updates * 100 > cost.updates * 95,

@@ -1,4 +1,4 @@
-//! The eight demonstrations as an embedding service sees them, and the rules of the two phases that no client can reach.
+//! The eight demonstrations with an embedding service, and rules of the two phases that cannot be tested through HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::support::rows::{end_leases, execute};
 use crate::support::service::count;
 
-/// A shop that embeds the engine: its orders are in the engine's database, its couriers are not.
+/// A shop that embeds the engine. Its orders are in the engine's database; its couriers are another system.
 struct Shop {
     engine: Engine,
     pool: PgPool,
@@ -137,7 +137,7 @@ async fn three_tries_get_one_answer_also_after_a_restart(_: PgPoolOptions, db: P
     let first = shop.order(&key, 2).await.expect("an answer");
     let again = shop.order(&key, 2).await.expect("an answer");
     shop.close().await;
-    // All that was in memory is gone.
+    // Everything in memory is lost.
     let shop = Shop::open(&db).await;
     let later = shop.order(&key, 2).await.expect("an answer");
     assert_eq!(
@@ -259,7 +259,7 @@ async fn a_double_click_on_two_nodes_makes_one_call(_: PgPoolOptions, db: PgConn
     let patience = Duration::from_secs(5);
     let mut here = Box::pin(one.claim_within(&key, patience));
     let mut there = Box::pin(two.claim_within(&key, patience));
-    // Both have come while the first is at work.
+    // Both arrive while the first is in progress.
     assert!(futures_util::poll!(here.as_mut()).is_pending());
     assert!(futures_util::poll!(there.as_mut()).is_pending());
     let winner = one.settle(permit, 202).await;
@@ -321,7 +321,7 @@ async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgCo
         let key = scope("acme", "order", &format!("k{i}"));
         shop.order(&key, 1).await.expect("an answer");
     }
-    // k5 is past its time the longest; k0 is not past it. A trigger keeps what was deleted in which transaction.
+    // k5 expired first; k0 has not expired. A trigger records the transaction of each deletion.
     execute(
         &shop.pool,
         "update idempotency_keys
@@ -352,7 +352,7 @@ async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgCo
     .fetch_all(&shop.pool)
     .await
     .expect("what was deleted");
-    // k5 falls out of its batch, and the other half goes alone.
+    // k5 is left out of its batch, and the other half is deleted alone.
     assert_eq!(batches, ["k4", "k2 k3", "k1", "k5"]);
     assert_eq!(count(&shop.pool, "idempotency_keys").await, 1);
     shop.close().await;
@@ -383,7 +383,7 @@ async fn time_alone_takes_nothing_from_an_owner(_: PgPoolOptions, db: PgConnectO
     let shop = Shop::open(&db).await;
     let permit = shop.claimed(&key).await;
     end_leases(&shop.pool).await;
-    // Nobody took it over: the late owner's answer counts.
+    // It was not taken over, so the late owner's answer counts.
     assert!(matches!(shop.settle(permit, 200).await, Settled::Stored(_)));
     assert_eq!(shop.attempts(&key).await, (KeyState::Completed, 1));
     shop.close().await;
@@ -568,7 +568,7 @@ async fn thirty_that_wait_for_thirty_keys_hold_no_connection(
     db: PgConnectOptions,
 ) {
     let config = IdempotencyConfig::default()
-        // Longer than anybody waits for a connection.
+        // Longer than any wait for a connection.
         .with_retry_interval(Duration::from_millis(3500));
     let owner = Shop::open(&db).await;
     let other = Shop::open_with(&db, config).await;
@@ -582,7 +582,7 @@ async fn thirty_that_wait_for_thirty_keys_hold_no_connection(
     let patience = Duration::from_secs(40);
     let waiting = join_all(keys.iter().map(|key| other.claim_within(key, patience)));
     let settling = async {
-        // All ten, while thirty wait.
+        // All ten connections, while thirty tasks wait.
         let mut all = Vec::new();
         while all.len() < 10 {
             let free = other.pool.acquire().await;

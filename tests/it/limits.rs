@@ -1,4 +1,4 @@
-//! What a merchant or a connection may not do to the others: too many requests, and requests that never end.
+//! Limits that protect the others: too many requests of a merchant, and requests that never end.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::service::{Answer, Service, Setup};
 /// Far longer than any limit that is set here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Short, so that nobody waits for it; the smallest of them still lets a whole request through on a loaded machine.
+/// Short, so that the tests are quick; even the smallest allows a whole request on a loaded machine.
 const SHORT: Duration = Duration::from_millis(500);
 
 async fn service_with(db: &PgConnectOptions, limits: Limits) -> Service {
@@ -31,7 +31,7 @@ async fn connect(service: &Service) -> TcpStream {
     TcpStream::connect(address).await.expect("connected")
 }
 
-/// Sends a text, then a byte again and again, until the service has closed the connection; what it said before.
+/// Sends a text, then single bytes until the service closes the connection. Returns what it answered before.
 async fn trickle(mut stream: TcpStream, begin: &str, byte: &[u8]) -> String {
     stream.write_all(begin.as_bytes()).await.expect("sent");
     let (mut reading, mut writing) = stream.split();
@@ -129,7 +129,7 @@ async fn a_merchant_that_sends_too_many_requests_is_told_when_to_come_back(
     }
 }
 
-/// A loaded machine may let one in between; it never lets all of them in.
+/// On a loaded machine one may be accepted in between, but never all of them.
 async fn until_limited(send: impl AsyncFn() -> Answer) -> Answer {
     for _ in 0..1000 {
         let answer = send().await;
@@ -196,7 +196,7 @@ async fn a_body_that_trickles_is_ended_and_its_key_is_still_good(
         assert_eq!(problem["code"], "request-timeout");
         assert_eq!(problem["retry"], "same-key");
     }
-    // Nor by somebody whom we do not know: the refusal comes at once, and the body is not waited for.
+    // Nor without a valid API key: the refusal comes at once, without waiting for the body.
     let stranger = head("Transfer-Encoding: chunked").replace(&acme.api_key, "sk_nobody");
     let said = trickle(connect(&service).await, &stranger, b"1\r\n \r\n").await;
     assert!(said.starts_with("HTTP/1.1 401 "), "{said}");
@@ -318,7 +318,7 @@ async fn a_connection_whose_peer_does_not_read_is_closed(_: PgPoolOptions, db: P
         }
     };
     timeout(PATIENCE, closed).await.expect("it is closed");
-    // Whoever reads is served as before.
+    // A client that reads is served as before.
     let mut reader = connect(&service).await;
     reader.write_all(&request).await.expect("sent");
     let mut said = Vec::new();

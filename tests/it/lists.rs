@@ -1,4 +1,4 @@
-//! Lists: a page costs the same, however long a merchant's history and whatever is asked for.
+//! Lists: a page costs the same for any length of a merchant's history and any filter.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ fn shown(page: &Answer) -> Vec<String> {
     data.iter().map(id).collect()
 }
 
-/// All pages of a list: what they show, and how many there were.
+/// Reads all pages of a list. Returns their content, and the number of pages.
 async fn walk(merchant: &Merchant, query: &str) -> (Vec<String>, usize) {
     let (mut all, mut pages) = (Vec::new(), 0);
     let mut path = format!("/v1/payments?{query}");
@@ -121,13 +121,13 @@ async fn a_customers_page_reads_the_customers_payments_only(
     let service = Service::start(&db).await;
     let acme = service.merchant("acme").await;
     assert_eq!(acme.pay("10").key("first").send().await.status, 201);
-    // The planner is to believe that this customer has many payments: then the newest of all are the first place to look.
+    // Makes the planner assume that this customer has many payments, so that it would read the newest of all first.
     let rare = [
         "update payments set customer_id = 'rare' where right(payment_id, 1) in ('1', '2', '3')",
         "analyze payments",
         "update payments set customer_id = 'c-1'",
         "update payments set customer_id = 'rare' where idempotency_key = 'first'",
-        // Otherwise entries of rows that are gone are read as well.
+        // Otherwise index entries of deleted rows are read, too.
         "vacuum payments",
     ];
     make_history(&service, &db, &rare).await;
@@ -259,7 +259,7 @@ async fn a_parameter_that_is_not_known_is_an_error_that_names_it(
         .await;
     assert_eq!(field(&posted)["field"], "test");
     assert_eq!(service.count("payments").await, 1);
-    // Who calls is asked first.
+    // Authentication comes first.
     let stranger = Merchant {
         api_key: "sk_nobody".to_owned(),
         ..acme.clone()

@@ -1,4 +1,4 @@
-//! The database is lost at the moment that matters: what a commit's lost answer hides is read back, never guessed.
+//! The connection is lost at the critical moment: the outcome of a commit whose answer was lost is read back, never guessed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::support::proxy::{Break, Proxy};
 use crate::support::scripted::ScriptedGateway;
 use crate::support::service::{Service, Setup, count};
 
-/// Recovery would look for work through the same wire: what is found here is found by the request itself.
+/// Recovery is off, so that the request itself finds the outcome.
 fn setup() -> Setup {
     Setup {
         recovery_interval: Duration::from_secs(3600),
@@ -53,7 +53,7 @@ async fn a_payment_survives_the_loss_of_its_claim_or_its_settle(
         let again = acme.pay("10").key(key).send().await;
         assert!(again.replayed());
         assert_eq!(again.bytes, paid.bytes, "{key}");
-        // A node that has nothing in memory tells the same.
+        // A node with nothing in memory gives the same answer.
         let stored: Vec<u8> =
             sqlx::query_scalar("select response_body from idempotency_keys where key = $1")
                 .bind(key)
@@ -111,7 +111,7 @@ async fn a_refund_survives_the_loss_of_its_claim(_: PgPoolOptions, db: PgConnect
     let acme = service.merchant("acme").await;
     let id = acme.pay("10.00").key("p").send().await.text("id");
     let path = format!("/v1/payments/{id}/refunds");
-    // The claim commits, and the client of the database is not told.
+    // The claim commits, but the answer is lost.
     proxy.break_at("COMMIT", 0, Break::Answer);
     let refund = acme.post(&path, json!({"amount": "3"})).key("r");
     let answer = refund.send().await;
@@ -137,7 +137,7 @@ async fn an_outcome_that_cannot_be_stored_is_unknown_and_found_later(
     lost.assert_problem(503, "outcome-unknown", "same-key");
     assert_eq!(gateway.asked().len(), 1, "the gateway had been called");
     proxy.mend();
-    // Its lease is over by now; were it not, the request would wait for it.
+    // Its lease has ended; otherwise the request would wait for it.
     let found = acme.pay("10").key("far").send().await;
     assert_eq!(found.status, 201);
     let asked = gateway.asked();
@@ -191,7 +191,7 @@ async fn a_transactions_lost_commit_is_read_back(_: PgPoolOptions, db: PgConnect
         (1, 1)
     );
 
-    // Not committed: nothing is there, and the error says that the same key may be used again.
+    // Not committed: there are no rows, and the error says that the same key may be used again.
     proxy.break_at("COMMIT", 0, Break::Request);
     let lost = engine.execute(&key("unsent"), &1, work.clone()).await;
     assert!(matches!(lost, Err(IdempotencyError::Database(_))));

@@ -1,4 +1,4 @@
-//! What `/metrics` counts, in a process of its own: the recorder is one a process.
+//! The metrics at `/metrics`, in a separate process, because there is one recorder per process.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
     let pay = |key: &str| acme.pay("10").key(key);
     let metrics = async || String::from_utf8_lossy(&acme.get("/metrics").await.bytes).into_owned();
 
-    // A node that seems dead leaves a claim to be taken over.
+    // A node that seems dead leaves a claim that can be taken over.
     let setup = Setup {
         recovery_interval: Duration::from_secs(3600),
         ..Setup::default()
@@ -158,7 +158,7 @@ async fn each_way_through_the_gate_is_counted(_: PgPoolOptions, db: PgConnectOpt
     left.abort();
 }
 
-/// A dashboard's and an alert's metrics are there from the start, by the names of the API's page.
+/// The metrics of dashboards and alerts exist from the start, under the names in the API's page.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_fresh_service_has_its_metrics(_: PgPoolOptions, db: PgConnectOptions) {
     let server = Server::start(&db, &[]);
@@ -235,7 +235,7 @@ async fn samples_are_added_up_without_a_scrape(_: PgPoolOptions, db: PgConnectOp
     let recorder = payonce::telemetry::metrics().expect("the recorder");
     metrics::histogram!("never_scraped_seconds").record(0.5);
     let added_up = async {
-        // What is not added up yet is not under its name there.
+        // Samples that are not added up yet are not shown there.
         while !distributions(&format!("{recorder:?}")).contains("never_scraped_seconds") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,4 +1,4 @@
-//! The list of mutants, which `make mutants` tries: it keeps up with the code.
+//! The list of mutants of `make mutants` agrees with the code.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Requests that no good client sends, byte by byte: each gets an answer of the table, and none a 500.
+//! Malformed requests, byte by byte: each gets an answer of the table, and none a 500.
 
 use std::net::SocketAddr;
 
@@ -45,7 +45,7 @@ async fn exchange(merchant: &Merchant, request: &[u8]) -> Raw {
     let mut socket = TcpStream::connect(address).await.expect("connected");
     socket.write_all(request).await.expect("sent");
     let mut bytes = Vec::new();
-    // A server that refuses early may close before it has read all of it.
+    // A server that refuses early may close the connection before it has read everything.
     drop(socket.read_to_end(&mut bytes).await);
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);

@@ -1,145 +1,23 @@
-//! A gateway whose text cannot be stored, or not as it is: its outcome is stored all the same, and told.
+//! A gateway whose text cannot be stored, or not unchanged: its outcome is still stored and returned.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use payonce::cards::{Card, CardSummary};
-use payonce::gateway::{
-    Advice, Cancel, Capture, Charge, Charged, Decline, Gateway, GatewayError, GatewayRefund,
-    GatewayToken, RefundProgress, Refunded, SimulatedGateway,
-};
+use payonce::cards::CardSummary;
+use payonce::gateway::{Advice, Charged, Decline, GatewayError, RefundProgress, Refunded};
 use payonce::recovery::Recovery;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::rows::{end_leases, execute, make_looks_due};
+use crate::support::scripted::ScriptedGateway;
 use crate::support::service::{Answer, Merchant, Service, Setup, payment};
 
 const NUMBER: &str = "4242424242424242";
 
-/// Charges answer what is set, once, and so do captures and cancels, and refunds.
-struct OddGateway {
-    inner: SimulatedGateway,
-    charge: Mutex<Option<Result<Charged, GatewayError>>>,
-    adjustment: Mutex<Option<GatewayError>>,
-    refund: Mutex<Vec<Result<Refunded, GatewayError>>>,
-}
-
-impl OddGateway {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: SimulatedGateway::new(Duration::ZERO),
-            charge: Mutex::default(),
-            adjustment: Mutex::default(),
-            refund: Mutex::default(),
-        })
-    }
-
-    fn charges(&self, answer: Result<Charged, GatewayError>) {
-        *self.charge.lock().expect("the answer") = Some(answer);
-    }
-
-    fn adjusts(&self, error: GatewayError) {
-        *self.adjustment.lock().expect("the answer") = Some(error);
-    }
-
-    /// The next answers about refunds, last first.
-    fn refunds(&self, answers: Vec<Result<Refunded, GatewayError>>) {
-        *self.refund.lock().expect("the answers") = answers;
-    }
-
-    fn adjust<'a>(
-        &'a self,
-        done: BoxFuture<'a, Result<(), GatewayError>>,
-    ) -> BoxFuture<'a, Result<(), GatewayError>> {
-        async move {
-            let set = self.adjustment.lock().expect("the answer").take();
-            match set {
-                Some(error) => Err(error),
-                None => done.await,
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Gateway for OddGateway {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-    fn tokenizes_remotely(&self) -> bool {
-        false
-    }
-    fn tokenize<'a>(
-        &'a self,
-        card: &'a Card,
-        account: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<GatewayToken, GatewayError>> {
-        self.inner.tokenize(card, account)
-    }
-    fn describe_token(&self, _: &GatewayToken) -> Option<CardSummary> {
-        None
-    }
-    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
-        async move {
-            let set = self.charge.lock().expect("the answer").take();
-            match set {
-                Some(answer) => answer,
-                None => self.inner.charge(charge).await,
-            }
-        }
-        .boxed()
-    }
-    fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.adjust(self.inner.capture(capture))
-    }
-    fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.adjust(self.inner.cancel(cancel))
-    }
-    fn refund<'a>(
-        &'a self,
-        refund: &'a GatewayRefund,
-    ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
-        async move {
-            let set = self.refund.lock().expect("the answers").pop();
-            match set {
-                Some(answer) => answer,
-                None => self.inner.refund(refund).await,
-            }
-        }
-        .boxed()
-    }
-    fn find_charge<'a>(
-        &'a self,
-        charge: &'a Charge,
-    ) -> BoxFuture<'a, Result<Option<Charged>, GatewayError>> {
-        self.inner.find_charge(charge)
-    }
-    fn find_capture<'a>(
-        &'a self,
-        capture: &'a Capture,
-    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.inner.find_capture(capture)
-    }
-    fn find_cancel<'a>(
-        &'a self,
-        cancel: &'a Cancel,
-    ) -> BoxFuture<'a, Result<Option<()>, GatewayError>> {
-        self.inner.find_cancel(cancel)
-    }
-    fn find_refund<'a>(
-        &'a self,
-        refund: &'a GatewayRefund,
-    ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
-        self.refund(refund).map(|found| found.map(Some)).boxed()
-    }
-}
-
-async fn start(db: &PgConnectOptions, gateway: &Arc<OddGateway>) -> (Service, Merchant) {
+async fn start(db: &PgConnectOptions, gateway: &Arc<ScriptedGateway>) -> (Service, Merchant) {
     let setup = Setup {
-        // Passes are made by the test.
+        // The test makes the passes.
         recovery_interval: Duration::from_secs(3600),
         ..Setup::default()
     };
@@ -156,7 +34,7 @@ async fn pay(acme: &Merchant, key: &str, method: &str) -> Answer {
     acme.post("/v1/payments", body).key(key).send().await
 }
 
-/// The same answer from memory, and the same again by name from another process's view: the database.
+/// The repeat gets the first answer, and nothing is unsettled.
 async fn assert_is_stored(service: &Service, first: &Answer, again: &Answer) {
     assert_eq!(again.status, first.status, "{again:?}");
     assert_eq!(again.json(), first.json());
@@ -197,10 +75,10 @@ fn odd_declines() -> Vec<Decline> {
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn text_that_cannot_be_stored_is_made_storable(_: PgPoolOptions, db: PgConnectOptions) {
-    let gateway = OddGateway::new();
+    let gateway = ScriptedGateway::describing_no_tokens();
     let (service, acme) = start(&db, &gateway).await;
     for (n, decline) in odd_declines().into_iter().enumerate() {
-        gateway.charges(Err(GatewayError::Declined(decline.clone())));
+        gateway.answer_charge(Err(GatewayError::Declined(decline.clone())));
         let key = format!("declined-{n}");
         let first = pay(&acme, &key, "AUTOMATIC").await;
         assert_eq!(first.status.as_u16(), 402, "{first:?}");
@@ -224,7 +102,7 @@ async fn text_that_cannot_be_stored_is_made_storable(_: PgPoolOptions, db: PgCon
     .into_iter()
     .enumerate()
     {
-        gateway.charges(Ok(odd));
+        gateway.answer_charge(Ok(odd));
         let key = format!("charged-{n}");
         let first = pay(&acme, &key, "AUTOMATIC").await;
         assert_eq!(first.status.as_u16(), 201, "{first:?}");
@@ -237,20 +115,20 @@ async fn text_that_cannot_be_stored_is_made_storable(_: PgPoolOptions, db: PgCon
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn captures_cancels_and_refunds_with_such_text_end(_: PgPoolOptions, db: PgConnectOptions) {
-    let gateway = OddGateway::new();
+    let gateway = ScriptedGateway::describing_no_tokens();
     let (service, acme) = start(&db, &gateway).await;
     let long = "x".repeat(10 * 1024 * 1024);
     for (n, decline) in odd_declines().into_iter().enumerate() {
         let held = pay(&acme, &format!("held-{n}"), "MANUAL").await.text("id");
         for what in ["capture", "cancel"] {
-            gateway.adjusts(GatewayError::Declined(decline.clone()));
+            gateway.answer_adjustment(Err(GatewayError::Declined(decline.clone())));
             let request = acme.post(&format!("/v1/payments/{held}/{what}"), json!({}));
             let first = request.clone().key(&format!("{what}-{n}")).send().await;
             assert_eq!(first.status.as_u16(), 402, "{first:?}");
         }
-        gateway.adjusts(GatewayError::HoldLapsed {
+        gateway.answer_adjustment(Err(GatewayError::HoldLapsed {
             reason: Some(decline.message.clone()),
-        });
+        }));
         let request = acme.post(&format!("/v1/payments/{held}/cancel"), json!({}));
         let lapsed = request.key(&format!("lapsed-{n}")).send().await;
         assert_eq!(lapsed.status.as_u16(), 200, "{lapsed:?}");
@@ -262,30 +140,30 @@ async fn captures_cancels_and_refunds_with_such_text_end(_: PgPoolOptions, db: P
             &format!("/v1/payments/{paid}/refunds"),
             json!({"amount": "1"}),
         );
-        gateway.refunds(vec![Err(GatewayError::Declined(decline.clone()))]);
+        gateway.answer_refund(Err(GatewayError::Declined(decline.clone())));
         let declined = refund.clone().key(&format!("declined-{n}")).send().await;
         assert_eq!(declined.status.as_u16(), 402, "{declined:?}");
         let pending = |id: &str| Refunded {
             gateway_refund_id: id.to_owned(),
             progress: RefundProgress::Pending,
         };
-        gateway.refunds(vec![Ok(pending(&long))]);
+        gateway.answer_refund(Ok(pending(&long)));
         let accepted = refund.key(&format!("pending-{n}")).send().await;
         assert_eq!(accepted.status.as_u16(), 201, "{accepted:?}");
         make_looks_due(&service.pool).await;
-        gateway.refunds(vec![Err(GatewayError::Declined(decline))]);
+        gateway.answer_refund(Err(GatewayError::Declined(decline)));
         assert_eq!(service.payments.follow_refunds().await.expect("a pass"), 1);
     }
     assert_eq!(service.count("unsettled_keys").await, 0);
 }
 
-/// A database that refuses a gateway's text for a reason of its own.
+/// A database that refuses a gateway's text because of an additional constraint.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_settle_that_is_refused_for_its_text_is_stored_without_it(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let gateway = OddGateway::new();
+    let gateway = ScriptedGateway::describing_no_tokens();
     let (service, acme) = start(&db, &gateway).await;
     execute(
         &service.pool,
@@ -296,7 +174,7 @@ async fn a_settle_that_is_refused_for_its_text_is_stored_without_it(
     )
     .await;
     let odd = || GatewayError::Declined(Decline::new("odd", "odd"));
-    gateway.charges(Err(odd()));
+    gateway.answer_charge(Err(odd()));
     let declined = pay(&acme, "declined", "AUTOMATIC").await;
     declined.assert_problem(402, "payment-declined", "new-key");
     assert_eq!(declined.text("declineCode"), "generic_decline");
@@ -307,42 +185,42 @@ async fn a_settle_that_is_refused_for_its_text_is_stored_without_it(
     )
     .await;
 
-    gateway.charges(Ok(charged("pi_1", "4242", "odd", "Zoë")));
+    gateway.answer_charge(Ok(charged("pi_1", "4242", "odd", "Zoë")));
     let paid = pay(&acme, "paid", "AUTOMATIC").await;
     assert_eq!(paid.status.as_u16(), 201, "{paid:?}");
     assert_is_stored(&service, &paid, &pay(&acme, "paid", "AUTOMATIC").await).await;
 
     let refunds = format!("/v1/payments/{}/refunds", paid.text("id"));
     let refund = acme.post(&refunds, json!({"amount": "1"}));
-    gateway.refunds(vec![Err(odd())]);
+    gateway.answer_refund(Err(odd()));
     let declined = refund.clone().key("declined").send().await;
     assert_eq!(declined.text("declineCode"), "generic_decline");
-    gateway.refunds(vec![Ok(Refunded {
+    gateway.answer_refund(Ok(Refunded {
         gateway_refund_id: "re_1".to_owned(),
         progress: RefundProgress::Pending,
-    })]);
+    }));
     let pending = refund.key("pending").send().await;
     assert_eq!(pending.status.as_u16(), 201, "{pending:?}");
     make_looks_due(&service.pool).await;
-    gateway.refunds(vec![Err(odd())]);
+    gateway.answer_refund(Err(odd()));
     assert_eq!(service.payments.follow_refunds().await.expect("a pass"), 1);
 
     let held = pay(&acme, "held", "MANUAL").await.text("id");
-    gateway.adjusts(GatewayError::HoldLapsed {
+    gateway.answer_adjustment(Err(GatewayError::HoldLapsed {
         reason: Some("odd".to_owned()),
-    });
+    }));
     let cancel = acme.post(&format!("/v1/payments/{held}/cancel"), json!({}));
     assert_eq!(cancel.key("lapsed").send().await.status.as_u16(), 200);
     assert_eq!(service.count("unsettled_keys").await, 0);
 }
 
-/// Not even that helps: the key stays as it is, which is told, and recovery makes pauses.
+/// The settle is refused even without the text: the key stays unchanged, the client gets an error, and recovery makes pauses.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_settle_that_is_refused_for_good_is_not_tried_all_the_time(
     _: PgPoolOptions,
     db: PgConnectOptions,
 ) {
-    let gateway = OddGateway::new();
+    let gateway = ScriptedGateway::describing_no_tokens();
     let (service, acme) = start(&db, &gateway).await;
     execute(
         &service.pool,

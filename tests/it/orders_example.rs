@@ -1,4 +1,4 @@
-//! `examples/orders.rs` as its clients see it: the real program, over HTTP.
+//! `examples/orders.rs`: the real program, over HTTP.
 
 use std::path::PathBuf;
 use std::process::Stdio;

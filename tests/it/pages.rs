@@ -1,4 +1,4 @@
-//! What a browser shows: pages that answer, and load nothing from another host.
+//! The pages for browsers: they answer, and load nothing from other hosts.
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::service::{Answer, Merchant, Service};
 
-/// What a page's markup refers to.
+/// The files to which a page's markup refers.
 fn references(page: &str) -> Vec<String> {
     ["src=\"", "href=\"", "url(", "action=\""]
         .into_iter()
@@ -29,7 +29,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.bytes).into_owned()
 }
 
-/// As a browser has it: without entities.
+/// With entities decoded, as in a browser.
 fn read(page: &str) -> String {
     page.replace("&quot;", "\"")
         .replace("&lt;", "<")
@@ -169,7 +169,7 @@ fn the_style_serves_a_dark_screen_and_loads_nothing() {
     }
 }
 
-/// What a page says must fit what a program is told.
+/// A page must agree with the answer to programs.
 #[test]
 fn words_and_rules_agree() {
     for code in Code::ALL {

@@ -1,4 +1,4 @@
-//! What can be done to a payment, and how its amounts stay within their bounds.
+//! The operations on a payment, and the bounds of its amounts.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ async fn refunds_end_with_what_was_captured(_: PgPoolOptions, db: PgConnectOptio
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(2));
 }
 
-/// As a client does that obeys `retry`: while another operation is under way, it comes back.
+/// Like a client that follows `retry`: while another operation is under way, it sends the request again.
 async fn until_idle(acme: &Merchant, id: &str, what: &str, key: &str, body: Value) -> Answer {
     loop {
         let answer = on(acme, id, what, key, body.clone()).await;

@@ -1,4 +1,4 @@
-//! Each refusal: its status, its slug, what a program should do, and that it leaves nothing behind.
+//! Each refusal: its status, its slug, its `retry`, and that it leaves nothing behind.
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

@@ -1,4 +1,4 @@
-//! The programs as their users meet them: what they print, what they end with, and what survives their end.
+//! The programs as users run them: their output, their exit status, and the state that they leave.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ use crate::support::process::{
 use crate::support::rows::{end_leases, filling};
 use crate::support::service::{Merchant, Service, count, payment, until_unsettled};
 
-/// It ends at all; nothing waits for it where all is well.
+/// An upper bound, which is not reached if all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn pool(db: &PgConnectOptions) -> PgPool {
@@ -135,7 +135,7 @@ async fn recover_by_hand_resolves_what_was_left(_: PgPoolOptions, db: PgConnectO
     pool.close().await;
 }
 
-/// Without `--once` it goes on until nothing is left, and ends where nothing that it can do is.
+/// Without `--once` it continues until nothing is left, or until it can do nothing about the rest.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn recover_ends(_: PgPoolOptions, db: PgConnectOptions) {
     let pool = pool(&db).await;
@@ -197,7 +197,7 @@ async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgC
     let told = Instant::now();
     server.signal(Signal::SIGINT);
     assert_eq!(server.ended().await.code(), Some(0));
-    // One that waited for its clients would take that long.
+    // Longer than a stop that waited for its clients.
     assert!(told.elapsed() < Duration::from_secs(15));
     pool.close().await;
 }
@@ -420,7 +420,7 @@ async fn the_clean_up_deletes_what_is_over_and_nothing_else(
         .expect("keys");
     assert_eq!(left, ["k0", "k5", "k6"]);
     assert_eq!(count(pool, "payments").await, 7);
-    // Another is at work: the second leaves it to the first.
+    // Another clean-up is running, so the second ends.
     let mut first = pool.acquire().await.expect("a connection");
     sqlx::query("select pg_advisory_lock(hashtext('payonce-cleanup'))")
         .execute(&mut *first)

@@ -14,7 +14,7 @@ use crate::support::service::{client, count};
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
 
-/// So many clients at once, so many payments each.
+/// Number of clients at once, and of payments each.
 const CLIENTS: usize = 16;
 const PAYMENTS: usize = 25;
 
@@ -84,7 +84,7 @@ async fn a_node_killed_under_load_costs_no_payment(pool: PgPoolOptions, db: PgCo
     let proxy = Proxy::start([&dying, &living]).await;
     let acme = merchant(&db, &proxy.url, "acme");
 
-    // Clients that give up at the first trouble: all that is tried again, the proxy does.
+    // Clients that never retry: all retries are the proxy's.
     let load = tokio::spawn(join_all((0..CLIENTS).map(move |client| {
         let acme = acme.clone();
         async move {

@@ -1,5 +1,5 @@
-//! Refunds against refunds, and captures against captures and cancels, on two nodes and a gateway that fails half of the
-//! time: together they never pass the amount, in our books or in the gateway's.
+//! Refunds against refunds, and captures against captures and cancels, on two nodes and a gateway that fails half of the time:
+//! together they never exceed the amount, in the database or in the gateway's books.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use crate::support::gateway::{Ledger, SECRET_KEY, TestGateway};
 use crate::support::service::{Answer, Merchant, Request, Service, Setup, payment};
 
-/// Of two requests to the gateway one meets a fault.
+/// Half of the requests to the gateway get a fault.
 const PERCENT: u32 = 50;
 
 struct Nodes {

@@ -1,4 +1,4 @@
-//! The roles of `deploy/roles.sql`: each can do its work, and nothing else.
+//! The roles of `deploy/roles.sql`: each can do its work and nothing else.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl Installation {
         self.cluster.options().username(name)
     }
 
-    /// As somebody with this role would: what PostgreSQL says, by its SQLSTATE.
+    /// Executes a statement with this role. Returns PostgreSQL's SQLSTATE.
     async fn refusal(&self, role: &str, statement: &'static str) -> Option<String> {
         let mut connection = PgConnection::connect_with(&self.role(role))
             .await
@@ -235,7 +235,7 @@ async fn the_clean_up_role_deletes_keys_and_can_do_nothing_else() {
         .await;
 }
 
-/// A migration that adds a table must say in `deploy/roles.sql` who may use it.
+/// A migration that adds a table must grant its privileges in `deploy/roles.sql`.
 #[tokio::test]
 async fn every_table_has_an_owner_and_its_rights() {
     let installation = Installation::new().await;
@@ -252,7 +252,7 @@ async fn every_table_has_an_owner_and_its_rights() {
     .await
     .expect("the catalogue");
     assert!(forgotten.is_empty(), "{forgotten:?}");
-    // A table that somebody else made is taken over, with its rights.
+    // A table of another owner is taken over, with its privileges.
     sqlx::raw_sql("alter table payments owner to postgres")
         .execute(&installation.pool)
         .await
@@ -277,7 +277,7 @@ async fn the_roles_are_given_beside_an_open_reader() {
             .await
             .expect("a look");
     }
-    // With a lock that it need not take, it would fail by its own time-out.
+    // If it took an unnecessary lock, it would fail by its own time-out.
     installation.run_roles_sql();
     reader.rollback().await.expect("an end");
 }

@@ -1,4 +1,4 @@
-//! The schema can be distributed by merchant: the catalogue says so, and `deploy/citus/distribute.sql` knows each table.
+//! The schema can be distributed by merchant: the catalog shows it, and `deploy/citus/distribute.sql` knows each table.
 
 use sqlx::PgPool;
 

@@ -1,4 +1,4 @@
-//! What is known for the length of a request only: card numbers, CVVs and API keys are in no row and in no line of the log.
+//! Card numbers, CVVs and API keys exist only during a request: they are in no row and in no line of the log.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ const CARDS: [&str; 4] = [
 ];
 const CVV: &str = "7391";
 
-/// Where a text holds a number that stands alone: not as a part of a longer one, of a UUID or of a fraction.
+/// The places where a text contains a separate number, which is not part of a longer one, of a UUID or of a fraction.
 fn stands_alone(text: &str, number: &str) -> bool {
     text.match_indices(number).any(|(at, _)| {
         let before = text[..at].chars().next_back().unwrap_or(' ');
@@ -37,7 +37,7 @@ fn assert_holds_no_secret(place: &str, text: &str, api_key: &str) {
             .step_by(4)
             .map(|start| &secret[start..(start + 4).min(secret.len())])
             .collect();
-        // As it is, in groups of four, and as PostgreSQL writes bytes.
+        // Plain, in groups of four, and as PostgreSQL writes bytes.
         for form in [
             secret.to_owned(),
             grouped.join(" "),
@@ -78,7 +78,7 @@ fn a_number_that_stands_alone_is_told_from_a_part_of_another() {
     }
 }
 
-/// All that a merchant can do, and do wrong, with cards.
+/// All correct and wrong uses of cards by a merchant.
 async fn use_cards(acme: &Merchant) {
     let body = |card: &str| {
         let body = payment("10").to_string().replace("737", CVV);
@@ -98,7 +98,7 @@ async fn use_cards(acme: &Merchant) {
     assert!(send("good", body(CARDS[0])).await.replayed());
     let reused = send("good", body(CARDS[2])).await;
     reused.assert_problem(422, "idempotency-key-reused", "no");
-    // Broken off in the middle of the card, of a wrong type, in a field too many, in a field that is for something else.
+    // Truncated in the middle of the card, of a wrong type, in an unknown field, in a field for something else.
     let cut = body(CARDS[0]);
     let cut = &cut[..cut.find(CARDS[0]).expect("the card") + 12];
     for odd in [
@@ -157,7 +157,7 @@ fn dump(db: &PgConnectOptions) -> String {
     String::from_utf8(dumped.stdout).expect("text")
 }
 
-/// Free text that repeats the card's number is refused: it would be kept.
+/// Free text that contains the card's number is refused, because it would be stored.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_card_in_another_field_is_refused(_: PgPoolOptions, db: PgConnectOptions) {
     let service = Service::start(&db).await;

@@ -1,5 +1,5 @@
-//! The settings: one list, in `Config`, in `payonce serve --help`, in `.env.example` and in the README, and what is said of
-//! a bad value.
+//! The settings: one list, in `Config`, in `payonce serve --help`, in `.env.example` and in the README, and the error for an
+//! invalid value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ struct Example {
     variable: String,
     value: String,
     is_set: bool,
-    /// It stands below a comment, or below a setting that does.
+    /// It is below a comment, or below a setting that is.
     is_explained: bool,
 }
 
@@ -173,7 +173,7 @@ fn the_readme_has_every_setting() {
     }
 }
 
-/// Nothing that has a form has this one.
+/// A value that is invalid for every setting with a format.
 const NONSENSE: &str = "hunter2,,\u{7f} ";
 
 fn is_secret(variable: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What the replies look like, to the letter: names, order and spelling of each field.
+//! The exact shape of the replies: names, order and spelling of each field.
 
 use chrono::{DateTime, Utc};
 use insta::assert_snapshot;
@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::service::{Answer, Service, payment};
 
-/// The body with a line a field; what differs from run to run is named in place of its value.
+/// The body with one field per line. Values that differ between runs are replaced by names.
 fn shape(answer: &Answer) -> String {
     let mut text = String::from_utf8(answer.bytes.clone()).expect("text");
     let names = [

@@ -1,6 +1,6 @@
-//! The database falls silent: no packet comes through and no connection ends. Everybody is answered all the same, and work
-//! goes on as soon as new connections pass. The merchants' client waits for 20 s, and a program is killed after 20 s: that
-//! everything ends is all that is asked of a clock here.
+//! The database stops answering: no packet arrives and no connection is closed. All requests are still answered, and work continues
+//! as soon as new connections work. The merchants' client waits for 20 s, and a program is killed after 20 s: the tests only check
+//! that everything ends in time.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::process::{Server, error_line, merchant, program, run};
 use crate::support::proxy::{Break, Proxy};
 use crate::support::service::{Answer, Merchant, Service, Setup, client, count};
 
-/// Recovery would look for work through the same wire: what is found here is found by the request itself.
+/// Recovery is off, so that the request itself finds the outcome.
 fn setup() -> Setup {
     Setup {
         recovery_interval: Duration::from_secs(3600),
@@ -38,7 +38,7 @@ async fn until_readiness_is(url: &str, status: u16) {
     waited.unwrap_or_else(|_| panic!("/readyz is never {status}"));
 }
 
-/// Each connection of the pool can be had, all at once.
+/// Checks that all connections of the pool can be borrowed at once.
 async fn assert_nothing_is_lost(pool: &PgPool) {
     let most = pool.options().get_max_connections();
     // Two are kept by the lanes.
@@ -94,7 +94,7 @@ async fn established_connections_fall_silent_and_payments_go_on(
             }
         }
         until_readiness_is(&service.url, 200).await;
-        // What was not answered is by now, and nothing was done twice.
+        // Everything is answered by now, and nothing was done twice.
         for answer in join_all((8..16).map(|n| one_of_each_key(&acme, &id, round, n))).await {
             for answer in answer {
                 assert!(answer.status.is_success(), "{answer:?}");
@@ -141,7 +141,7 @@ async fn silence_at_a_commit_is_read_back(_: PgPoolOptions, db: PgConnectOptions
         let refund = acme.post(&path, body).key(key).send().await;
         assert_eq!(refund.status.as_u16(), 201, "{key}: {refund:?}");
     }
-    // It was not committed: the client is told that nothing was done, and repeats it.
+    // It was not committed: the answer says that nothing was done, and the client repeats it.
     proxy.break_at("COMMIT", 0, Break::SilentRequest);
     let refund = acme.post(&path, json!({"amount": "0.01"})).key("again");
     let lost = refund.send().await;
@@ -296,14 +296,14 @@ async fn a_service_stops_while_its_database_is_silent(_: PgPoolOptions, db: PgCo
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
 
-/// The files of `folder`, with what stands before their tests.
+/// The files of `folder`, without their tests.
 fn sources(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs")
-            // Files of tests alone.
+            // Files that contain only tests.
             && path.file_name().is_some_and(|name| name != "tests.rs" && name != "fenced_writes.rs")
         {
             let text = std::fs::read_to_string(&path).expect("a source");

@@ -1,4 +1,4 @@
-//! Few connections: what the pool is given, or what the role or the server grants. The service works with what it gets.
+//! Few connections, because of the pool's size, the role or the server. The service works with as many as it gets.
 
 use futures_util::future::join_all;
 use payonce::database;
@@ -83,7 +83,7 @@ async fn a_role_that_may_open_fewer_connections_is_told_and_the_service_works() 
     }
 }
 
-/// Others take the rest of the limit after the start, as further nodes do: the lanes give up what they keep.
+/// Others use the rest of the limit after the start, as further nodes would: the lanes give up their connections.
 #[tokio::test]
 async fn whoever_is_left_with_two_connections_goes_on() {
     let (cluster, owner, role) = limited(6).await;

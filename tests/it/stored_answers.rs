@@ -1,4 +1,4 @@
-//! What an embedding service stores as an answer comes out as it went in, first and each time, or is refused.
+//! An embedding service's answer is sent unchanged, the first time and each time after, or is refused.
 
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
@@ -80,7 +80,7 @@ async fn handle(engine: Data<Engine>, number: web::Path<usize>) -> HttpResponse 
     answer_response(answer.expect("an answer"))
 }
 
-/// One answer as it stands on the wire: its status line, its headers by name, and its body.
+/// One answer as it was received: its status line, its headers by name, and its body.
 #[derive(Debug, PartialEq, Eq)]
 struct Wire {
     status: String,
@@ -120,7 +120,7 @@ impl Wire {
         those.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Takes the header that tells a replay from a first answer.
+    /// Removes the header that distinguishes a replay from a first answer.
     fn take_replayed(&mut self) -> String {
         let at = self
             .headers
@@ -148,7 +148,7 @@ async fn an_answer_is_the_same_on_the_wire_first_and_each_time(
     db: PgConnectOptions,
 ) {
     let mut first = Vec::new();
-    // The second round knows nothing but the database; in each, the second answer comes from memory.
+    // In the second round only the database has the answers; in each round the second answer comes from memory.
     for round in 0..2 {
         let (engine, pool) = open(&db).await;
         let served = engine.clone();
@@ -256,7 +256,7 @@ async fn an_answer_that_could_not_be_sent_is_not_stored(_: PgPoolOptions, db: Pg
         async move { Ok::<_, sqlx::Error>(outcome) }
     };
     assert_refused(engine.settle(permit, settle).await, &why);
-    // The claim stays: whoever takes it over settles it by an answer that can be sent.
+    // The claim stays, and a later owner settles it with an answer that can be sent.
     assert_eq!(count(&pool, "unsettled_keys").await, 1);
     engine.finish().await;
     pool.close().await;

@@ -21,7 +21,7 @@ use secrecy::SecretString;
 
 use crate::support::gateway::{Endpoint, Fault, SECRET_KEY, TestGateway};
 
-/// Long enough for every fault that a retry gets through.
+/// Long enough for every fault that a retry overcomes.
 const AMPLE: Duration = Duration::from_secs(10);
 
 /// An adapter with fresh connections.
@@ -104,7 +104,7 @@ fn refund(charged: &Charged, refund_id: &str, minor: i64) -> GatewayRefund {
     }
 }
 
-/// The first word on a call, with a decline's code.
+/// The result of a call in a word, with a decline's code.
 fn word<T>(result: &Result<T, GatewayError>) -> String {
     match result {
         Ok(_) => "done".to_owned(),
@@ -117,7 +117,7 @@ fn word<T>(result: &Result<T, GatewayError>) -> String {
     }
 }
 
-/// The first word, and how long it took.
+/// The result in a word, and how long it took.
 async fn timed<T>(call: impl Future<Output = Result<T, GatewayError>>) -> (String, Duration) {
     let begun = Instant::now();
     let result = call.await;

@@ -11,10 +11,10 @@ use super::storm::Storm;
 use super::told::Told;
 use crate::support::rows::make_looks_due;
 
-/// Waits until nothing is in `PROCESSING` or on its way. The time of each next look at a pending refund has come.
+/// Waits until nothing is in `PROCESSING` or pending. The next check of each pending refund is due.
 pub async fn until_settled(pool: &PgPool, deadline: Instant, storm: &Storm) {
     for round in 0_u32.. {
-        // Not each time: a look takes a moment.
+        // Not each time, because a check takes a moment.
         if round.is_multiple_of(40) {
             make_looks_due(pool).await;
         }

@@ -53,7 +53,7 @@ impl Client {
         }
     }
 
-    /// Goes through the lives of payments, one after the other, until it is over.
+    /// Makes payments and operations on them, one after the other, until the round ends.
     pub async fn work(mut self) {
         while !self.over.load(Ordering::Relaxed) {
             self.life_of_a_payment().await;
@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// A capture, or a cancel, or one against the other. Returns what was captured.
+    /// A capture, a cancel, or both at once. Returns the captured amount.
     async fn adjust(&mut self, paid: &Answer, cents: i64) -> i64 {
         let path = format!("/v1/payments/{}", paid.text("id"));
         let part = self.rng.random_range(1..=cents);
@@ -119,7 +119,7 @@ impl Client {
         }
     }
 
-    /// Refunds that together ask for more than there is, at once.
+    /// Sends refunds at once that together exceed the captured amount.
     async fn refund(&mut self, paid: &Answer, captured: i64) {
         let path = format!("/v1/payments/{}/refunds", paid.text("id"));
         let part = (captured * 2 / 3).max(1);
@@ -136,7 +136,7 @@ impl Client {
             asked.iter().map(|(key, request)| self.ask(key, request)),
         )
         .await;
-        // One that is on its way may fail later, and make room for another.
+        // A pending refund may fail later, and leave its amount to another.
         let given = answers
             .iter()
             .filter(|answer| answer.status == 201 && answer.text("state") == "SUCCESS")
@@ -154,7 +154,7 @@ impl Client {
         (key.clone(), self.merchant.post(path, body).key(&key))
     }
 
-    /// Sends once and never comes back.
+    /// Sends once and never retries.
     async fn give_up(&self, request: &Request) {
         self.told.sent();
         self.told.given_up();
@@ -191,7 +191,7 @@ impl Client {
                     self.told.note(key, request, &answer, began.elapsed());
                     return answer;
                 }
-                // A program would wait for Retry-After, a second or more: this one asks more often.
+                // A program would wait for Retry-After, a second or more; this one retries sooner.
                 Ok(answer) if answer.bytes.is_empty() => tokio::time::sleep(PAUSE).await,
                 Ok(answer) => {
                     self.told.not_final(&answer);
@@ -206,12 +206,12 @@ impl Client {
 
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Whether it is the key's outcome. Panics on an answer that says that the client, or payonce, did wrong.
+/// Returns whether it is the key's outcome. Panics on an answer that reports an error of the client or of payonce.
 fn is_final(key: &str, answer: &Answer) -> bool {
     match answer.status.as_u16() {
         200 | 201 => true,
         202 => false,
-        // The HTTP server's own, to a connection whose request it did not read in time, because the process stood still.
+        // The HTTP server's own answer to a connection whose request it did not read in time, because the process was stopped.
         408 if answer.bytes.is_empty() => false,
         _ if answer.bytes.is_empty() => panic!("{key}: {answer:?}"),
         500 => panic!("{key}: {answer:?}"),

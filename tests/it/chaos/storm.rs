@@ -1,10 +1,11 @@
-//! What befalls the nodes and the database.
+//! The faults of the nodes and the database.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use payonce::idempotency::LONGEST_RECOVERY_PAUSE;
 use payonce::merchants::Merchants;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -20,7 +21,7 @@ const STOPS_EVERY: Duration = Duration::from_secs(10);
 /// The primary is lost, and its standby promoted.
 const FAILS_OVER_EVERY: Duration = Duration::from_secs(17);
 
-/// Stripe does not know it.
+/// A secret that Stripe does not know.
 const WRONG_SECRET: &str = "sk_live_of_somebody_else";
 
 /// Longer than any gateway remembers its idempotency keys.
@@ -29,35 +30,33 @@ const A_DAY_AND_MORE: Duration = Duration::from_secs(25 * 60 * 60);
 /// The merchant's own accounts at the gateway; `None` is the account of the nodes' secret.
 const ACCOUNTS: [Option<&str>; 3] = [None, Some("acct_1"), Some("acct_2")];
 
-/// What a node says that is started with a fingerprint secret that did not sign this database's keys.
+/// The error of a node whose fingerprint secret did not sign this database's keys.
 const REFUSED: &str = "PAYONCE_FINGERPRINT_SECRET does not fit this database";
 
-/// What the nodes log of a commit whose answer was lost.
+/// The nodes' log lines about commits whose answer was lost.
 const UNKNOWN_COMMITS: [&str; 2] = [
     "canceling the wait for synchronous replication",
     "the database was lost while an outcome was being stored",
 ];
 
-/// A claim without a sign of life is taken over after this.
+/// A claim that is not renewed for this long is taken over.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest that a call of the gateway takes.
+/// Maximum duration of a call of the gateway.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RECOVERY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The longest pause that a recovery makes between two tries of one claim.
-const LONGEST_RECOVERY_PAUSE: Duration = Duration::from_secs(60);
-
-/// A claim may be tried so often once the gateway fails no more: a search of a long list goes on from one attempt to the next.
+/// Maximum number of tries of a claim once the gateway no longer fails: a search of a long list continues from one attempt to the
+/// next.
 const TRIES: u32 = 20;
 
-/// Everything is settled this long after the faults end, by what the nodes are set to.
+/// Maximum time until everything is settled after the faults end, according to the nodes' settings.
 pub fn settled_within() -> Duration {
     LONGEST_RECOVERY_PAUSE + (LOCK_TIMEOUT + GATEWAY_TIMEOUT + RECOVERY_INTERVAL) * TRIES
 }
 
-/// Where the two nodes are now: a node that is started again has another port.
+/// The present addresses of the two nodes: a restarted node has another port.
 pub struct Nodes([Mutex<String>; 2]);
 
 impl Nodes {
@@ -70,22 +69,22 @@ impl Nodes {
     }
 }
 
-/// Two nodes, and what is done to them.
+/// Two nodes, and their faults.
 pub struct Storm {
     database: PgConnectOptions,
     gateway: Arc<TestGateway>,
     servers: [Server; 2],
-    /// Each node's clock: by how many seconds it is ahead of the machine's.
+    /// Seconds by which each node's clock is ahead of the machine's.
     clocks: [Clock; 2],
     nodes: Arc<Nodes>,
-    /// A process whose gateway is another one. No client asks it, but it looks for abandoned claims as the others do.
+    /// A process with another gateway. No client uses it, but it looks for abandoned claims like the others.
     _stranger: Server,
     rng: StdRng,
     count: Count,
     past: String,
 }
 
-/// How often each befell.
+/// Counts of the faults.
 #[derive(Default)]
 struct Count {
     kills: u32,
@@ -103,7 +102,7 @@ struct Count {
     unknown_commits: usize,
 }
 
-/// A file that a node reads: its wall clock is ahead by so many seconds, as after a suspension.
+/// A file that a node reads: the number of seconds by which its wall clock is ahead, as after a suspension.
 struct Clock {
     file: tempfile::NamedTempFile,
     ahead: Duration,
@@ -157,8 +156,8 @@ impl Storm {
         Arc::clone(&self.nodes)
     }
 
-    /// Kills a node every second or two, stops the database every ten, and loses it for good every 17. In between come the rarer
-    /// events. Blocks.
+    /// Kills a node every second or two, stops the database every ten seconds, and loses it every 17 s, with rarer faults in
+    /// between. Blocks.
     pub fn rage(&mut self, length: Duration, pair: &mut Pair, runtime: &Handle) {
         self.past.clear();
         let began = Instant::now();
@@ -188,7 +187,7 @@ impl Storm {
             }
             self.turn_the_refunds();
             self.kill(victim);
-            // Now and then nobody is there for a moment.
+            // Sometimes no node is running for a moment.
             if self.rng.random_bool(0.25) {
                 self.kill(1 - victim);
                 self.start(1 - victim, SECRET_KEY);
@@ -209,8 +208,8 @@ impl Storm {
         self.count.unknown_commits += UNKNOWN_COMMITS.iter().map(lost).sum::<usize>();
     }
 
-    /// Stands still while a day passes. Its claims are taken over and settled meanwhile, and the gateway forgets their keys: a call
-    /// that it still makes when it wakes would be a second one.
+    /// A node is stopped while a day passes. In the meantime its claims are taken over and settled, and the gateway forgets their
+    /// keys: a call by the node after it continues would be a second one.
     fn sleep_for_a_day(&mut self, node: usize, runtime: &Handle) {
         self.servers[node].signal(Signal::SIGSTOP);
         self.count.sleeps += 1;
@@ -223,14 +222,14 @@ impl Storm {
         self.pause(0..300);
     }
 
-    /// The nodes' connections to the database carry nothing any more, and none ends.
+    /// The nodes' connections to the database no longer carry data, but are not closed.
     fn fall_silent(&mut self, pair: &Pair) {
         pair.silence();
         self.count.silences += 1;
         self.pause(500..2500);
     }
 
-    /// It must not serve: the clients' keys would be mismatches to it.
+    /// It must not serve, because it would treat the clients' keys as mismatches.
     fn start_with_another_fingerprint_secret(&mut self) {
         let secret = ("PAYONCE_FINGERPRINT_SECRET", "another secret of the tests");
         let mut command = program("payonce", &self.database);
@@ -253,7 +252,7 @@ impl Storm {
         panic!("a node with another fingerprint secret never finds the database");
     }
 
-    /// The merchant has another account at the gateway from now on. Payments stay with the one that they began with.
+    /// Changes the merchant's account at the gateway. Payments stay with the account that they started with.
     fn move_the_merchant(&mut self, runtime: &Handle) {
         let account = ACCOUNTS[self.rng.random_range(0..ACCOUNTS.len())];
         let moved = runtime.block_on(async {
@@ -267,7 +266,7 @@ impl Storm {
         self.count.moves += u32::from(moved.is_ok_and(|moved| moved));
     }
 
-    /// Refunds are on their way from now on, or done at once; those that are on their way arrive or fail, half of the time.
+    /// Switches between refunds that are pending first and refunds that succeed at once. Of the pending ones, half fail.
     fn turn_the_refunds(&mut self) {
         match self.rng.random_bool(0.5) {
             true => self.gateway.delay_refunds(),
@@ -284,7 +283,7 @@ impl Storm {
         self.count.failed_refunds += if succeed { 0 } else { ended };
     }
 
-    /// For longer than the lease, so that its claims are taken over before it wakes.
+    /// For longer than the lease, so that its claims are taken over before it continues.
     fn stand_still(&mut self, node: usize) {
         self.servers[node].signal(Signal::SIGSTOP);
         self.count.pauses += 1;
@@ -293,8 +292,8 @@ impl Storm {
         self.pause(0..300);
     }
 
-    /// The primary dies. Half of the time its standby was cut off before, and whoever waited for it was terminated: what they
-    /// committed is visible, and lost.
+    /// The primary dies. Half of the time its standby was cut off before, and sessions that waited for it were terminated: their
+    /// commits were visible, and are lost.
     fn lose_the_primary(&mut self, pair: &mut Pair, runtime: &Handle) {
         if self.rng.random_bool(0.5) {
             pair.cut_off();
@@ -310,7 +309,7 @@ impl Storm {
         runtime.block_on(pair.renew_standby());
     }
 
-    /// As by a power cut, half of the time with a node that dies meanwhile.
+    /// As by a power cut. Half of the time a node dies at the same time.
     fn stop_the_database(&mut self, pair: &Pair) {
         let cluster = pair.primary();
         cluster.down();
@@ -345,7 +344,7 @@ impl Storm {
         self.past.push_str(&dead.log());
     }
 
-    /// What the nodes wrote, the dead ones too.
+    /// The output of the nodes, including dead ones.
     pub fn logs(&self) -> String {
         let now: String = self.servers.iter().map(Server::log).collect();
         format!("{}{now}", self.past)
@@ -403,7 +402,7 @@ fn node(database: &PgConnectOptions, gateway: &TestGateway, secret: &str, clock:
     Server::start_on(&gateway.url(), database, &all)
 }
 
-/// The payments and refunds that nobody calls the gateway for any more.
+/// The payments and refunds for which there will be no further call of the gateway.
 async fn settled(database: &PgConnectOptions) -> sqlx::Result<HashSet<String>> {
     let pool = sqlx::PgPool::connect_with(database.clone()).await?;
     let ids: Vec<String> = sqlx::query_scalar(

@@ -1,4 +1,4 @@
-//! What the clients were told, by key: once an answer is final, every other answer to that key is the same.
+//! The clients' answers, by key: once an answer is final, every other answer to that key must be the same.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::support::service::{Answer, Request};
 
 use super::storm::Nodes;
 
-/// So many keys are asked for at once when all are.
+/// Number of keys that are requested at once when all are checked.
 const AT_ONCE: usize = 8;
 
 /// A key, and its final answer.
@@ -23,11 +23,11 @@ struct Final {
 #[derive(Default)]
 pub struct Told {
     finals: Mutex<BTreeMap<String, Final>>,
-    /// Requests sent, repeats among them.
+    /// Requests sent, including repeats.
     sent: AtomicUsize,
-    /// Requests whose clients never came back.
+    /// Requests that their clients did not repeat.
     given_up: AtomicUsize,
-    /// Answers that did not know what became of a commit or a call.
+    /// Answers with an unknown outcome of a commit or a call.
     unknown: AtomicUsize,
     longest_wait: Mutex<Duration>,
 }
@@ -41,20 +41,20 @@ impl Told {
         self.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An answer after which the client asks again.
+    /// An answer after which the client retries.
     pub fn not_final(&self, answer: &Answer) {
         if answer.status == 202 || answer.text("code") == "outcome-unknown" {
             self.unknown.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How many keys have a final answer, how many answers did not know the outcome.
+    /// Returns the number of keys with a final answer, and of answers with an unknown outcome.
     pub fn counts(&self) -> (usize, usize) {
         let finals = self.finals.lock().expect("the answers").len();
         (finals, self.unknown.load(Ordering::Relaxed))
     }
 
-    /// Notes a final answer. Panics if the key was told something else before.
+    /// Records a final answer. Panics if the key had another one before.
     pub fn note(&self, key: &str, request: &Request, answer: &Answer, waited: Duration) {
         let mut finals = self.finals.lock().expect("the answers");
         match finals.get(key) {
@@ -69,7 +69,7 @@ impl Told {
         *longest = waited.max(*longest);
     }
 
-    /// The ids that successful answers named.
+    /// The ids in successful answers.
     pub fn made(&self) -> Vec<String> {
         let finals = self.finals.lock().expect("the answers");
         finals
@@ -79,7 +79,7 @@ impl Told {
             .collect()
     }
 
-    /// Asks both nodes again for every key.
+    /// Sends every key's request to both nodes again.
     pub async fn every_key_still_answers_the_same(&self, nodes: &Nodes) {
         let finals = std::mem::take(&mut *self.finals.lock().expect("the answers"));
         let asked = finals.iter().flat_map(|one| [(one, 0), (one, 1)]);

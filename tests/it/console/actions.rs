@@ -1,4 +1,4 @@
-//! What an operator can do: resolve what was left behind, and be seen doing it.
+//! Operators' actions: resolving abandoned claims, and their audit.
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -13,7 +13,7 @@ const KEY: [(&str, &str); 3] = [
     ("key", "lost"),
 ];
 
-/// Presses *Resolve now* on the list of stuck work and follows to what came of it.
+/// Presses *Resolve now* on the list of stuck work, and follows the redirect to the outcome.
 async fn resolve(ada: &Operator) -> Page {
     let stuck = ada.get("/console/stuck").await;
     let csrf = stuck.csrf();
@@ -46,7 +46,7 @@ async fn a_payment_whose_answer_was_lost_is_resolved(_: PgPoolOptions, db: PgCon
     assert_eq!(pending.status, 202);
     let id = pending.text("id");
 
-    // Its lease holds: it is not to be resolved yet.
+    // Its lease has not ended, so it must not be resolved yet.
     let stuck = ada.get("/console/stuck").await;
     stuck.shows("1 in PROCESSING, 0 of them left behind");
     assert!(!stuck.text.contains("value=\"lost\""), "no button");

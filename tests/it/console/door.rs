@@ -1,4 +1,4 @@
-//! Who is let in, for how long, and what a browser is told to do with it.
+//! Sign-in, the duration of sessions, and the headers for browsers.
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::SecretString;
@@ -142,7 +142,7 @@ async fn a_wrong_token_is_refused_and_audited(_: PgPoolOptions, db: PgConnectOpt
         assert_eq!(refused.status, 400, "{name:?}");
         assert_eq!(refused.header("set-cookie"), None);
     }
-    // Whoever has no token chooses no word of the audit.
+    // Without the token, nobody can choose a text in the audit.
     let outcome = Some("the first try of this hour".to_owned());
     let row = (
         "nobody".to_owned(),
@@ -179,7 +179,7 @@ async fn the_cookie_stays_in_the_browser_and_in_the_console(
     overview.hides(TOKEN);
 }
 
-/// What the service would sign, made here by the rule alone.
+/// The signature that the service would make, computed here independently.
 fn cookie(token: &str, operator: &str, expires_at: i64) -> String {
     let keyed = |key: &[u8]| <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any key");
     let key = keyed(token.as_bytes())
@@ -244,7 +244,7 @@ async fn a_session_is_good_on_every_node_until_it_is_signed_out(
         cookie.starts_with("payonce_console=;") && cookie.contains("Max-Age=0"),
         "{cookie}"
     );
-    // Whoever copied the cookie has nothing.
+    // A copied cookie is worthless.
     assert_eq!(ada.get("/console").await.status, 303);
     assert_eq!(elsewhere.get("/console").await.status, 303);
     assert_eq!(
@@ -316,7 +316,7 @@ async fn wrong_tries_pause_the_wrong_and_never_the_right(_: PgPoolOptions, db: P
         let refused = mallory.sign_in("Mallory", "a guess, and a wrong one").await;
         assert_eq!(refused.status, 401);
     }
-    // The pause of 1 s doubles with each try that is listened to, so sooner or later one is paused on any machine.
+    // The pause of 1 s doubles with each accepted try, so on any machine a try is paused at some point.
     let mut limited = mallory.sign_in("Mallory", "another guess").await;
     for _ in 0..20 {
         if limited.status == 429 {
@@ -331,7 +331,7 @@ async fn wrong_tries_pause_the_wrong_and_never_the_right(_: PgPoolOptions, db: P
     assert!(seconds.parse::<u64>().expect("seconds") >= 1);
     limited.shows(&format!("Try again in {seconds} s."));
     assert_eq!(ada.get("/console").await.status, 200, "who is in stays in");
-    // Behind the same proxy, in the same moment.
+    // From behind the same proxy, at the same time.
     let grace = Operator::signed_in(&service, "Grace").await;
     assert_eq!(grace.get("/console").await.status, 200);
     let still = mallory.sign_in("Mallory", "another guess").await;
@@ -348,7 +348,7 @@ async fn nobody_without_the_token_can_fill_the_audit(_: PgPoolOptions, db: PgCon
         assert!([401, 429].contains(&refused.status.as_u16()));
     }
     let rows = audit(&service).await;
-    // At 1, 10 and 100 tries an hour; the test may see the turn of one.
+    // At 1, 10 and 100 tries an hour; a new hour may begin during the test.
     assert!((3..=6).contains(&rows.len()), "{rows:?}");
     for (who, what, _, _) in &rows {
         assert_eq!((who.as_str(), what.as_str()), ("nobody", "sign_in_refused"));
@@ -388,7 +388,7 @@ async fn a_link_from_a_chat_leads_to_its_page_after_signing_in(
             .into_iter()
             .find(|value| value.starts_with("/console"));
         assert_eq!(next.as_deref(), Some(link.as_str()), "{}", form.text);
-        // Mistyped once, and the page is not forgotten.
+        // After one wrong try, the requested page is still known.
         let mistyped = [("operator", "Ada"), ("token", "wrong"), ("next", &link)];
         let again = ada.sign_in_with(&mistyped).await;
         assert!(again.values("value").contains(&link), "{}", again.text);

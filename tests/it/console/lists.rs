@@ -204,7 +204,7 @@ async fn declines_are_counted_by_their_reason(_: PgPoolOptions, db: PgConnectOpt
     assert_eq!(of_acme.column("Declines"), ["2", "1"]);
     let none = ada.get("/console/declines?merchant=%00&before=%00").await;
     none.shows("0 of 0 payments were declined");
-    // Of yesterday, and so of no concern.
+    // From yesterday, so it does not count.
     let moved = "update payments set payment_id = 'pay_01900000' || substr(payment_id, 13)";
     sqlx::query(moved)
         .execute(&service.pool)
@@ -316,7 +316,7 @@ async fn merchants_are_listed_with_ways_to_what_is_theirs(_: PgPoolOptions, db: 
         let link = found.link(page).expect("a link");
         assert_eq!(ada.get(&link).await.status, 200, "{link}");
     }
-    // Wherever a merchant is named, it is a way to what is theirs.
+    // Wherever a merchant is named, the name is a link to their own data.
     let payments = ada.get("/console/payments").await;
     assert_eq!(
         payments.link("acme").as_deref(),

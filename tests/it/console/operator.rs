@@ -34,12 +34,12 @@ pub fn setup() -> Setup {
     }
 }
 
-/// A service with a console, and nobody but the operator who comes back for what was left.
+/// A service with a console, in which only the operator resolves abandoned claims.
 pub async fn service(db: &PgConnectOptions) -> Service {
     Service::start_with(db, setup()).await
 }
 
-/// The same, on a gateway that loses its answers; a claim whose owner is gone is over at once.
+/// The same, with a gateway that loses its answers; leases end at once.
 pub async fn service_with(db: &PgConnectOptions, turns: &[Turn]) -> Service {
     let gateway = ScriptedGateway::new(turns);
     let setup = Setup {
@@ -52,7 +52,7 @@ pub async fn service_with(db: &PgConnectOptions, turns: &[Turn]) -> Service {
     service
 }
 
-/// What came back.
+/// A reply.
 #[derive(Debug)]
 pub struct Page {
     pub status: StatusCode,
@@ -73,7 +73,7 @@ impl Page {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The values of an attribute, wherever it stands.
+    /// All values of an attribute.
     pub fn values(&self, attribute: &str) -> Vec<String> {
         let begin = format!(" {attribute}=\"");
         let parts = self.text.split(begin.as_str()).skip(1);
@@ -82,7 +82,7 @@ impl Page {
             .collect()
     }
 
-    /// The proof in the page's forms.
+    /// The token in the page's forms.
     pub fn csrf(&self) -> String {
         let (_, rest) = self
             .text
@@ -91,7 +91,7 @@ impl Page {
         rest.split_once('"').expect("its end").0.to_owned()
     }
 
-    /// Where a link of this name leads.
+    /// The address of the link with this text.
     pub fn link(&self, name: &str) -> Option<String> {
         let (before, _) = self.text.split_once(&format!(">{name}</a>"))?;
         let (_, tag) = before.rsplit_once("href=\"")?;
@@ -167,7 +167,7 @@ impl Operator {
             .await
     }
 
-    /// With these fields in the form.
+    /// Sends the form with these fields.
     pub async fn sign_in_with(&mut self, form: &[(&str, &str)]) -> Page {
         let page = self.post("/console/sign-in", form).await;
         if let Some(cookie) = page.header("set-cookie") {
@@ -186,7 +186,7 @@ impl Operator {
         self.send(request).await
     }
 
-    /// As a browser that speaks TLS with a proxy.
+    /// Like a browser that uses TLS to a proxy.
     pub async fn post_by_tls(&self, path: &str, form: &[(&str, &str)]) -> Page {
         let request = self.client.post(format!("{}{path}", self.url)).form(form);
         self.send(request.header("x-forwarded-proto", "https"))
@@ -223,7 +223,7 @@ pub fn key_path(merchant: &str, key: &str) -> String {
     )
 }
 
-/// The audit's rows, oldest first: who, what, whose, and what came of it.
+/// The audit's rows, oldest first: operator, action, key and outcome.
 pub async fn audit(service: &Service) -> Vec<(String, String, String, Option<String>)> {
     sqlx::query_as(
         "select operator, action, merchant_id, outcome from operator_actions order by action_id",
@@ -233,7 +233,7 @@ pub async fn audit(service: &Service) -> Vec<(String, String, String, Option<Str
     .expect("the audit")
 }
 
-/// From now on no row can be written there.
+/// After this, no row can be written there.
 pub async fn break_audit(service: &Service) {
     sqlx::query("alter table operator_actions add constraint broken check (false) not valid")
         .execute(&service.pool)

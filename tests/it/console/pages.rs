@@ -1,4 +1,4 @@
-//! What the pages show, and what they never do.
+//! What the pages show, and what they never show.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn payment_path(merchant: &str, id: &str) -> String {
     format!("/console/payment?merchant={merchant}&id={id}")
 }
 
-/// Waits until so many refused reuses are noted; they are beside the requests' way.
+/// Waits until this number of refused reuses is recorded, which happens asynchronously.
 async fn until_noted(service: &Service, refusals: i64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -51,7 +51,7 @@ async fn the_overview_counts_all_nodes(_: PgPoolOptions, db: PgConnectOptions) {
     let declined = acme.pay("10").card("4000000000000002").key("declined");
     assert_eq!(declined.send().await.status, 402);
     assert!(declined.send().await.replayed());
-    // The other node adds its own when its page is asked for, or within ten seconds.
+    // The other node adds its own counts when its page is requested, or within ten seconds.
     assert_eq!(ada.moved_to(&two).get("/console").await.status, 200);
     let overview = ada.get("/console").await;
     overview.shows("3 executed and 5 replayed in the last hour.");
@@ -63,7 +63,7 @@ async fn the_overview_counts_all_nodes(_: PgPoolOptions, db: PgConnectOptions) {
         .await
         .expect("minutes");
     assert_eq!(rows, [(1, 2), (2, 3)]);
-    // It survives the nodes: a third that starts now shows it.
+    // It survives the nodes: a third node that starts now shows it.
     let three = service(&db).await;
     ada.moved_to(&three)
         .get("/console")

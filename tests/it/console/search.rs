@@ -1,4 +1,4 @@
-//! The search finds what is there, and its cost has a bound.
+//! The search finds the right payments, and its cost is bounded.
 
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -356,7 +356,7 @@ async fn a_search_goes_on_with_all_that_was_asked(_: PgPoolOptions, db: PgConnec
     assert_eq!(sizes, [25, 25, 10]);
 }
 
-/// What PostgreSQL thinks the console's statements cost, as the service's sessions plan them.
+/// PostgreSQL's cost estimates of the console's statements, with the settings of the service's sessions.
 async fn planned_cost(service: &Service, sql: &str, arguments: &str) -> f64 {
     let mut connection = service.pool.acquire().await.expect("a connection");
     let prepared = format!("prepare console_statement as {sql}");
@@ -388,7 +388,7 @@ async fn planned_cost(service: &Service, sql: &str, arguments: &str) -> f64 {
     plan[0]["Plan"]["Total Cost"].as_f64().expect("a cost")
 }
 
-/// The list took 983 of its 1,102 ms to be compiled: from a cost of 100,000 on PostgreSQL compiles a statement.
+/// Compiling took 983 of the list's 1,102 ms: PostgreSQL compiles a statement with a cost of 100,000 or more.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn no_list_costs_so_much_that_it_is_compiled(_: PgPoolOptions, db: PgConnectOptions) {
     let service = service(&db).await;
@@ -450,7 +450,7 @@ async fn no_list_costs_so_much_that_it_is_compiled(_: PgPoolOptions, db: PgConne
         let cost = planned_cost(&service, find(part), &arguments).await;
         assert!(cost < 50_000.0, "{part} ({arguments}) costs {cost}");
     }
-    // And so they are answered where statements have little time.
+    // So they succeed even with a short statement time-out.
     let ada = Operator::signed_in(&service, "Ada").await;
     for path in [
         "/console/payments",

@@ -1,4 +1,4 @@
-//! An owner that stands still in the middle of its work, is succeeded, and wakes up late: what it then does changes nothing.
+//! An owner that is stopped in the middle of its work, loses its claim, and continues late: it then changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::worker::{OPERATIONS, Operation, Worker};
 
-/// The steps at which an owner holds a claim and no lock.
+/// The steps at which an owner holds a claim but no lock.
 const STEPS: [&str; 3] = ["claim-committed", "call-before", "call-answered"];
 
-/// What the database knows of everything, in one text.
+/// The content of all tables, as one text.
 async fn everything(worker: &Worker) -> Vec<String> {
     let mut connection = worker.connect().await;
     sqlx::query_scalar(
@@ -79,8 +79,8 @@ async fn an_owner_that_wakes_up_late_changes_nothing(_: PgPoolOptions, db: PgCon
     }
 }
 
-/// An owner that stands still inside the transaction of its settle holds the key's row. PostgreSQL ends that session, so that
-/// the claim can be taken over, and the late commit fails.
+/// An owner that is stopped inside the transaction of its settle holds the key's row. PostgreSQL ends that session, so that the
+/// claim can be taken over, and the late commit fails.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn an_owner_that_stands_still_in_a_transaction_is_ended(
     _: PgPoolOptions,

@@ -1,5 +1,5 @@
-//! The crash sweep: a server is aborted at every step of every operation, under every fault of the gateway, with a client
-//! that comes back and with one that never does, and another server goes on.
+//! The crash sweep: a server is aborted at every step of every operation, under every fault of the gateway, with a client that
+//! retries and with one that does not, and another server continues.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -22,7 +22,7 @@ const STEPS: [&str; 7] = [
     "settle-committed",
 ];
 
-/// The cases mostly wait for a lease to end. So many are at it at once, each with a database and a gateway of its own.
+/// The cases mostly wait for a lease to end. This number of them runs at once, each with its own database and gateway.
 const WORKERS: usize = 12;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,23 +30,24 @@ struct Case {
     step: &'static str,
     operation: Operation,
     fault: Fault,
-    /// Whether its client comes back.
+    /// Whether its client retries.
     returns: bool,
 }
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     died: usize,
     /// A fault can outlast the request: 202 comes before the step is reached, and the server lives.
     answered_unknown: usize,
-    /// On a loaded machine it can outlast the request without having let it through: nothing happened, says 503.
+    /// On a loaded machine the fault may outlast the request without letting it through: then nothing happened, and the answer is 503.
     answered_nothing: usize,
-    /// On a loaded machine the lease can end before the step is reached: the survivor did the work, and its answer is replayed.
+    /// On a loaded machine the lease may end before the step is reached. Then the survivor did the work, and its answer is
+    /// replayed.
     overtaken: usize,
-    /// The longest that a client which came back waited for its answer.
+    /// The longest time that a retrying client waited for its answer.
     longest_wait: Duration,
-    /// The longest that it took without a client.
+    /// The longest time that it took without a client.
     longest_recovery: Duration,
 }
 
@@ -97,7 +98,7 @@ impl Worker {
         let request = self.request(operation, &key).await;
         let mut doomed = self.doomed(&format!("{step}=return"));
         if fault != Fault::None {
-            // Whoever comes to the gateway first meets it: the doomed, or after an early death the one that goes on.
+            // The first call gets it: that of the server that will die, or, if it dies early, that of the survivor.
             self.gateway.script([(operation.endpoint, fault)]);
         }
         let first = request.clone().at(&doomed.url).try_send().await;
@@ -140,7 +141,7 @@ fn work(database: &PgConnectOptions, queue: &Mutex<VecDeque<Case>>) -> Seen {
         let worker = Worker::start(database);
         let mut seen = Seen::default();
         loop {
-            // A statement of its own: the queue is not held while the case runs.
+            // A separate statement, so that the queue is not locked while the case runs.
             let next = queue.lock().expect("the queue").pop_front();
             let Some(case) = next else { return seen };
             seen = seen.and(worker.case(case).await);
@@ -150,7 +151,7 @@ fn work(database: &PgConnectOptions, queue: &Mutex<VecDeque<Case>>) -> Seen {
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn whatever_dies_there_is_one_charge(options: PgPoolOptions, db: PgConnectOptions) {
-    // A template is copied while nobody is connected to it.
+    // A template can be copied only while nobody is connected to it.
     drop(options);
     let template = db.get_database().expect("a name").to_owned();
     let mut server = PgConnection::connect_with(&db.clone().database("postgres"))

@@ -1,4 +1,4 @@
-//! A database, a gateway with its own books, a merchant, and the server that goes on.
+//! A database, a gateway with its own books, a merchant, and the surviving server.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::support::gateway::{Endpoint, TestGateway};
 use crate::support::process::{Server, merchant};
 use crate::support::service::{Answer, Merchant, Request, payment};
 
-/// A server that died may be succeeded after this.
+/// A dead server's claims may be taken over after this.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Longer than anything here takes, so that only what never happens runs into it.
+/// Longer than anything here takes, so that only an event that never happens exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a client asks for: how the path ends, and which of the gateway's endpoints it comes to.
+/// An operation: the end of its path, and the gateway's endpoint that it uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
     pub name: &'static str,
@@ -62,12 +62,12 @@ impl Worker {
         }
     }
 
-    /// A server beside the survivor, to which something happens at a step.
+    /// A server beside the survivor, with a failpoint at a step.
     pub fn doomed(&self, failpoints: &str) -> Server {
         server(&self.database, &self.gateway, failpoints)
     }
 
-    /// The request of an operation under `key`, after the payment that it is about was made.
+    /// The request of an operation under `key`, after its payment was made.
     pub async fn request(&self, operation: Operation, key: &str) -> Request {
         let mut body = payment("10.00");
         body["captureMethod"] = json!(if matches!(operation.name, "capture" | "cancel") {
@@ -126,7 +126,7 @@ impl Worker {
             .expect("a connection")
     }
 
-    /// The gateway did what our books say, once, for this key and for all before it.
+    /// Checks that the gateway did what the database says, once, for this key and all before it.
     pub async fn books_agree(&self, operation: Operation, key: &str) {
         let ledger = self.gateway.ledger();
         ledger.assert_nothing_twice();
@@ -143,7 +143,7 @@ impl Worker {
             Ok(known),
             "{key}: as many charges as payments"
         );
-        // A claim that was never committed has no payment, and so no charge.
+        // A claim that was never committed has no payment and no charge.
         let Some(id) = of_key else { return };
         let shown: Value = self
             .merchant
@@ -179,7 +179,7 @@ fn server(database: &PgConnectOptions, gateway: &TestGateway, failpoints: &str) 
         &[
             ("PAYONCE_GATEWAY_TIMEOUT", "2s"),
             ("PAYONCE_LOCK_TIMEOUT", &lock_timeout),
-            // The doomed one must not recover others' work: it would die of that.
+            // This server must not recover others' work, which would reach its failpoint.
             (
                 "PAYONCE_RECOVERY_INTERVAL",
                 if failpoints.is_empty() { "100ms" } else { "1h" },

@@ -1,5 +1,5 @@
-//! The files by which the service is deployed agree with the programs. There is no Docker, Kubernetes or systemd here to run
-//! them: what they start, ask and set is compared with what the programs take, answer and know.
+//! The deployment files agree with the programs. There is no Docker, Kubernetes or systemd here to run them, so their commands,
+//! requests and settings are compared with those of the programs.
 
 mod compose;
 mod kubernetes;
@@ -27,12 +27,12 @@ fn settings() -> BTreeSet<String> {
         .collect()
 }
 
-/// A command that a deployment starts is one that the program takes.
+/// A deployment's command is one that the program accepts.
 fn assert_is_taken(command: &[&str]) {
     let (name, arguments) = command.split_first().expect("a program");
     let name = name.rsplit('/').next().expect("a name");
     let nowhere = PgConnectOptions::new_without_pgpass();
-    // Whatever stands before --help and is not known is refused.
+    // An unknown argument before --help is refused.
     let taken = run(program(name, &nowhere).args(arguments).arg("--help"));
     assert_eq!(taken.status.code(), Some(0), "{command:?}: {taken:?}");
     let refused = run(program(name, &nowhere)

@@ -13,7 +13,7 @@ const UNITS: [&str; 3] = [
     "payonce-cleanup.timer",
 ];
 
-/// What a unit sets, the last time that it does.
+/// The last value of a setting in a unit.
 fn setting(unit: &str, name: &str) -> Option<String> {
     let text = deployed::read(&format!("systemd/{unit}"));
     let prefix = format!("{name}=");

@@ -1,4 +1,4 @@
-//! What real accounts need: merchants' own accounts, saved cards, payers who are away, and no raw cards.
+//! The needs of real accounts: merchants' own accounts, saved cards, absent payers, and no raw cards.
 
 use payonce::http::CardIntake;
 use payonce::merchants::Merchants;
@@ -100,14 +100,14 @@ async fn a_saved_card_is_charged_for_its_customer_while_the_payer_is_away(
     for (name, value) in expected {
         assert_eq!(request.param(name), Some(value), "{name}");
     }
-    // They take part in what the request is.
+    // They are part of the fingerprint.
     for field in ["offSession", "customer"] {
         let mut other = saved("pm_card_visa");
         other.as_object_mut().expect("an object").remove(field);
         let reused = post(other, "k").send().await;
         reused.assert_problem(422, "idempotency-key-reused", "no");
     }
-    // Nobody can act: that is a decline.
+    // The payer cannot act, so this is a decline.
     let body = saved("pm_card_authenticationRequired");
     let declined = post(body, "away").send().await;
     declined.assert_problem(402, "payment-declined", "new-key");

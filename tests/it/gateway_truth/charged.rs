@@ -1,4 +1,4 @@
-//! `charged` in each problem whose key was looked at.
+//! `charged` in each problem whose key was looked up.
 
 use sqlx::postgres::PgPoolOptions;
 
@@ -14,7 +14,7 @@ fn assert_charged(answer: &Answer, code: &str, charged: &str) {
     );
 }
 
-/// The keys' records are past their time.
+/// The keys' records have expired.
 async fn expire(service: &Service) {
     execute(&service.pool, "update idempotency_keys set created_at = created_at - interval '2 days',
             completed_at = completed_at - interval '2 days', expires_at = expires_at - interval '2 days'
@@ -108,7 +108,7 @@ async fn what_an_operation_on_a_payment_is_refused_for_took_nothing(
         "gateway-unavailable",
         "no",
     );
-    // Refused before its key was looked at.
+    // Refused before its key was looked up.
     let unread = visa(&acme, "0", "p").send().await;
     assert_charged(&unread, "validation-failed", "");
     assert!(unread.json().get("charged").is_none());

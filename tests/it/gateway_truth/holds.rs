@@ -16,7 +16,7 @@ async fn after_a_refused_capture_a_smaller_one_or_a_cancel_works_at_once(
     let acme = service.merchant("acme").await;
     for (number, then) in ["capture", "cancel"].into_iter().enumerate() {
         let id = held(&acme, "10", &format!("p{number}")).await;
-        // The service believes in more than the gateway holds, so that the gateway refuses, and stores that under its key.
+        // The service assumes a larger hold than the gateway has, so the gateway refuses, and stores that under its key.
         execute(&service.pool, "update payments set amount_minor = 2000").await;
         let key = format!("c{number}");
         let all = on(&acme, &id, "capture", &key, json!({})).send().await;
@@ -43,7 +43,7 @@ async fn after_a_refused_capture_a_smaller_one_or_a_cancel_works_at_once(
     assert_eq!(captured, [800]);
 }
 
-/// Somebody at the gateway, or the gateway itself, lets a payment's money go.
+/// Releases a payment's hold at the gateway.
 async fn lapse(gateway: &TestGateway, id: &str) {
     let cancel = Cancel {
         key: format!("theirs-{id}"),
@@ -76,7 +76,7 @@ async fn a_hold_that_lapsed_at_the_gateway_is_seen_when_it_is_touched(
     assert!(!payment.text("cancellationReason").is_empty());
     assert_eq!(payment.text("amountCaptured"), "0.00");
     assert_eq!(service.count("unsettled_keys").await, 0);
-    // What a cancel asks for is so.
+    // The state that a cancel asks for is reached.
     let id = held(&acme, "10", "p2").await;
     lapse(&gateway, &id).await;
     let canceled = on(&acme, &id, "cancel", "x", json!({})).send().await;

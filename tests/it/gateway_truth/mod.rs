@@ -1,5 +1,4 @@
-//! The service at a gateway that is strict about Stripe's published contract: what it tells, what it stores, and what the
-//! gateway's own books say of the money.
+//! The service with a gateway that is strict about Stripe's published contract: its answers, its rows, and the gateway's own books.
 
 mod accounts;
 mod charged;
@@ -23,10 +22,10 @@ use crate::support::gateway::{SECRET_KEY, TestGateway};
 use crate::support::rows::{end_leases, execute};
 use crate::support::service::{Answer, Merchant, Request, Service, Setup};
 
-/// Long enough for every fault that a retry gets through.
+/// Long enough for every fault that a retry overcomes.
 const AMPLE: Duration = Duration::from_secs(5);
 
-/// Short, where the test holds the gateway's answer back.
+/// Short, for tests that hold the gateway's answer back.
 const HASTY: Duration = Duration::from_millis(600);
 
 /// An adapter for the test's gateway.
@@ -35,7 +34,7 @@ fn adapter(gateway: &TestGateway, request_time: Duration) -> StripeGateway {
     StripeGateway::new(&gateway.url(), key, request_time).expect("an adapter")
 }
 
-/// Nobody but the test makes recovery passes.
+/// Only the test makes recovery passes.
 fn no_recovery() -> Setup {
     Setup {
         recovery_interval: Duration::from_secs(3600),

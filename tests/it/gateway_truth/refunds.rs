@@ -6,7 +6,7 @@ use super::*;
 use crate::support::gateway::{Endpoint, Fault};
 use crate::support::rows::make_looks_due;
 
-/// The next look at each pending refund is due.
+/// Makes the next check of each pending refund due.
 async fn look(service: &Service) -> u64 {
     make_looks_due(&service.pool).await;
     service.payments.follow_refunds().await.expect("looks")
@@ -57,7 +57,7 @@ async fn a_pending_refund_that_fails_gives_its_amount_back(_: PgPoolOptions, db:
     let payment = shown(&acme, &id).await;
     assert_eq!(payment.text("state"), "SUCCESS");
     assert_eq!(payment.text("amountRefunded"), "0.00");
-    // All of it can be given back again.
+    // The whole amount can be refunded again.
     let again = on(&acme, &id, "refunds", "r2", json!({})).send().await;
     assert_eq!(
         (again.status.as_u16(), again.text("amount")),
@@ -102,7 +102,7 @@ async fn the_pauses_between_looks_grow_and_a_look_waits_for_its_time(
         let most = 2_f64
             .powi(i32::try_from(look).expect("few") + 2)
             .min(3600.0);
-        // What the machine took since comes off.
+        // Less the time that has passed since.
         assert!(*pause <= most, "look {look}: {pause} s of {most}");
         if most > 60.0 {
             assert!(*pause > most - 60.0, "look {look}: {pause} s of {most}");
@@ -146,7 +146,7 @@ async fn two_nodes_look_at_each_refund_once(_: PgPoolOptions, db: PgConnectOptio
     }
     let asked = || gateway.calls(Endpoint::ListRefunds).received;
     for round in 1..=5 {
-        // A pause of a minute at least: nobody looks twice in one round, however slow the machine is.
+        // A pause of at least a minute, so that there are never two checks in one round, even on a slow machine.
         execute(
             &one.pool,
             "update refunds set next_look_at = now(), looks = looks + 5",
@@ -188,7 +188,7 @@ async fn a_look_that_outlives_its_pause_ends_no_refund_twice(
     );
     let acme = quick.merchant("acme").await;
     let id = paid(&acme, "10", "p").await;
-    // What was given back before must not be given back to the payment a second time.
+    // An amount that was returned to the payment must not be returned a second time.
     let kept = on(&acme, &id, "refunds", "kept", json!({"amount": "4"}));
     assert_eq!(kept.send().await.text("state"), "SUCCESS");
     gateway.delay_refunds();

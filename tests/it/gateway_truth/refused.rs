@@ -1,4 +1,4 @@
-//! What the gateway finds wrong with a request is told, not stored, and does not use the key up.
+//! A request that the gateway finds wrong is reported, not stored, and leaves the key usable.
 
 use sqlx::postgres::PgPoolOptions;
 

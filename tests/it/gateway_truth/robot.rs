@@ -1,5 +1,4 @@
-//! A robot that knows nothing of payments but `retry`: whatever happens on the way, an intent is charged at most once by the
-//! gateway's own books.
+//! A robot that only follows `retry`: under every fault, an intent is charged at most once by the gateway's own books.
 
 use std::collections::HashMap;
 
@@ -12,13 +11,13 @@ use crate::support::gateway::{ChargeStatus, Endpoint, Fault};
 /// Far more than any fault lasts.
 const MAX_TRIES: usize = 300;
 
-/// A second that a problem asks the robot to wait is a hundredth of one here: nothing is gained by waiting longer.
+/// The robot waits a hundredth of the time in `Retry-After`, because a longer wait tests nothing more.
 const SECOND: Duration = Duration::from_millis(10);
 
-/// One thing that somebody wants done, and what the robot may send for it.
+/// One intended operation, and the requests that the robot may send for it.
 struct Intent {
     path: String,
-    /// The first is what it sends; a further one where it is told to correct the request, or to make a new one.
+    /// It sends the first, and a further one if it is told to correct the request or to make a new one.
     bodies: Vec<Value>,
     name: String,
 }
@@ -32,7 +31,7 @@ impl Intent {
         }
     }
 
-    /// A payment; its description tells which payments were made for it.
+    /// A payment. Its description identifies the payments that were made for it.
     fn payment(name: &str, tokens: &[&str]) -> Self {
         let body = |token: &&str| {
             let mut body = by_token("10", token);
@@ -44,11 +43,11 @@ impl Intent {
     }
 }
 
-/// How the robot's errand ended.
+/// How the robot's task ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Done,
-    /// `retry` was `no`, or there was nothing left to correct.
+    /// `retry` was `no`, or there was no correction left.
     Stopped(String),
 }
 
@@ -58,7 +57,7 @@ struct Robot<'a> {
 }
 
 impl Robot<'_> {
-    /// Obeys `retry` until it is done or told to stop.
+    /// Follows `retry` until the operation is done, or until it must stop.
     async fn run(&self, intent: &Intent) -> End {
         let (mut body, mut key) = (0, 0);
         for _ in 0..MAX_TRIES {
@@ -92,7 +91,7 @@ impl Robot<'_> {
         panic!("{} does not end", intent.name);
     }
 
-    /// Leases end meanwhile, as they do for those who wait.
+    /// In the meantime leases end, as they would during a wait.
     async fn wait_for(&self, answer: &Answer) {
         let seconds = answer.header("retry-after").map(str::parse::<u32>);
         let seconds = seconds.transpose().expect("seconds").unwrap_or(1);
@@ -102,7 +101,7 @@ impl Robot<'_> {
     }
 }
 
-/// The charges of each intent that the gateway took money for or holds it for, by its books.
+/// The gateway's charges and holds of each intent, by its books.
 async fn charges(service: &Service, gateway: &TestGateway) -> HashMap<String, usize> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "select payment_id, description from payments where description is not null",
@@ -167,7 +166,7 @@ async fn through_every_fault_of_the_gateway_and_of_the_network(
             let intent = Intent::payment(&format!("{fault:?}-{number}"), wallet);
             assert_eq!(robot.run(&intent).await, End::Done, "{}", intent.name);
             gateway.calm();
-            // The robot has forgotten that it is done, and what it corrected.
+            // The robot has forgotten its result and its corrections.
             let again = match number {
                 2 => End::Stopped("idempotency-key-reused".to_owned()),
                 _ => End::Done,

@@ -1,4 +1,4 @@
-//! A gateway that answers each call as the history says, and holds the answers that the history holds.
+//! A gateway that answers each call as the history prescribes, and holds back the answers that the history holds.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use payonce::gateway::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// What the gateway answers to a call.
+/// The gateway's answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It is done.
@@ -29,7 +29,7 @@ pub enum Turn {
 }
 
 impl Turn {
-    /// True for what an honest gateway answers to every later call with the same key, too.
+    /// Returns true for an answer that a real gateway gives to every later call with the same key, too.
     pub fn is_certain(self) -> bool {
         matches!(self, Self::Answer | Self::Decline | Self::Refuse)
     }
@@ -40,7 +40,7 @@ pub type Gate = oneshot::Sender<Turn>;
 
 pub struct GatedGateway {
     inner: SimulatedGateway,
-    /// For every call until it is set again. `None`: the call is held.
+    /// The answer to every call until it is set again. `None` if calls are held.
     turn: Mutex<Option<Turn>>,
     gate: Mutex<Option<Gate>>,
     calls: watch::Sender<usize>,
@@ -56,7 +56,7 @@ impl GatedGateway {
         })
     }
 
-    /// How every call is answered from now on. `None`: when the test opens its gate.
+    /// Sets the answer to every later call. With `None`, the test opens a gate for each.
     pub fn set(&self, turn: Option<Turn>) {
         *self.turn.lock().expect("the turn") = turn;
     }

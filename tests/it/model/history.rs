@@ -1,4 +1,4 @@
-//! What a history is made of, and what comes next in one.
+//! The steps of a history, and the choice of the next one.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use super::gateway::Turn;
 use super::spec::{HeldStands, Model, PaymentView};
 
-/// What is asked for. Amounts are in whole units. A payment is named by the key that made it.
+/// A request. Amounts are in whole units. A payment is identified by the key that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Pay { amount: i64, manual: bool },
@@ -32,7 +32,7 @@ pub struct Request {
     pub op: Op,
 }
 
-/// One step. `turn` is what the gateway answers to whoever calls it in the step.
+/// One step. `turn` is the gateway's answer to calls in the step.
 #[derive(Clone, Debug)]
 pub enum Step {
     Send {
@@ -45,7 +45,7 @@ pub enum Step {
         request: Request,
         node: usize,
     },
-    /// What a node has at the gateway is answered.
+    /// A node's call at the gateway is answered.
     Open {
         node: usize,
         turn: Turn,
@@ -60,16 +60,16 @@ pub enum Step {
         node: usize,
         turn: Turn,
     },
-    /// All final keys are past their time.
+    /// All final keys expire.
     Expire,
-    /// So are those under way.
+    /// Keys under way expire, too.
     ExpireAll,
     CleanUp {
         node: usize,
     },
-    /// The owners of all claims have been silent for their leases.
+    /// All leases end.
     EndLeases,
-    /// The node forgets what it has in memory.
+    /// The node restarts with an empty memory.
     Restart {
         node: usize,
     },
@@ -90,7 +90,7 @@ const TURNS: [Turn; 12] = [
     Turn::Unknown,
 ];
 
-/// What a gate is opened with.
+/// The answer with which a gate is opened.
 const LATE_TURNS: [Turn; 7] = [
     Turn::Answer,
     Turn::Answer,
@@ -105,7 +105,7 @@ fn one_of<T: Clone>(rng: &mut StdRng, all: &[T]) -> T {
     all[rng.random_range(0..all.len())].clone()
 }
 
-/// What comes next. It is mostly about what is under way, or of a payment that is there.
+/// Chooses the next step. Usually it is about work under way or an existing payment.
 pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
     let turn = one_of(rng, &TURNS);
     let node = rng.random_range(0..2);
@@ -124,7 +124,7 @@ pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
         true => one_of(rng, model.sent()),
         false => new_request(rng, model),
     };
-    // Whatever opens a connection is rare: it takes longer than all else.
+    // Steps that open a connection are rare, because they take longest.
     match rng.random_range(0..60) {
         0..3 => Step::Expire,
         3..5 => Step::CleanUp { node },
@@ -142,7 +142,7 @@ pub fn next_step(rng: &mut StdRng, model: &Model) -> Step {
     }
 }
 
-/// What may befall a call that is held at the gateway: mostly what leads on to where its answer comes too late.
+/// A step for a call that is held at the gateway: usually one that leads to a late answer.
 fn about_held(
     rng: &mut StdRng,
     model: &Model,
@@ -215,7 +215,7 @@ fn about_held(
     }
 }
 
-/// What may befall a claim whose outcome is not known.
+/// A step for a claim with an unknown outcome.
 fn about_unfinished(
     rng: &mut StdRng,
     model: &Model,
@@ -243,7 +243,7 @@ fn about_unfinished(
     }
 }
 
-/// Another request under the same key.
+/// A different request under the same key.
 fn changed(rng: &mut StdRng, model: &Model, request: &Request) -> Request {
     for _ in 0..20 {
         let other = new_request(rng, model);

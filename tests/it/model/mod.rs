@@ -1,9 +1,9 @@
-//! A model of keys, payments and refunds, and histories of the real service that are checked against it: two nodes on one
-//! database, a gateway that fails or holds its answers as the history says, requests that reach both nodes at once, keys that
-//! expire, leases that end, clean-ups, recovery passes and nodes that are started again.
+//! A model of keys, payments and refunds, and histories of the real service that are checked against it: two nodes on one database,
+//! a gateway that fails or holds its answers as the history prescribes, requests that reach both nodes at once, keys that expire,
+//! leases that end, clean-ups, recovery passes and nodes that are started again.
 //!
-//! `make test` runs a fixed number of histories; `MODEL_CASES=500 MODEL_SEED=7` runs others. A history that fails is made
-//! shorter: steps are left out for as long as the rest still fails. What is printed is the shortest.
+//! `make test` runs a fixed number of histories; `MODEL_CASES=500 MODEL_SEED=7` runs others. A history that fails is made shorter:
+//! steps are left out for as long as the rest still fails. The shortest one is printed.
 
 mod gateway;
 mod history;
@@ -37,7 +37,7 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// A history that is not the model's.
+/// A history that differs from the model.
 struct Failure {
     steps: Vec<Step>,
     /// The steps and their answers, and what was expected.
@@ -254,7 +254,7 @@ fn shown(answer: &Answer) -> String {
     format!("{}{replayed} {body}", answer.status)
 }
 
-/// Whatever is under way is answered, or sent again after its lease, and ends.
+/// Ends everything that is under way: answers it, or sends it again after its lease has ended.
 async fn finish(world: &mut World, model: &mut Model, told: &mut String) -> Result<(), String> {
     let turn = Turn::Answer;
     let mut last = Vec::new();

@@ -1,5 +1,5 @@
-//! The model: which answers a request may have, how often the gateway is called for it, and what the rows are afterwards. Of
-//! the nodes it knows what they have in memory: answers, and what they have at the gateway.
+//! The model: which answers a request may have, how often the gateway is called for it, and what the rows are afterwards. It also
+//! has the memory of each node: cached answers, and calls at the gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub struct Expected {
     pub claim: Option<u64>,
 }
 
-/// What becomes of a request.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Answer(Expected),
@@ -26,20 +26,20 @@ pub enum Reply {
     Held,
 }
 
-/// How a claim stands whose call is held at the gateway.
+/// The state of a claim whose call is held at the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldStands {
     Ours {
         lease_is_over: bool,
     },
     TakenOver,
-    /// Whoever took it over gave it back.
+    /// The process that took it over released it.
     GivenBack,
-    /// The key has a claim that was made after this one was given back.
+    /// The key has a claim that was made after this one was released.
     Replaced,
 }
 
-/// What may become of a request that reaches both nodes at once.
+/// The possible results of a request that reaches both nodes at once.
 #[derive(Debug)]
 pub struct Possible {
     pub answers: [Expected; 2],
@@ -102,7 +102,7 @@ struct Attempt {
     claim: u64,
     attempt: i32,
     node: usize,
-    /// False where the key was past its time when it was taken: its answer is not kept in memory.
+    /// False if the key had expired when it was taken, so that its answer is not cached.
     keeps: bool,
 }
 
@@ -114,11 +114,11 @@ pub struct Model {
     refunds: BTreeSet<String>,
     memory: [BTreeMap<String, Known>; 2],
     held: [Option<Attempt>; 2],
-    /// What the gateway said of a claim, where it was certain.
+    /// The gateway's answer about a claim, if it was certain.
     said: BTreeMap<u64, Turn>,
     bytes: BTreeMap<u64, Vec<u8>>,
     claims: u64,
-    /// Every request, also those that left nothing.
+    /// Every request, including those that left nothing.
     sent: Vec<Request>,
 }
 
@@ -156,7 +156,7 @@ fn expired() -> Expected {
     problem(409, "idempotency-key-expired", 0)
 }
 
-/// What a plan decides, before anything is called.
+/// The decision of a plan, before any call.
 enum Decision {
     Call,
     /// Nothing is stored.
@@ -192,7 +192,7 @@ impl Model {
         views.collect()
     }
 
-    /// The requests whose outcome is not known, and which are not at the gateway either.
+    /// The requests with an unknown outcome that are not at the gateway.
     pub fn unfinished(&self) -> Vec<Request> {
         let is_processing = |key: &&Key| matches!(key.stands, Stands::Processing { .. });
         let keys = self.keys.values().filter(is_processing);
@@ -211,12 +211,12 @@ impl Model {
         !self.keys.values().any(holds)
     }
 
-    /// What a node has at the gateway.
+    /// A node's call at the gateway.
     pub fn held(&self, node: usize) -> Option<&Request> {
         self.held[node].as_ref().map(|held| &held.request)
     }
 
-    /// How the claim stands whose call a node has at the gateway.
+    /// The state of the claim of a node's call at the gateway.
     pub fn held_stands(&self, node: usize) -> Option<HeldStands> {
         let held = self.held[node].as_ref()?;
         let key = self.keys.get(&held.request.key);
@@ -232,7 +232,7 @@ impl Model {
         })
     }
 
-    /// False for a step that asks for what is not there. Such a step is left out.
+    /// Returns false for a step about something that does not exist. Such a step is left out.
     pub fn can(&self, step: &Step) -> bool {
         let is_there = |request: &Request| {
             let of = request.op.of();
@@ -307,7 +307,7 @@ impl Model {
         self.memory[node].clear();
     }
 
-    /// False where the same claim was answered otherwise before.
+    /// Returns false if the same claim had another answer before.
     pub fn hears(&mut self, expected: &Expected, bytes: &[u8]) -> bool {
         let Some(claim) = expected.claim else {
             return true;
@@ -393,7 +393,7 @@ impl Model {
         all
     }
 
-    /// The gate of what a node has at the gateway is opened.
+    /// Opens the gate of a node's call at the gateway.
     pub fn open(&mut self, node: usize, turn: Turn) -> Expected {
         let held = self.held[node].take().expect("it holds a call");
         let is_ours = self.keys.get(&held.request.key).is_some_and(|key| {
@@ -422,7 +422,7 @@ impl Model {
         abandoned.len()
     }
 
-    /// What a recovery pass takes over. What the node itself has at the gateway, it leaves alone.
+    /// The claims that a recovery pass takes over. It leaves out the node's own calls at the gateway.
     fn abandoned(&self, node: usize) -> Vec<Key> {
         let is_here = |key: &Key| {
             let held = self.held[node].as_ref();
@@ -439,7 +439,7 @@ impl Model {
         self.keys.values().filter(is_abandoned).cloned().collect()
     }
 
-    /// The key's row is not there, or is past its time.
+    /// The key has no row, or it has expired.
     fn absent(&mut self, request: &Request, node: usize, turn: Option<Turn>) -> Reply {
         let is_remembered = match request.op {
             Op::Pay { .. } => self.payments.contains_key(&request.key),
@@ -556,7 +556,8 @@ impl Model {
         }
     }
 
-    /// The gateway answers an attempt whose claim is somebody else's now: nothing changes, and the answer is the winner's.
+    /// The gateway answers an attempt whose claim another process has taken over: nothing changes, and the answer is that of the
+    /// new owner.
     fn lost(&mut self, attempt: &Attempt, turn: Turn) -> Expected {
         self.note(attempt, turn);
         let key = self.keys.get(&attempt.request.key).cloned();
@@ -564,7 +565,7 @@ impl Model {
         let processing = answer(202, None, 0);
         match turn {
             Turn::Answer | Turn::Decline => match key {
-                // Its claim may have been given back, and the key used for another request.
+                // Its claim may have been released, and the key used for another request.
                 Some(Key {
                     request,
                     claim,
@@ -582,7 +583,7 @@ impl Model {
             Turn::Misconfigured if !is_first => problem(503, "gateway-misconfigured", 0),
             Turn::Nothing if !is_first => processing,
             Turn::Unknown => processing,
-            // It would be given back. Where it was already, that is as good.
+            // It would be released, and may be released already.
             _ if key.is_some() => processing,
             Turn::Refuse => problem(422, "gateway-refused", 0),
             Turn::Nothing => problem(503, "gateway-unavailable", 0),
@@ -642,7 +643,7 @@ impl Model {
         }
     }
 
-    /// What a claim writes beside its key.
+    /// The rows that a claim writes in addition to its key.
     fn begin(&mut self, request: &Request) {
         match &request.op {
             Op::Pay { .. } => {
@@ -663,7 +664,7 @@ impl Model {
         }
     }
 
-    /// The claim is given back, as if it had never been made.
+    /// The claim is released, as if it had never been made.
     fn release(&mut self, request: &Request) {
         self.keys.remove(&request.key);
         match &request.op {

@@ -1,4 +1,4 @@
-//! The real thing: two nodes on one database and one gateway.
+//! The real service: two nodes on one database and one gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub struct World {
     acme: Merchant,
     pool: PgPool,
     held: [Option<Held>; 2],
-    /// The number of the history. The nodes' memory outlives a history, so each has keys of its own.
+    /// The number of the history. The nodes' memory outlives a history, so each history has its own keys.
     history: u64,
 }
 
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Another history begins. What the last one left at the gateway is let go of first.
+    /// Begins another history, after releasing the calls that the last one left at the gateway.
     pub async fn clear(&mut self) {
         for node in 0..2 {
             if self.held[node].is_some() {
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// Answers what a node has at the gateway.
+    /// Answers a node's call at the gateway.
     pub async fn open(&mut self, node: usize, turn: Turn) -> Answer {
         let Held { answer, gate } = self.held[node].take().expect("a held call");
         gate.send(turn).expect("it is waited for");
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Sends a request to both nodes while a transaction keeps both from writing, until both wait for it or have their answer.
-    /// True where it lasted so long that a wait may have ended before.
+    /// Returns true if it took so long that a wait may have ended before.
     pub async fn race(&self, request: &Request, turn: Turn) -> ([Answer; 2], bool) {
         self.gateway.set(Some(turn));
         let gate = self.closed_gate(request).await;

@@ -1,11 +1,11 @@
-//! What Prometheus would find, and what an expression asks of it.
+//! The metrics that Prometheus would find, and those that an expression needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use promql_parser::parser::{AggregateExpr, Expr, VectorSelector, parse};
 use promql_parser::util::{ExprVisitor, walk_expr};
 
-/// What Prometheus adds to each sample by itself.
+/// The labels that Prometheus adds to each sample.
 const ADDED_LABELS: [&str; 2] = ["instance", "job"];
 
 /// One line of the text format.
@@ -38,7 +38,7 @@ fn sample(line: &str) -> Sample {
     }
 }
 
-/// What an expression asks for and no sample has: a metric's name, a label, or a label's value.
+/// The parts of an expression that no sample has: a metric's name, a label, or a label's value.
 pub fn missing(expression: &str, samples: &[Sample]) -> Vec<String> {
     let parsed = parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
     let mut asked = Asked {
@@ -49,7 +49,7 @@ pub fn missing(expression: &str, samples: &[Sample]) -> Vec<String> {
     asked.missing
 }
 
-/// The names of all metrics that an expression asks for.
+/// The names of all metrics in an expression.
 pub fn names(expression: &str) -> BTreeSet<String> {
     let parsed = parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
     let mut names = Names(BTreeSet::new());
@@ -85,7 +85,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn select(&mut self, selector: &VectorSelector) {
         let name = selector.name.as_deref().expect("a metric's name");
-        // Prometheus's own: whether it could ask the target.
+        // Prometheus's own metric: whether it could scrape the target.
         if name == "up" {
             return;
         }

@@ -1,4 +1,4 @@
-//! `deploy/observability`: what its rules and its dashboard ask for is what the programs export.
+//! `deploy/observability`: the programs export the metrics of its rules and its dashboard.
 
 mod exported;
 
@@ -51,7 +51,7 @@ fn expressions(panel: &Value) -> Vec<String> {
         .collect()
 }
 
-/// All that a server and a clean-up export once each kind of thing has happened.
+/// All metrics that a server and a clean-up export after each kind of event.
 async fn export_everything(db: &PgConnectOptions) -> Vec<Sample> {
     let gateway = TestGateway::start();
     let server = Server::start_on(
@@ -87,7 +87,7 @@ async fn export_everything(db: &PgConnectOptions) -> Vec<Sample> {
         assert!(Instant::now() < deadline, "nothing is recovered");
         crate::support::pause().await;
     }
-    // A gateway that is away.
+    // A gateway that cannot be reached.
     gateway.refuse();
     assert_eq!(pay("away").send().await.status, 503);
 
@@ -181,7 +181,7 @@ fn promtool_accepts_the_rules_and_sees_each_alert_come() {
         let complained = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(checked.status.success(), "{said}{complained}");
     }
-    // An alert whose coming nobody tests is as good as none.
+    // Each alert must have a test that it fires.
     let tests = deployed::read("observability/alerts.test.yml");
     for (alert, _) in alerts() {
         let comes = format!("alertname: {alert}\n        exp_alerts:");

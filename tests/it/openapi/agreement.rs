@@ -1,4 +1,4 @@
-//! The document and the service agree on each field: what one takes, so does the other.
+//! The document and the service agree on each field: both accept the same values.
 //!
 //! Bodies are made from the document: an example with each field replaced by each of many values, among them those at the field's
 //! own limits. What JSON Schema cannot say is in one list, [`SAID_IN_WORDS`].
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::Document;
 
-/// Refusals of what fits the schema: checks of a sum, of a list of codes, or of two fields together.
+/// Refusals of values that match the schema: checks of a sum, of a list of codes, or of two fields together.
 const SAID_IN_WORDS: [&str; 7] = [
     "is not a valid card number",
     "must be an ISO 4217 code in upper case, such as USD",
@@ -24,7 +24,7 @@ const SAID_IN_WORDS: [&str; 7] = [
 
 type Parse = fn(&[u8]) -> Result<(), InputError>;
 
-/// The calls with a body, by their operation, and what the service reads it with.
+/// The calls with a body, by operation, and the function that reads it.
 fn readers() -> [(&'static str, Parse); 4] {
     [
         ("create_payment", |body| NewPayment::parse(body).map(drop)),
@@ -40,7 +40,7 @@ fn readers() -> [(&'static str, Parse); 4] {
     ]
 }
 
-/// Values of every kind, some of which each field takes.
+/// Values of every kind, some of which each field accepts.
 fn values() -> Vec<Value> {
     let texts = [
         "",
@@ -199,11 +199,11 @@ fn replaced(body: &Value, path: &[String], value: Option<&Value>) -> Option<Valu
     Some(body)
 }
 
-/// What the service makes of a body.
+/// The service's result for a body.
 #[derive(Debug)]
 enum Read {
     Taken,
-    /// Only for what the schema cannot say: that may fit it or not.
+    /// Only for rules that the schema cannot express, whose values may match it or not.
     RefusedInWords,
     Refused,
 }

@@ -32,7 +32,8 @@ impl Call<'_> {
 }
 
 impl Document {
-    /// As it is served; what a reply's shape does not name is refused, which a client would not do.
+    /// The document as it is served, except that members that a reply's schema does not name are refused, which a client would not
+    /// do.
     pub fn strict() -> Self {
         let mut document: Value =
             serde_json::from_str(payonce::http::openapi_json()).expect("the document is JSON");
@@ -139,7 +140,7 @@ impl Document {
         }
     }
 
-    /// What says whether a value fits a schema.
+    /// The validator of a schema.
     pub fn validator(&self, schema: &Value) -> jsonschema::Validator {
         let mut root = schema.clone();
         root["components"] = self.0["components"].clone();
@@ -149,7 +150,7 @@ impl Document {
             .expect("the schema is JSON Schema 2020-12")
     }
 
-    /// Says what of a value the schema does not allow.
+    /// Returns the parts of a value that the schema does not allow.
     pub fn faults(&self, schema: &Value, value: &Value) -> Vec<String> {
         self.validator(schema)
             .iter_errors(value)
@@ -167,7 +168,7 @@ pub struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// The answer has this reply's status, type, headers and shape.
+    /// Checks that the answer has this reply's status, type, headers and shape.
     #[track_caller]
     pub fn assert_describes(&self, document: &Document, answer: &Answer, context: &str) {
         let body = String::from_utf8_lossy(&answer.bytes);

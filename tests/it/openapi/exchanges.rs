@@ -1,4 +1,4 @@
-//! Each example request is sent to a service, which answers what the example reply of the same name says.
+//! Each example request is sent to a service, whose answer must equal the example reply of the same name.
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -7,7 +7,7 @@ use super::document::{Call, Document};
 use crate::support::scripted::Turn;
 use crate::support::service::{Answer, Merchant, Request, Service};
 
-/// What no two payments share.
+/// The values that differ between payments.
 const VARYING: [&str; 10] = [
     "id",
     "paymentId",
@@ -21,7 +21,7 @@ const VARYING: [&str; 10] = [
     "fingerprint",
 ];
 
-/// A merchant that does what the document says, and the things that it has made.
+/// A merchant that sends the document's examples, and its payments and refunds.
 pub struct Reader<'a> {
     pub document: &'a Document,
     pub merchant: Merchant,
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         answer.text("id")
     }
 
-    /// The path of a call, with what it needs made first.
+    /// The path of a call, after creating what it needs.
     pub async fn path_of(&self, call: &Call<'_>) -> String {
         let payment = match call.id() {
             "create_payment" => return call.path.to_owned(),
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The same, but for what varies.
+/// Equal except for the values that vary.
 fn masked(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! The document's limits are the service's: what just fits is taken, one more is refused by the field's name.
+//! The document's limits are the service's: a value at the limit is accepted, and one beyond is refused with the field's name.
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -59,7 +59,7 @@ fn place<'a>(body: &'a mut Value, field: &str) -> &'a mut Value {
     field.split('.').fold(body, |value, name| &mut value[name])
 }
 
-/// So many characters, as the field wants them.
+/// A text of this many characters in the field's format.
 fn text(field: &str, length: usize) -> Value {
     match field {
         "customer.email" if length >= 8 => json!("a".repeat(length - 8) + "@b.other"),
@@ -97,7 +97,7 @@ async fn what_just_fits_is_taken_and_one_more_is_refused(_: PgPoolOptions, db: P
             sent: 0,
         };
         for (field, schema) in fields(&document, schema) {
-            // A token stands in a card's place.
+            // A token replaces the card.
             let name = if field.ends_with("token") {
                 "token"
             } else {

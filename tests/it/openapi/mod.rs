@@ -1,4 +1,4 @@
-//! The document at `/openapi.json`: it is complete, it is fresh, and the service does what it says.
+//! The document at `/openapi.json`: it is complete and current, and describes what the service does.
 
 mod agreement;
 mod document;
@@ -142,7 +142,7 @@ fn each_example_fits_its_schema() {
     assert!(checked > 100, "{checked}");
 }
 
-/// Words and an example for each field, parameter and header.
+/// A description and an example for each field, parameter and header.
 #[test]
 fn everything_is_explained() {
     let document = Document::strict();

@@ -1,4 +1,4 @@
-//! What a statement asks of a schema that is distributed by `merchant_id`.
+//! The rules for statements on a schema that is distributed by `merchant_id`.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use sqlparser::ast::{
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-/// The tables that are distributed; a merchant's rows of them lie together on one node.
+/// The distributed tables. A merchant's rows of them are together on one node.
 pub const TABLES: [&str; 4] = ["idempotency_keys", "unsettled_keys", "payments", "refunds"];
 
 /// The tables that every node has a copy of (`deploy/citus/distribute.sql`).
@@ -36,12 +36,12 @@ const VOLATILE: [&str; 5] = [
     "timeofday",
 ];
 
-/// How a statement breaks the rules; empty where it keeps them.
+/// The rules that a statement breaks. Empty if there are none.
 pub fn breaches(sql: &str) -> Vec<String> {
     Statement::parse(sql).breaches
 }
 
-/// One statement, taken apart.
+/// One parsed statement.
 #[derive(Default)]
 pub struct Statement {
     breaches: Vec<String>,
@@ -58,7 +58,7 @@ impl Statement {
         statement
     }
 
-    /// It asks a table, and no part of it names the merchants whose rows it is about.
+    /// It uses a table, and no part of it names the merchants of its rows.
     pub fn asks_every_node(&self) -> bool {
         self.reads_a_table && !self.names_a_merchant
     }
@@ -67,7 +67,7 @@ impl Statement {
         self.breaches.push(breach.into());
     }
 
-    /// The tables of one SELECT, UPDATE or DELETE, and what it says of them.
+    /// The tables of one SELECT, UPDATE or DELETE, and its conditions on them.
     fn relate(&mut self, scope: &Scope) {
         self.reads_a_table |= !scope.tables.is_empty();
         self.names_a_merchant |= !scope.tables.is_empty() && scope.names_a_merchant();
@@ -80,7 +80,7 @@ impl Statement {
 /// The relations that stand side by side in one SELECT, UPDATE or DELETE.
 #[derive(Default)]
 struct Scope<'a> {
-    /// Our tables, by the alias they go by.
+    /// Our tables, by alias.
     tables: Vec<(String, &'a str)>,
     /// Everything else: arrays, and the results of other parts of the statement.
     others: Vec<String>,
@@ -174,7 +174,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A merchant is given, or comes from another part of the statement, which names it.
+    /// The merchant is a parameter, or comes from another part of the statement that names it.
     fn names_a_merchant(&self) -> bool {
         self.merchants_compared().iter().any(|(_, other)| {
             other
@@ -256,7 +256,7 @@ impl Statement {
         {
             self.breach(format!("inserts without {MERCHANT}"));
         }
-        // Rows that are given name their merchant; rows that are selected get it from there.
+        // Inserted values name their merchant; inserted rows of a SELECT get it from there.
         let is_given = insert
             .source
             .as_ref()
@@ -272,7 +272,7 @@ impl Statement {
         self.writes(insert, &insert.returning);
     }
 
-    /// What holds for each statement that writes.
+    /// The rules for every statement that writes.
     fn writes(&mut self, statement: &impl Visit, returning: &impl Visit) {
         for call in calls(statement) {
             if VOLATILE.contains(&call.as_str()) {

@@ -1,5 +1,5 @@
-//! None of the project's statements breaks the table of docs/DESIGN.md, "Past one machine": what a schema that is
-//! distributed by merchant can run.
+//! None of the project's statements breaks the rules for a schema that is distributed by merchant (docs/SCALING.md, "A database
+//! over several machines").
 
 pub mod distribution;
 
@@ -10,23 +10,23 @@ use serde_json::Value;
 
 use distribution::{Statement, breaches};
 
-/// Statements that ask every node. None of them is in the way of a payment.
+/// Statements that query every node. None of them is on the path of a payment.
 const OVER_ALL_MERCHANTS: [&str; 21] = [
-    // The clean-up: which keys are past their time, how many, and away with them.
+    // The clean-up: lists, counts and deletes expired keys.
     "select merchant_id, operation, key, expires_at from idempotency_keys where expires_at >=",
     "select count(*) as \"count!\" from idempotency_keys where expires_at >=",
     "select expires_at from idempotency_keys where expires_at >=",
     "select expires_at, extract(epoch from now() - expires_at)::float8",
     "delete from idempotency_keys where expires_at >=",
-    // Recovery: what is left behind, and the two gauges.
+    // Recovery: abandoned claims, and the two gauges.
     "select u.merchant_id, u.operation, u.key, u.claimed_at from unsettled_keys u join",
     "select count(*) as \"unsettled!\"",
-    // Pending refunds whose time to be looked at has come.
+    // Pending refunds that are due for a check.
     "select r.merchant_id, r.refund_id, r.looks from refunds r join payments p",
     // The command line's lists.
     "select k.merchant_id, k.operation, k.key, k.fingerprint, k.state",
     "select merchant_id, operation, key, fingerprint, state, attempt, lease_expires_at, resource_id, response_status, created_at, completed_at, expires_at from idempotency_keys where $1::text is null",
-    // The doctor: what is left behind, and what the clean-up should have deleted.
+    // The doctor: abandoned claims, and keys that the clean-up should have deleted.
     "select count(*) as \"count!\", coalesce(extract(epoch from now() - min(u.claimed_at)), 0)::double precision",
     "select count(*) as \"count!\" from ( select expires_at from idempotency_keys where expires_at < now() - $1",
     // The console's searches and its counts, for people.
@@ -140,7 +140,7 @@ impl<'a> KeyClaim<'a> {
     }
 }
 
-/// The rules themselves: what Citus refuses is seen.
+/// Tests of the rules: statements that Citus refuses are found.
 #[test]
 fn what_a_distributed_schema_cannot_do_is_recognised() {
     for (sql, breach) in [
@@ -196,7 +196,7 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
     }
 }
 
-/// What is not compiled by the macros is not in sqlx-data.json: it touches no table of ours.
+/// Statements that the macros do not compile are not in sqlx-data.json. They use none of our tables.
 #[test]
 fn no_table_is_asked_past_the_macros() {
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! Each fault, on each call: a retry gets through, and it is done once.
+//! Each fault, on each call: a retry succeeds, and the call is carried out once.
 
 use super::*;
 
@@ -71,7 +71,7 @@ async fn a_card_is_tokenized() {
             .into_iter()
             .map(|request| request.idempotency_key.expect("a key"))
             .collect();
-        // Only a key that never tells is left for another.
+        // Only a mute key is replaced by another.
         let is_mute = matches!(fault, Fault::StoredError | Fault::StoredFailure);
         let same = keys.iter().all(|key| *key == keys[0]);
         assert_eq!(same, !is_mute, "{fault:?} {keys:?}");
@@ -181,7 +181,7 @@ async fn many_payments_through_chaos_are_each_charged_once() {
     gateway.chaos(4, 35);
     let payments = (0..40).map(|number| taken(&format!("pay_{number}")));
     let charged = payments.map(async |charge| {
-        // A payment of which nothing happened, or nothing is known yet, comes back with the same id.
+        // If nothing happened, or nothing is known yet, the payment is sent again with the same id.
         for _ in 0..20 {
             match word(&stripe.charge(&charge).await).as_str() {
                 "done" => return,

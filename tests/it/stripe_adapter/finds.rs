@@ -1,10 +1,10 @@
-//! Asking what became of a call, which never makes one.
+//! Asking for the result of a call, which never makes one.
 
 use chrono::TimeDelta;
 
 use super::*;
 
-/// A charge that was claimed so long ago.
+/// A charge whose claim has this age.
 fn aged(charge: Charge, age: TimeDelta) -> Charge {
     Charge {
         claimed_at: charge.claimed_at - age,
@@ -49,7 +49,7 @@ async fn what_was_done_is_found_though_its_key_is_mute() {
         (Endpoint::Capture, Fault::StoredError),
         (Endpoint::Refund, Fault::StoredError),
     ]);
-    // The search knows nothing of it: it is not asked.
+    // The search does not find it, and is not used.
     gateway.search_lag(Duration::from_secs(3600));
     assert_eq!(word(&stripe.charge(&charge).await), "done");
     let charged = stripe
@@ -159,7 +159,7 @@ async fn a_question_changes_nothing_and_never_says_that_nothing_happened() {
 #[tokio::test]
 async fn of_two_intents_the_one_that_was_paid_counts() {
     let (gateway, stripe) = pair();
-    // A gateway that has forgotten the key charges again; the books of the test are the only ones to have that.
+    // A gateway that has forgotten the key charges again, which only the test's books show.
     let declined = charge("pay_1", "pm_card_chargeDeclined", CaptureMethod::Automatic);
     let charged = stripe.charge(&taken("pay_1")).await.expect("a charge");
     gateway.forget_keys();

@@ -1,4 +1,4 @@
-//! The six kinds of end, as the adapter's caller sees them.
+//! The six kinds of result, for the adapter's caller.
 
 use payonce::gateway::{Advice, Circuit, Refusal};
 
@@ -95,7 +95,7 @@ async fn a_refusal_after_an_attempt_without_an_answer_does_not_say_that_nothing_
     gateway.script([(Endpoint::Charge, Fault::DropBefore)]);
     let unheard_of = charge("pay_1", "pm_card_unheard_of", CaptureMethod::Automatic);
     assert_eq!(word(&stripe.charge(&unheard_of).await), "unknown");
-    // Stripe has stored it under the key by now: that is certain.
+    // Stripe has stored it under the key by now, so it is certain.
     gateway.script([(Endpoint::Charge, Fault::DropBefore)]);
     assert_eq!(
         word(&stripe.charge(&unheard_of).await),
@@ -204,7 +204,7 @@ async fn a_payment_stays_in_its_merchants_account() {
         word(&stripe.capture(&capture(&charged, 5_000)).await),
         "misconfigured"
     );
-    // An account that is none is never sent.
+    // An invalid account is never sent.
     let odd = Charge {
         account: Some("acct_\n".to_owned()),
         ..held("pay_2")

@@ -1,6 +1,6 @@
-//! A second opinion: `localstripe` (PyPI), which others wrote from Stripe's documentation. It has no
-//! `amount_received` and no idempotency keys, and knows an older version of the API: see [`older_wire`].
-//! What it agrees to is the shape of the calls and answers that both versions have.
+//! A second implementation: `localstripe` (PyPI), which others wrote from Stripe's documentation. It has no `amount_received` and
+//! no idempotency keys, and knows an older version of the API: see [`older_wire`]. It confirms the shape of the calls and answers
+//! that both versions share.
 //!
 //! `PAYONCE_LOCALSTRIPE` names its program; otherwise the one on the `PATH` is run.
 
@@ -18,7 +18,7 @@ struct LocalStripe {
 }
 
 impl LocalStripe {
-    /// `None` where it isn't installed.
+    /// Returns `None` if it is not installed.
     async fn start() -> Option<Self> {
         let program = std::env::var("PAYONCE_LOCALSTRIPE").unwrap_or("localstripe".to_owned());
         // It listens on IPv6's any-address.

@@ -1,6 +1,6 @@
-//! A wire to `localstripe`, which speaks an older version of Stripe's API: the parameters that it does not know yet are left out
-//! on the way there, and the one that it wants instead is put in. Answers come back as they are but for one word: localstripe
-//! calls every error an `invalid_request_error`, and Stripe calls a decline a `card_error`.
+//! A wire to `localstripe`, which speaks an older version of Stripe's API: parameters that it does not know yet are removed from
+//! requests, and the one that it needs instead is added. Answers are passed on unchanged except for one word: localstripe calls
+//! every error an `invalid_request_error`, and Stripe calls a decline a `card_error`.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const LEFT_OUT: [&str; 5] = [
     "limit",
 ];
 
-/// Starts the wire, and tells its base URL. It ends with the test's runtime.
+/// Starts the proxy, and returns its base URL. It ends with the test's runtime.
 pub async fn to(upstream: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("its address");

@@ -1,4 +1,4 @@
-//! What is sent, and what each final answer means.
+//! The requests that are sent, and the meaning of each final answer.
 
 use super::*;
 
@@ -109,7 +109,7 @@ async fn each_test_card_is_declined_in_its_words() {
             token.as_str(),
             CaptureMethod::Automatic,
         );
-        // Asked again, and asked about, it is the same decline, though its intent is canceled.
+        // A repeated call, and a question about it, return the same decline, although its intent is canceled.
         let told = [
             stripe.charge(&charge).await.map(Some),
             stripe.charge(&charge).await.map(Some),
@@ -264,7 +264,7 @@ async fn more_than_is_there_is_declined() {
         word(&stripe.capture(&capture(&charged, 5_001)).await),
         "refused amount_too_large"
     );
-    // Another attempt has a key of its own: it need not wait until the refused one is forgotten.
+    // Another attempt has its own key, so it does not have to wait until the refused one is forgotten.
     let smaller = Capture {
         key: "cap_2".to_owned(),
         ..capture(&charged, 5_000)

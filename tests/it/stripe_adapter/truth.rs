@@ -1,4 +1,4 @@
-//! What is believed: consistent reads, and answers that say what was asked for.
+//! The adapter trusts only consistent reads, and answers that match the request.
 
 use chrono::TimeDelta;
 use payonce::gateway::RefundProgress;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-/// The charge of a claim that is so old.
+/// The charge of a claim of this age.
 fn aged(charge: Charge, age: TimeDelta) -> Charge {
     Charge {
         claimed_at: charge.claimed_at - age,
@@ -44,7 +44,7 @@ async fn a_failure_that_stripe_stored_without_doing_anything_ends_in_one_charge(
         keys(&gateway, Endpoint::Charge),
         ["pay_1", "pay_1", "pay_1:2"]
     );
-    // Another process goes the same way, and so does a retry.
+    // Another process does the same, and so does a retry.
     let other = adapter(&gateway.url(), AMPLE);
     assert_eq!(other.charge(&charge).await.expect("a charge"), charged);
     gateway.ledger().only_charge("pay_1");
@@ -62,7 +62,7 @@ async fn stripe_failing_for_good_did_nothing_and_is_asked_further_later() {
     let (gateway, stripe) = pair();
     gateway.chaos_of(1, 100, &[Fault::StoredFailure]);
     let charge = taken("pay_1");
-    // The list is asked too, and fails in the same way: nothing is known.
+    // The list is read, too, and fails in the same way, so the outcome is unknown.
     let hasty = adapter(&gateway.url(), Duration::from_secs(1));
     assert_eq!(word(&hasty.charge(&charge).await), "unknown");
     gateway.calm();
@@ -153,7 +153,7 @@ async fn until_charged(stripe: &StripeGateway, charge: &Charge) {
     }
 }
 
-/// A gateway that has so many intents of other payments.
+/// A gateway with this number of intents of other payments.
 async fn busy_gateway(others: usize) -> TestGateway {
     let (gateway, stripe) = pair();
     for number in 0..others {
@@ -175,7 +175,7 @@ async fn a_search_that_no_attempt_can_read_to_its_end_goes_on_in_the_next() {
     let last = gateway.requests(Endpoint::Charge).pop();
     let key = last.and_then(|request| request.idempotency_key);
     assert_eq!(key.as_deref(), Some("pay_1:2"));
-    // What was found out stays so: nobody reads the list for it again.
+    // The result is kept: the list is not read again.
     let lists = gateway.calls(Endpoint::ListIntents).received;
     until_charged(&hasty, &charge).await;
     assert_eq!(gateway.calls(Endpoint::ListIntents).received, lists);
@@ -203,7 +203,7 @@ async fn of_several_intents_the_one_with_money_counts_and_the_others_are_closed(
     gateway.script([(Endpoint::Cancel, Fault::Throttle); 20]);
     let no = stripe.charge(&declined).await;
     assert_eq!(word(&no), "declined generic_decline");
-    // Stripe did not let it be canceled: the decline stands.
+    // Stripe did not cancel it, and the decline stands.
     assert_eq!(gateway.ledger().open_for("pay_1").len(), 1);
     gateway.calm();
     gateway.forget_keys();

@@ -1,8 +1,8 @@
-//! How long an answer takes, and what the first word is when none comes.
+//! How long a call takes, and its result if there is no answer.
 
 use super::*;
 
-/// What a loaded machine may add to a call's time.
+/// The time that a loaded machine may add to a call.
 const SLACK: Duration = Duration::from_millis(250);
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_throttle_without_end_did_nothing_unless_something_was_lost_before() {
     let (word, took) = timed(stripe.charge(&taken("pay_1"))).await;
     assert_eq!(word, "nothing happened");
     assert!(took < time + SLACK, "{took:?}");
-    // It waited for as long as it was told to.
+    // It waited for the requested time.
     let received = gateway.calls(Endpoint::Charge).received;
     assert!((2..=3).contains(&received), "{received}");
     gateway.calm();
@@ -143,7 +143,7 @@ async fn all_calls_end_in_time(fault: Fault) {
 
 #[tokio::test]
 async fn a_host_that_does_not_answer_was_sent_nothing() {
-    // A queue for one connection, that nobody takes out of it: the kernel answers no further one.
+    // A queue for one connection that is never accepted, so the kernel answers no further one.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket
         .bind("127.0.0.1:0".parse().expect("an address"))

@@ -70,7 +70,7 @@ impl Cluster {
         cluster
     }
 
-    /// A standby takes writes from now on.
+    /// Promotes a standby.
     pub fn promote(&self) {
         self.command("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
     }
@@ -85,7 +85,7 @@ impl Cluster {
         let children = std::fs::read_to_string(children).expect("its processes");
         for pid in std::iter::once(postmaster).chain(children.split_whitespace()) {
             let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a process id"));
-            // One that ended meanwhile is no loss.
+            // It may have ended already.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
     }
@@ -147,7 +147,7 @@ impl Cluster {
         );
     }
 
-    /// From its next start on it is a standby of nobody's, which takes no writes.
+    /// After its next start it is a standby without a primary, which accepts no writes.
     pub fn make_standby(&self) {
         std::fs::write(self.folder.path().join("data/standby.signal"), "").expect("a file");
     }
@@ -179,7 +179,7 @@ impl Drop for Cluster {
     }
 }
 
-/// One of PostgreSQL's programs, where Debian or with-postgres has it.
+/// One of PostgreSQL's programs, from Debian's folder or from with-postgres.
 pub fn postgres_program(name: &str) -> PathBuf {
     let given = std::env::var_os("PAYONCE_POSTGRES_BIN").map(PathBuf::from);
     let installed = std::fs::read_dir("/usr/lib/postgresql")

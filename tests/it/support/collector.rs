@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-/// Keeps what it was sent.
+/// Records the requests that it gets.
 pub struct Collector {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -34,7 +34,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// All that came, as it came.
+    /// All requests, unchanged.
     pub fn bytes(&self) -> Vec<u8> {
         self.received.lock().expect("what came").concat()
     }

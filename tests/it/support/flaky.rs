@@ -1,4 +1,4 @@
-//! A front before a service that fails as networks and proxies do: by a script, one line for each request.
+//! A proxy in front of a service that fails like networks and proxies: by a script, with one entry for each request.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// What becomes of one request.
+/// The fault of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// It does not arrive, and the connection is closed.
     Lost,
     /// It arrives and is answered; the answer does not arrive, and the connection is closed.
     AnswerLost,
-    /// The front answers by itself, with this.
+    /// The proxy answers itself, with this.
     Answered(String),
 }
 
@@ -59,7 +59,7 @@ impl Flaky {
         }
     }
 
-    /// What was asked for so far, each as head and body.
+    /// The requests so far, each as head and body.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("the requests").clone()
     }
@@ -77,7 +77,7 @@ async fn serve(
         let (upstream, script, requests) =
             (upstream.clone(), Arc::clone(&script), Arc::clone(&requests));
         tokio::spawn(async move {
-            // A client that is gone, or a service, ends this connection and no other.
+            // If the client or the service has gone, only this connection ends.
             drop(carry(client, &upstream, &script, &requests).await);
         });
     }

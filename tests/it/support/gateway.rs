@@ -1,13 +1,13 @@
 //! A gateway to test against: an HTTP server in this process that speaks Stripe's wire format, keeps Stripe's idempotency
 //! rules, fails on command, and keeps books of its own.
 //!
-//! The books ([`Ledger`]) say what happened to the money, whatever the client was told. A test makes payonce suffer through
-//! faults and then compares payonce's database with them.
+//! The books ([`Ledger`]) show what happened to the money, independently of the answers. A test subjects payonce to faults, and
+//! then compares its database with them.
 //!
 //! The server has a thread and a runtime of its own: `#[sqlx::test]` runs on a current-thread runtime that a blocking test
 //! body would starve, and child processes must get answers while the test waits for them.
 //!
-//! It reads HTTP from the socket itself, because a framework always answers, and half of the faults are not to.
+//! It reads HTTP from the socket itself, because a framework always answers, and half of the faults must not.
 //!
 //! ```ignore
 //! let gateway = TestGateway::start();
@@ -55,8 +55,8 @@ use self::state::Shared;
 /// A secret key that the gateway accepts. It accepts every `sk_test_…`.
 pub const SECRET_KEY: &str = "sk_test_payonce";
 
-/// How long [`TestGateway::until_received`] and its kin wait before they call the test failed: far longer than anything
-/// that a test waits for takes, so that only what never happens runs into it.
+/// How long [`TestGateway::until_received`] and similar functions wait before they fail the test: far longer than any event takes,
+/// so that only an event that never happens exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running gateway. It stops when it is dropped.
@@ -114,8 +114,8 @@ impl TestGateway {
         self.shared.state().requests(endpoint)
     }
 
-    /// Appends faults to the script. Each endpoint takes its own in the order given, one for each request received,
-    /// [`Fault::None`] for a request that is to go well. The script comes before chaos.
+    /// Appends faults to the script. Each endpoint takes its own in the order given, one for each request received, [`Fault::None`]
+    /// for a request without a fault. The script comes before chaos.
     pub fn script(&self, faults: impl IntoIterator<Item = (Endpoint, Fault)>) {
         self.shared.state().faults.script(faults);
     }
@@ -128,7 +128,7 @@ impl TestGateway {
     /// From now on `percent` of all requests get a fault, each kind as often as the others. The kinds are
     /// [`Fault::CHAOS`]; for each at 5 % ask for five times their number.
     ///
-    /// The sequence of picks follows from the seed; which request meets which pick is for the clients' timing to decide.
+    /// The seed determines the sequence of faults; the clients' timing decides which request gets which.
     pub fn chaos(&self, seed: u64, percent: u32) {
         self.chaos_of(seed, percent, Fault::CHAOS);
     }
@@ -138,7 +138,7 @@ impl TestGateway {
         self.shared.state().faults.chaos(seed, percent, kinds);
     }
 
-    /// Ends all faults: chaos, what is left of the script, held answers and refusal. Only the latency stays.
+    /// Ends all faults: chaos, the rest of the script, held answers and refusal. Only the latency stays.
     pub fn calm(&self) {
         self.shared.state().faults.calm();
         self.release();
@@ -197,7 +197,7 @@ impl TestGateway {
     }
 
     /// From now on, answers show these fields in each object of a kind (`payment_intent`, `refund`, …), whatever the books have.
-    /// No fields at all: the truth again.
+    /// Without fields, answers are correct again.
     pub fn misreport(&self, kind: &str, fields: serde_json::Value) {
         let fields = fields.as_object().cloned().unwrap_or_default();
         self.shared
@@ -216,18 +216,22 @@ impl TestGateway {
         self.shared.state().keys.forget_those_of(ids);
     }
 
-    /// Lets go of the answers that [`Fault::Hold`] holds back now.
+    /// Releases the answers that [`Fault::Hold`] holds back now.
     pub fn release(&self) {
         self.shared.release();
     }
 
-    /// Closes the port and all idle connections: from its return on, connecting is refused. Requests at work are still
-    /// answered.
+    /// Closes the port and all idle connections. After it returns, connecting is refused. Requests in progress are still answered.
     ///
     /// A client with a connection in its pool may need a moment to notice that it is closed. A request which it sends
     /// there is lost without a trace, not refused; use a fresh client where the difference matters.
     pub fn refuse(&self) {
         self.order(|done| Command::Close { done });
+    }
+
+    /// Ends the time of [`Fault::Refuse`] now. A port that [`refuse`](Self::refuse) closed stays closed.
+    pub fn end_scripted_refusal(&self) {
+        self.order(|done| Command::EndPause { done });
     }
 
     /// Opens the port again.

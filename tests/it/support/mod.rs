@@ -1,4 +1,4 @@
-//! What the tests work with.
+//! Shared parts of the tests.
 
 pub mod certificates;
 pub mod cluster;
@@ -14,7 +14,7 @@ pub mod scripted;
 pub mod service;
 pub mod skipped;
 
-/// Between two looks at something that is awaited. It leaves the processor to whatever brings it about.
+/// A pause between two checks while waiting for something. It leaves the processor to the work that causes it.
 pub async fn pause() {
     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
 }

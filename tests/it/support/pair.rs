@@ -1,4 +1,4 @@
-//! A pair of PostgreSQL's own making, with synchronous replication, whose address moves with a failover.
+//! Two PostgreSQL servers with synchronous replication, whose address moves with a failover.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,18 @@ use super::proxy::Proxy;
 
 const STANDBY: &str = "standby";
 
-/// Only what never happens runs into it.
+/// Only an event that never happens exceeds it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ends every session but its own.
 const END_SESSIONS: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
      where backend_type = 'client backend' and pid <> pg_backend_pid()";
 
-/// Two clusters; what commits on the first is on the second before anybody hears of it.
+/// Two clusters. A commit on the first is on the second before it is confirmed.
 pub struct Pair {
     primary: Cluster,
     standby: Option<Cluster>,
-    /// Where the service looks for its database: the address that a failover moves.
+    /// The address of the database for the service, which a failover moves.
     address: Proxy,
 }
 
@@ -38,7 +38,7 @@ impl Pair {
         pair
     }
 
-    /// Where a service finds its database.
+    /// The connect options for a service.
     pub fn options(&self) -> PgConnectOptions {
         self.address.options()
     }
@@ -47,7 +47,7 @@ impl Pair {
         &self.primary
     }
 
-    /// Gives the primary a new standby, and returns once it is waited for.
+    /// Gives the primary a new standby, and returns once commits wait for it.
     pub async fn renew_standby(&mut self) {
         // Without the setting in the copy, which otherwise would wait for a standby of its own once it is promoted.
         self.run("alter system reset synchronous_standby_names")
@@ -73,31 +73,32 @@ impl Pair {
         self.standby = Some(standby);
     }
 
-    /// The standby hears no more of the primary. Commits wait for it from now on.
+    /// Cuts the standby off from the primary. After this, commits wait.
     pub fn cut_off(&self) {
         let standby = self.standby.as_ref().expect("a standby");
         standby.down();
         standby.up_with("-c primary_conninfo=''");
     }
 
-    /// The standby follows the primary again, and what waited for it goes on.
+    /// The standby follows the primary again, and waiting commits continue.
     pub fn reconnect(&self) {
         let standby = self.standby.as_ref().expect("a standby");
         standby.down();
         standby.up_with(&format!("-c cluster_name={STANDBY}"));
     }
 
-    /// No connection that there is carries anything any more, and none ends. New ones work.
+    /// Existing connections carry no more data, but are not closed. New ones work.
     pub fn silence(&self) {
         self.address.silence();
     }
 
-    /// As an operator does whose statements hang: what waited for the standby is visible afterwards, and is not durable.
+    /// Terminates sessions, as an operator might if statements hang: commits that waited for the standby are then visible, but not
+    /// durable.
     pub async fn end_sessions(&self) {
         self.run(END_SESSIONS).await;
     }
 
-    /// What an operator does, or Patroni: the old one must be gone before the new one begins.
+    /// Fails over like an operator or Patroni: the old primary must be gone before the new one begins.
     pub fn fail_over(&mut self) {
         let standby = self.standby.take().expect("a standby");
         self.primary.kill();

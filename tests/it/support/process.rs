@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::gateway::SECRET_KEY;
 use super::service::{Merchant, client};
 
-/// Long enough for a loaded machine; nothing waits for it where all is well.
+/// Long enough for a loaded machine; it is not reached if all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `payonce` or `payonce-cleanup` with a database, to be run to its end.
@@ -32,7 +32,7 @@ pub fn program(name: &str, database: &PgConnectOptions) -> Command {
     command
 }
 
-/// Runs a program to its end. One that serves instead of refusing to is ended.
+/// Runs a program to its end. A program that serves instead of refusing to start is killed.
 pub fn run(command: &mut Command) -> Output {
     command
         .stdin(Stdio::null())
@@ -52,7 +52,7 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// The database's URL, as PostgreSQL's own programs take it.
+/// The database's URL in the form of PostgreSQL's own programs.
 pub fn plain_url(database: &PgConnectOptions) -> String {
     let mut url = database.to_url_lossy();
     url.set_query(None);
@@ -70,7 +70,7 @@ pub fn error_line(output: &Output) -> String {
     text
 }
 
-/// A new merchant, by the command line, that talks to a server, or to what stands before it.
+/// Creates a merchant with the command line. It sends requests to a server, or to a proxy in front of it.
 pub fn merchant(database: &PgConnectOptions, url: &str, id: &str) -> Merchant {
     let created = run(program("payonce", database).args(["merchants", "create", id]));
     assert!(created.status.success(), "{created:?}");
@@ -89,7 +89,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One whose gateway is the test's own.
+    /// Starts a server that uses the test's gateway.
     pub fn start_on(gateway: &str, database: &PgConnectOptions, settings: &[(&str, &str)]) -> Self {
         let stripe = [
             ("PAYONCE_GATEWAY", "stripe"),
@@ -154,7 +154,7 @@ impl Server {
         self.log.lock().expect("the log").clone()
     }
 
-    /// Waits until the log has this: its lines come through a pipe, in order.
+    /// Waits until the log contains this. Its lines arrive through a pipe, in order.
     pub async fn until_logged(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
@@ -172,7 +172,7 @@ impl Server {
         kill(Pid::from_raw(id), signal).expect("the signal is sent");
     }
 
-    /// Whether it stands still, as after SIGSTOP.
+    /// Returns whether it is stopped, as after SIGSTOP.
     #[cfg(feature = "failpoints")]
     pub fn is_stopped(&self) -> bool {
         // "The state is the first word after the name, which stands in brackets" (proc(5)).

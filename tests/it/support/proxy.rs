@@ -1,4 +1,4 @@
-//! A wire to the database that can be cut, or fall silent, at a chosen moment.
+//! A proxy to the database that can break connections, or stop their data, at a chosen moment.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-/// Where the wire breaks, once.
+/// Where the proxy breaks a connection, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
     /// The request does not arrive.
     Request,
     /// The request is carried out, and its answer does not arrive.
     Answer,
-    /// The request does not arrive, and nobody is told: the connection stays open, and nothing comes through any more.
+    /// The request does not arrive, and the connection stays open but carries no more data.
     SilentRequest,
-    /// The request is carried out, its answer does not arrive, and nobody is told.
+    /// The request is carried out, its answer does not arrive, and the connection stays open.
     SilentAnswer,
 }
 
@@ -32,21 +32,21 @@ impl Break {
     }
 }
 
-/// Which connections carry nothing any more, without an end.
+/// The connections that carry no more data, but are not closed.
 #[derive(Clone, Copy, Default)]
 struct Silence {
-    /// All up to this one, in the order in which they came.
+    /// All up to this one, in the order of their arrival.
     up_to: u64,
-    /// Those, too, that come from now on.
+    /// Later ones, too.
     of_new_ones: bool,
 }
 
-/// Breaks on the request that holds `needle`, after `skip` others that held it.
+/// Breaks on a request that contains `needle`, after `skip` others with it.
 struct Trap {
     needle: &'static str,
     skip: usize,
     breaks: Break,
-    /// The database cannot be reached afterwards either.
+    /// The database also cannot be reached afterwards.
     stays_down: bool,
 }
 
@@ -59,7 +59,7 @@ struct Shared {
     connections: AtomicU64,
 }
 
-/// It runs on a thread of its own: a service that ends waits for the database on the test's.
+/// It runs on its own thread, because a stopping service waits for the database on the test's thread.
 pub struct Proxy {
     address: SocketAddr,
     upstream: PgConnectOptions,
@@ -106,7 +106,7 @@ impl Proxy {
         self.upstream.clone().host(&host).port(self.address.port())
     }
 
-    /// New connections go to another database from now on, as when an address moves.
+    /// New connections go to another database after this, as when an address moves.
     pub fn turn_to(&self, database: &PgConnectOptions) {
         self.shared.turn_to(database);
     }
@@ -115,7 +115,7 @@ impl Proxy {
         self.set(needle, skip, breaks, false);
     }
 
-    /// As [`Proxy::break_at`], and then the database stays away until [`Proxy::mend`].
+    /// Like [`Proxy::break_at`], but then the database cannot be reached until [`Proxy::mend`].
     pub fn break_for_good_at(&self, needle: &'static str, skip: usize, breaks: Break) {
         self.set(needle, skip, breaks, true);
     }
@@ -136,7 +136,7 @@ impl Proxy {
             .send_modify(|silence| silence.of_new_ones = false);
     }
 
-    /// No connection that there is carries anything any more, and none ends. New ones work.
+    /// Existing connections carry no more data, but are not closed. New ones work.
     pub fn silence(&self) {
         let last = self.shared.connections.load(Ordering::SeqCst);
         self.shared
@@ -144,7 +144,7 @@ impl Proxy {
             .send_modify(|silence| silence.up_to = last);
     }
 
-    /// As [`Proxy::silence`], and new ones are accepted and get no answer either, until [`Proxy::mend`].
+    /// Like [`Proxy::silence`], but new ones are also accepted without an answer, until [`Proxy::mend`].
     pub fn silence_for_good(&self) {
         self.silence();
         self.shared
@@ -152,7 +152,7 @@ impl Proxy {
             .send_modify(|silence| silence.of_new_ones = true);
     }
 
-    /// The connections that there are end, and new ones end at once, until [`Proxy::mend`].
+    /// Closes the existing connections, and each new one at once, until [`Proxy::mend`].
     pub fn go_down(&self) {
         self.up.send_replace(false);
     }
@@ -190,7 +190,7 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, up: watch:
                 _ = is_up.wait_for(|up| !up) => false,
             };
             if is_silent {
-                // Each end stays open until it ends by itself, and hears nothing of the other.
+                // Both ends stay open until they end by themselves, and get no data from each other.
                 tokio::select! {
                     _ = async { tokio::join!(swallow(client), swallow(server)) } => {}
                     _ = is_up.wait_for(|up| !up) => {}
@@ -200,7 +200,7 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, up: watch:
     }
 }
 
-/// Takes whatever comes, until the other side ends.
+/// Reads and drops everything until the other side ends.
 async fn swallow(mut end: TcpStream) {
     let mut bytes = vec![0; 4096];
     while matches!(end.read(&mut bytes).await, Ok(1..)) {}
@@ -212,7 +212,7 @@ impl Shared {
         *self.target.lock().expect("the target") = target;
     }
 
-    /// The trap, where this request springs it.
+    /// Returns the break if this request triggers it.
     fn spring(&self, request: &[u8]) -> Option<Trap> {
         let mut set = self.trap.lock().expect("the trap");
         let trap = set.as_mut()?;
@@ -229,7 +229,7 @@ impl Shared {
     }
 }
 
-/// Carries bytes both ways until one side ends or the wire breaks. True where it fell silent.
+/// Copies bytes both ways until one side ends or the connection breaks. Returns true if it only stopped carrying data.
 async fn carry(
     client: &mut TcpStream,
     server: &mut TcpStream,

@@ -1,4 +1,4 @@
-//! Rows, moved in time or made from one.
+//! Changes the times of rows, and copies rows.
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
@@ -8,7 +8,7 @@ pub async fn execute(pool: &PgPool, sql: &str) {
     sql.execute(pool).await.expect("executed");
 }
 
-/// Makes the next look at each pending refund due.
+/// Makes the next check of each pending refund due.
 pub async fn make_looks_due(pool: &PgPool) {
     execute(
         pool,
@@ -17,7 +17,7 @@ pub async fn make_looks_due(pool: &PgPool) {
     .await;
 }
 
-/// A transaction whose statements may take longer than any of the service may: it fills tables.
+/// A transaction to fill tables, whose statements may take longer than any of the service.
 pub async fn filling(pool: &PgPool) -> Transaction<'static, Postgres> {
     let mut tx = pool.begin().await.expect("a transaction");
     sqlx::query("set local statement_timeout = '2min'")
@@ -27,7 +27,7 @@ pub async fn filling(pool: &PgPool) -> Transaction<'static, Postgres> {
     tx
 }
 
-/// The owners of all claims have been silent for their whole leases.
+/// Ends the leases of all claims.
 pub async fn end_leases(pool: &PgPool) {
     sqlx::query(
         "update idempotency_keys set lease_expires_at = now() - interval '1 second' \
@@ -38,11 +38,11 @@ pub async fn end_leases(pool: &PgPool) {
     .expect("the rows' time is moved");
 }
 
-/// Copies the one key and the one payment that are there, under the keys and ids `{prefix}1`, `{prefix}2`, … and
-/// `{payment's id}1`, … to `copies` more. A key in `PROCESSING` has its row in `unsettled_keys`, and so have its copies.
+/// Copies the only key and payment to `copies` more, with the keys and ids `{prefix}1`, `{prefix}2`, … and `{payment's id}1`, …. A
+/// key in `PROCESSING` has its row in `unsettled_keys`, and so have its copies.
 pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
     let mut connection = pool.acquire().await.expect("a connection");
-    // So many rows take longer than any statement of the service may.
+    // This number of rows takes longer than the service's statement time-out.
     let patient = sqlx::raw_sql("set statement_timeout = '2min'");
     patient.execute(&mut *connection).await.expect("set");
     sqlx::raw_sql(AssertSqlSafe(format!(
@@ -65,6 +65,6 @@ pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
     .execute(&mut *connection)
     .await
     .expect("many rows");
-    // Its settings are its own.
+    // Its session has its own settings.
     connection.close().await.expect("closed");
 }

@@ -1,4 +1,4 @@
-//! A gateway that answers as it is told, and remembers what it was asked.
+//! A gateway that answers by a script, and records its calls.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -14,12 +14,12 @@ use payonce::gateway::{
 };
 use tokio::sync::Semaphore;
 
-/// What the gateway does when it is asked.
+/// The gateway's reaction to a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Turn {
-    /// As the simulated gateway does.
+    /// Answers like the simulated gateway.
     Answer,
-    /// Waits until the test calls [`ScriptedGateway::release`], and then does as the simulated gateway does.
+    /// Waits until the test calls [`ScriptedGateway::release`], and then answers like the simulated gateway.
     Hold,
     Decline,
     /// The request's content is wrong.
@@ -32,13 +32,53 @@ pub enum Turn {
     Unknown,
     /// No answer at all.
     Silence,
-    /// Asked what became of it: it never came.
+    /// The answer to a question: there was no such call.
     Never,
 }
 
-/// Takes its turns in order; after the last it answers.
+/// Answers that a test gives beforehand. Each is used once, in order.
+struct Answers<T>(Mutex<VecDeque<Result<T, GatewayError>>>);
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Send> Answers<T> {
+    fn push(&self, answer: Result<T, GatewayError>) {
+        self.0.lock().expect("the answers").push_back(answer);
+    }
+
+    fn next(&self) -> Option<Result<T, GatewayError>> {
+        self.0.lock().expect("the answers").pop_front()
+    }
+
+    /// The next of them. Without one, the simulated gateway's.
+    fn or<'a>(
+        &'a self,
+        simulated: BoxFuture<'a, Result<T, GatewayError>>,
+    ) -> BoxFuture<'a, Result<T, GatewayError>> {
+        async move {
+            match self.next() {
+                Some(answer) => answer,
+                None => simulated.await,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Takes its turns in order. After the last it answers as it was told, or as the simulated gateway does.
 pub struct ScriptedGateway {
     inner: SimulatedGateway,
+    charge_answers: Answers<Charged>,
+    /// Of captures and cancels.
+    adjustment_answers: Answers<()>,
+    /// Of refunds, and of questions about them.
+    refund_answers: Answers<Refunded>,
+    /// Whether tokens are described, so that a payment has its card before the charge.
+    describes_tokens: bool,
     turns: Mutex<VecDeque<Turn>>,
     /// Why the next card gets no token.
     no_token: Mutex<Option<Decline>>,
@@ -53,13 +93,41 @@ impl ScriptedGateway {
     }
 
     pub fn with_latency(latency: Duration, turns: &[Turn]) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::simulating(latency, turns, true))
+    }
+
+    /// A gateway that knows a token's card only from the charge.
+    pub fn describing_no_tokens() -> Arc<Self> {
+        Arc::new(Self::simulating(Duration::ZERO, &[], false))
+    }
+
+    fn simulating(latency: Duration, turns: &[Turn], describes_tokens: bool) -> Self {
+        Self {
             inner: SimulatedGateway::new(latency),
+            charge_answers: Answers::default(),
+            adjustment_answers: Answers::default(),
+            refund_answers: Answers::default(),
+            describes_tokens,
             turns: Mutex::new(turns.iter().copied().collect()),
             no_token: Mutex::default(),
             asked: Mutex::default(),
             released: Semaphore::new(0),
-        })
+        }
+    }
+
+    /// Sets the answer of the next charge.
+    pub fn answer_charge(&self, answer: Result<Charged, GatewayError>) {
+        self.charge_answers.push(answer);
+    }
+
+    /// Sets the answer of the next capture or cancel.
+    pub fn answer_adjustment(&self, answer: Result<(), GatewayError>) {
+        self.adjustment_answers.push(answer);
+    }
+
+    /// Sets the next answer about a refund.
+    pub fn answer_refund(&self, answer: Result<Refunded, GatewayError>) {
+        self.refund_answers.push(answer);
     }
 
     pub fn then(&self, turns: &[Turn]) {
@@ -71,7 +139,7 @@ impl ScriptedGateway {
         *self.no_token.lock().expect("the decline") = Some(Decline::new("scripted", "Scripted"));
     }
 
-    /// Lets one held call go on, whether it is held already or will be.
+    /// Lets one held call continue, which may be held already or later.
     pub fn release(&self) {
         self.released.add_permits(1);
     }
@@ -155,26 +223,44 @@ impl Gateway for ScriptedGateway {
         }
     }
     fn describe_token(&self, token: &GatewayToken) -> Option<CardSummary> {
-        self.inner.describe_token(token)
+        self.inner
+            .describe_token(token)
+            .filter(|_| self.describes_tokens)
     }
     fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Charged, GatewayError>> {
         let call = format!("charge {}", charge.payment_id);
-        self.turn(call, self.inner.charge(charge), None)
+        self.turn(
+            call,
+            self.charge_answers.or(self.inner.charge(charge)),
+            None,
+        )
     }
     fn capture<'a>(&'a self, capture: &'a Capture) -> BoxFuture<'a, Result<(), GatewayError>> {
         let call = format!("capture {}", capture.payment_id);
-        self.turn(call, self.inner.capture(capture), None)
+        self.turn(
+            call,
+            self.adjustment_answers.or(self.inner.capture(capture)),
+            None,
+        )
     }
     fn cancel<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<(), GatewayError>> {
         let call = format!("cancel {}", cancel.payment_id);
-        self.turn(call, self.inner.cancel(cancel), None)
+        self.turn(
+            call,
+            self.adjustment_answers.or(self.inner.cancel(cancel)),
+            None,
+        )
     }
     fn refund<'a>(
         &'a self,
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Refunded, GatewayError>> {
         let call = format!("refund {}", refund.refund_id);
-        self.turn(call, self.inner.refund(refund), None)
+        self.turn(
+            call,
+            self.refund_answers.or(self.inner.refund(refund)),
+            None,
+        )
     }
     fn find_charge<'a>(
         &'a self,
@@ -199,7 +285,10 @@ impl Gateway for ScriptedGateway {
         &'a self,
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
-        self.inner.find_refund(refund)
+        match self.refund_answers.next() {
+            Some(answer) => ready(answer.map(Some)).boxed(),
+            None => self.inner.find_refund(refund),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A service under test: the production `Application` on a database of its own, and merchants that talk to it.
+//! A service under test: the production `Application` on its own database, and merchants that send requests to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +20,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::support::scripted::ScriptedGateway;
 
-/// What a test may want otherwise.
+/// The settings that a test may change.
 pub struct Setup {
     pub idempotency: IdempotencyConfig,
     pub latency: Duration,
@@ -49,7 +49,7 @@ impl Default for Setup {
     }
 }
 
-/// A service that runs.
+/// A running service.
 pub struct Service {
     pub url: String,
     pub pool: PgPool,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support::service::client;
 
-/// How somebody looks at it.
+/// The device and the settings of a reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     pub width: u32,
@@ -27,14 +27,14 @@ pub const DESKTOP: Look = Look {
     scheme: "light",
 };
 
-/// A small telephone.
+/// A small phone.
 pub const TELEPHONE: Look = Look {
     width: 360,
     height: 740,
     scheme: "dark",
 };
 
-/// A browser that was started for a test, and ends with it.
+/// A browser that is started for a test, and ends with it.
 pub struct Chromium {
     pub driver: Client,
     process: Child,
@@ -44,7 +44,7 @@ pub struct Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // The browser hangs at a pipe of its driver's, and ends with it.
+        // The browser is connected to its driver by a pipe, and ends with it.
         drop(self.process.kill());
         drop(self.process.wait());
     }
@@ -58,7 +58,7 @@ fn driver_program() -> Option<PathBuf> {
 }
 
 impl Chromium {
-    /// `None`, and a loud word, where there is no chromedriver.
+    /// Returns `None`, with a printed message, if there is no chromedriver.
     pub async fn start() -> Option<Self> {
         let Some(program) = driver_program() else {
             crate::support::skipped::skip(
@@ -126,13 +126,13 @@ impl Chromium {
         assert!(sent.status().is_success(), "{method}: {sent:?}");
     }
 
-    /// What a script finds out; the page itself may run none.
+    /// Runs a script in the page, which itself may run none, and returns its result.
     pub async fn find_out(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, Vec::new()).await;
         answer.expect("the script runs")
     }
 
-    /// The same, where the script calls back with the answer.
+    /// The same for a script that returns its result by a callback.
     pub async fn find_out_later(&self, script: &str) -> Value {
         let answer = self.driver.execute_async(script, Vec::new()).await;
         answer.expect("the script runs")
@@ -169,7 +169,7 @@ impl Chromium {
         field.send_keys(text).await.expect("typing");
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the focused element.
     pub async fn type_keys(&self, keys: &str) {
         let focused = self.driver.active_element().await.expect("a focus");
         focused.send_keys(keys).await.expect("typing");
@@ -185,7 +185,7 @@ impl Chromium {
     }
 }
 
-/// A key that writes nothing, as it is typed.
+/// The code of a key that types no character.
 pub fn key(key: Key) -> String {
     char::from(key).to_string()
 }

@@ -21,7 +21,7 @@ async fn goto(browser: &Chromium, service: &Service, path: &str) {
     browser.driver.goto(&address).await.expect("a page");
 }
 
-/// With the keyboard alone.
+/// Uses only the keyboard.
 async fn sign_in(browser: &Chromium, token: &str) {
     browser.see_page("Sign in").await;
     browser
@@ -49,7 +49,7 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
     end_leases(&service.pool).await;
     browser.look(DESKTOP).await;
 
-    // Refused without the token, and led to the page that was asked for with it.
+    // Refused without the token, and redirected to the requested page with it.
     goto(&browser, &service, "/console/payments?merchant=acme").await;
     sign_in(&browser, "not the console's token").await;
     let alert = browser.see("[role=alert]").await.text().await;
@@ -58,7 +58,7 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
     browser.see_page("Payments").await;
     browser.see("#merchant[value='acme']").await;
 
-    // By keyboard; the first stop is the way past the navigation.
+    // By keyboard; the first stop is the link that skips the navigation.
     goto(&browser, &service, "/console").await;
     browser.see_page("Overview").await;
     browser
@@ -116,14 +116,14 @@ async fn an_operator_finds_a_payment_and_resolves_a_stuck_one(
         ("Ada", "resolve_now", Some("resolved"))
     );
 
-    // And out.
+    // Signs out.
     browser.press(".who button").await;
     browser.see_page("Sign in").await;
     goto(&browser, &service, "/console/audit").await;
     browser.see_page("Sign in").await;
 }
 
-/// An hour as a shop has it, with a bad moment; made up, for the charts.
+/// An invented hour of traffic with a short outage, for the charts.
 async fn make_up_an_hour(service: &Service) {
     sqlx::query(
         "insert into traffic_minutes (merchant_id, minute, node, executed, replayed, made, declined, unknown, failed)
@@ -237,7 +237,7 @@ async fn every_page_is_readable_by_everybody(_: PgPoolOptions, db: PgConnectOpti
     }
 }
 
-/// A telephone as most are.
+/// A typical phone.
 const PHONE: Look = Look {
     width: 390,
     height: 844,
@@ -320,7 +320,7 @@ async fn a_row_is_a_card_on_a_telephone(_: PgPoolOptions, db: PgConnectOptions) 
     sign_in(&browser, TOKEN).await;
     browser.see_page("Payments").await;
     assert_eq!(browser.find_out(NARROW_ROWS).await, json!([]));
-    // Held and taken differ in their frame and in their sign, for those who see no colours.
+    // Held and captured payments differ in their frame and their sign, for readers who cannot see colours.
     let frame = "return [...document.querySelectorAll('.state')].map((e) => [e.textContent, getComputedStyle(e).borderTopStyle])";
     let states = browser.find_out(frame).await;
     assert_eq!(
@@ -356,7 +356,7 @@ async fn a_link_in_a_chat_is_followed_with_the_session(_: PgPoolOptions, db: PgC
     browser.find_out(&link).await;
     browser.press("body > a").await;
     browser.see_page("Stuck work").await;
-    // A form of that site is sent without the session, and does nothing.
+    // A form of that site is sent without the session, and has no effect.
     browser.driver.goto(&page).await.expect("another site");
     let form = format!(
         "const f = document.createElement('form'); f.method = 'post'; f.action = '{}/console/sign-out'; \
@@ -388,6 +388,6 @@ async fn assert_readable(browser: &Chromium, page: &str) {
     }
 }
 
-/// The rules of WCAG 2.1 at its level AA, and what axe-core thinks good practice.
+/// The rules of WCAG 2.1, level AA, and axe-core's best practices.
 const RUN_AXE: &str = "const done = arguments[arguments.length - 1]; \
     axe.run().then((found) => done(found.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html)])));";

@@ -1,4 +1,4 @@
-//! The gateway's books: what it holds, and the rules by which that changes.
+//! The gateway's books: its state, and the rules by which it changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub(super) no_raw_cards: bool,
     /// A card that asks for authentication leaves its intent waiting for it, whatever the client wanted.
     pub(super) always_waits: bool,
-    /// Refunds are on their way until the test ends them, whatever the card.
+    /// Refunds are pending until the test ends them, for every card.
     pub(super) refunds_take_time: bool,
 }
 
@@ -265,7 +265,7 @@ impl Books {
         Ok(answer)
     }
 
-    /// Ends all refunds that are on their way. Returns how many.
+    /// Ends all pending refunds. Returns how many.
     pub(super) fn end_refunds(&mut self, status: RefundStatus) -> usize {
         let mut ended = 0;
         for refund in &mut self.refunds {

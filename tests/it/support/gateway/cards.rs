@@ -1,5 +1,5 @@
-//! Cards and what becomes of a charge to them: the table of payonce's simulated gateway, in Stripe's words, and the cards
-//! that ask for 3-D Secure.
+//! Cards and the outcome of a charge: the table of payonce's simulated gateway, in Stripe's words, and the cards that ask for 3-D
+//! Secure.
 
 use chrono::{Datelike, Utc};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::contract::published;
 
-/// A tokenised card. The number is gone but for its last four digits.
+/// A tokenized card. Only the last four digits of its number are kept.
 #[derive(Clone, Debug)]
 pub(super) struct PaymentMethod {
     pub(super) id: String,
@@ -18,11 +18,11 @@ pub(super) struct PaymentMethod {
     outcome: Outcome,
     name: Option<String>,
     created: i64,
-    /// Refunds to it are on their way for a while, and then fail or arrive.
+    /// Refunds to it are pending for a while, and then fail or succeed.
     pub(super) refunds_take_time: bool,
 }
 
-/// What a charge to a card comes to.
+/// The outcome of a charge to a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Approved,
@@ -36,7 +36,7 @@ pub(super) struct Decline {
     pub(super) code: &'static str,
     pub(super) decline_code: Option<&'static str>,
     pub(super) message: &'static str,
-    /// What Stripe and the card's network advise.
+    /// The advice of Stripe and the card's network.
     pub(super) advice: Option<Advice>,
 }
 
@@ -55,7 +55,7 @@ const EXPIRED: Decline = Decline {
     advice: None,
 };
 
-/// What becomes of a card that needs its owner where the caller said that there is none.
+/// The outcome for a card that needs authentication if the caller said that the owner is absent.
 pub(super) const AUTHENTICATION_REQUIRED: Decline = Decline {
     code: "authentication_required",
     decline_code: Some("authentication_required"),
@@ -186,7 +186,7 @@ impl PaymentMethod {
         }
     }
 
-    /// What a charge comes to now. A card is good until the end of its month.
+    /// The outcome of a charge now. A card is valid until the end of its month.
     pub(super) fn outcome(&self) -> Outcome {
         let today = Utc::now();
         let this_month = (i64::from(today.year()), i64::from(today.month()));

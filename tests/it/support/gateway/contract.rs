@@ -1,5 +1,5 @@
-//! What Stripe publishes of its API, for each call that payonce makes: the gateway refuses what is not in it, and answers nothing
-//! that is not in it. `make contract` renews it from the npm package `stripe`.
+//! Stripe's published types for each call that payonce makes: the gateway refuses everything else, and answers with published
+//! fields only. `make contract` updates them from the npm package `stripe`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -137,9 +137,9 @@ impl Field {
     }
 }
 
-/// An object as Stripe publishes it: required fields that the gateway has nothing to say of are null.
+/// An object in Stripe's published form: required fields that the gateway does not have are null.
 ///
-/// Panics on a field that Stripe does not publish: the gateway would teach its clients something that is not so.
+/// Panics on a field that Stripe does not publish.
 pub(super) fn published(object: Value) -> Value {
     let Value::Object(mut object) = object else {
         panic!("an object: {object}")

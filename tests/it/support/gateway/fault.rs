@@ -8,10 +8,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::call::Endpoint;
 
-/// What goes wrong with one request.
+/// The fault of one request.
 ///
-/// "Executed" means that the ledger has it, unless its idempotency key was known already: then the fault befalls the
-/// replay.
+/// "Executed" means that the ledger has it, unless its idempotency key was known already: then the fault affects the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing: for a script that leaves a request alone.
@@ -21,10 +20,10 @@ pub enum Fault {
     /// Executed, then answered by 500 once, as by a proxy in front that lost the answer. The true answer is stored under
     /// the key, and a retry gets it.
     ErrorAfter,
-    /// Executed, and the 500 itself is stored under the key and replayed, as Stripe does when it fails late. The key never
-    /// tells the truth: only asking for the intent, or searching, does.
+    /// Executed, and the 500 itself is stored under the key and replayed, as Stripe does when it fails late. The key never returns
+    /// the true result: only reading the intent, or searching, does.
     StoredError,
-    /// Not executed, and the 500 is stored under the key and replayed: the key never tells that nothing was done.
+    /// Not executed, and the 500 is stored under the key and replayed: the key never shows that nothing was done.
     StoredFailure,
     /// The connection is closed. Nothing is done.
     DropBefore,
@@ -32,8 +31,8 @@ pub enum Fault {
     DropAfter,
     /// Executed, then answered late. The key is in use until then.
     Slow(Duration),
-    /// Executed, then answered when the test says so with [`TestGateway::release`](super::TestGateway::release): `Slow`
-    /// for tests that would rather not measure time. The key is in use until then.
+    /// Executed, then answered when the test says so with [`TestGateway::release`](super::TestGateway::release): `Slow` for tests
+    /// that do not measure time. The key is in use until then.
     Hold,
     /// 429 with `Retry-After: 1`. Nothing is done.
     Throttle,
@@ -48,9 +47,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What [`TestGateway::chaos`](super::TestGateway::chaos) picks from: all that a retry with the same key gets
-    /// through. Those that are stored are left out because it doesn't, those that an operator has to mend, and [`Fault::Hold`]
-    /// because somebody must end it.
+    /// What [`TestGateway::chaos`](super::TestGateway::chaos) picks from: all faults that a retry with the same key overcomes. Not
+    /// among them are stored failures, faults that an operator has to fix, and [`Fault::Hold`], which a test must end.
     pub const CHAOS: &[Fault] = &[
         Fault::ErrorBefore,
         Fault::ErrorAfter,
@@ -61,7 +59,7 @@ impl Fault {
         Fault::Refuse(Duration::from_millis(100)),
     ];
 
-    /// What an operator has to put right: `chaos_of(seed, 100, Fault::MISCONFIGURED)` is a time in which nothing works.
+    /// Faults that an operator has to fix: `chaos_of(seed, 100, Fault::MISCONFIGURED)` is a time in which nothing works.
     pub const MISCONFIGURED: &[Fault] = &[Fault::WrongSecret, Fault::WrongVersion];
 
     /// The name under which the ledger counts it.

@@ -43,7 +43,7 @@ impl Request {
     }
 }
 
-/// Reads the next request. `None`: the client has closed the connection.
+/// Reads the next request. Returns `None` if the client has closed the connection.
 ///
 /// `buffer` keeps what was read beyond the request.
 pub(super) async fn read_request(

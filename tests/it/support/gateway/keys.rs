@@ -13,8 +13,8 @@ const ID_CHARS: usize = 40;
 
 /// What is known under each key.
 ///
-/// A key is taken when execution begins and is never given back: an error of execution, a 402 or a 500, is its answer as
-/// much as a success is. Whatever ends before, a failed validation or a throttled request, leaves no trace.
+/// A key is taken when execution begins and never released: an error of execution, a 402 or a 500, is its answer like a success. A
+/// request that ends before, by a failed validation or by throttling, leaves no trace.
 #[derive(Default)]
 pub(super) struct Keys(HashMap<String, Entry>);
 
@@ -26,9 +26,9 @@ struct Entry {
 }
 
 impl Keys {
-    /// The answer to a request whose key is known, or `None`: go on.
+    /// The answer to a request whose key is known. Returns `None` if it must be executed.
     ///
-    /// Other parameters are told even while the first request is at work, since waiting would not help.
+    /// Other parameters are refused even while the first request is in progress, since waiting would not help.
     pub(super) fn lookup(&self, key: &str, path: &str, params: &Params) -> Option<Reply> {
         if key.is_empty() || key.chars().count() > MAX_KEY_CHARS {
             return Some(

@@ -1,4 +1,4 @@
-//! The ledger: what happened to the money, as tests ask for it.
+//! The ledger: what happened to the money.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,7 +29,7 @@ pub struct Ledger {
 /// How often an endpoint was called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// Requests that arrived with a good API key, whatever became of them.
+    /// Requests that arrived with a valid API key, with any outcome.
     pub received: usize,
     /// Requests that were carried out; also those that ended in a decline or another error of execution.
     pub executed: usize,
@@ -37,14 +37,14 @@ pub struct Calls {
     pub replayed: usize,
 }
 
-/// What became of a charge's money.
+/// The state of a charge's money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargeStatus {
     /// Set aside on the card.
     Held,
-    /// Taken, wholly or in part; the rest was let go.
+    /// Captured, wholly or in part; the rest was released.
     Captured,
-    /// Let go.
+    /// Released.
     Canceled,
 }
 
@@ -155,7 +155,7 @@ impl RefundEntry {
 }
 
 impl Ledger {
-    /// All charges of a payment; more than one is what must never be.
+    /// All charges of a payment; there must never be more than one.
     pub fn charges_for(&self, payment_id: &str) -> Vec<&ChargeEntry> {
         self.charges
             .iter()
@@ -198,7 +198,7 @@ impl Ledger {
             .collect()
     }
 
-    /// All refunds that payonce knows by this id; more than one is what must never be.
+    /// All refunds with this id of payonce's; there must never be more than one.
     pub fn refunds_by_id(&self, refund_id: &str) -> Vec<&RefundEntry> {
         self.refunds
             .iter()
@@ -226,8 +226,8 @@ impl Ledger {
         self.calls.get(&endpoint).copied().unwrap_or_default()
     }
 
-    /// Panics when any payment was charged, captured or canceled twice, any refund was made twice, or an amount passed
-    /// its bound. Charges and refunds without an id of payonce's are not counted.
+    /// Panics when any payment was charged, captured or canceled twice, any refund was made twice, or an amount exceeded its bound.
+    /// Charges and refunds without an id of payonce's are not counted.
     pub fn assert_nothing_twice(&self) {
         let ids = |ids: Vec<&str>| {
             let mut counts: HashMap<String, usize> = HashMap::new();

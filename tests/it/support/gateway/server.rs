@@ -15,7 +15,7 @@ use super::state::Shared;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What the thread is told to do. `done` is answered when it is done.
+/// The commands to the thread. `done` gets a message when the command is carried out.
 pub(super) enum Command {
     /// Refuse connections until `Open`.
     Close {
@@ -30,6 +30,10 @@ pub(super) enum Command {
     Open {
         done: Sender<()>,
     },
+    /// Act as if the time of `CloseFor` were over.
+    EndPause {
+        done: Sender<()>,
+    },
     Stop,
 }
 
@@ -39,16 +43,16 @@ enum Door {
     /// Bound, but not listening: connecting is refused, and nobody else can be given the port meanwhile.
     Closed {
         reserved: TcpSocket,
-        /// `None`: until told otherwise.
+        /// `None` if only a command opens it.
         until: Option<tokio::time::Instant>,
     },
 }
 
-/// What all connections know of.
+/// The state that all connections share.
 #[derive(Clone)]
 struct Connections {
     shared: Arc<Shared>,
-    /// Counts closings of the door, so that a connection can see one that it was too busy to hear.
+    /// Counts closings of the door, so that a busy connection notices one later.
     closings: watch::Sender<u64>,
     /// How many connections wait for a request.
     idle: watch::Sender<usize>,
@@ -99,7 +103,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut inbox: UnboundedR
     };
     let mut door = Door::Open(listener);
     loop {
-        // Commands first: after an order to close no connection may slip in.
+        // Commands first: after a command to close, no connection may be accepted.
         tokio::select! {
             biased;
             command = inbox.recv() => match command {
@@ -121,6 +125,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut inbox: UnboundedR
                     door = door.open();
                     let _ = done.send(());
                 }
+                Some(Command::EndPause { done }) => {
+                    if matches!(door, Door::Closed { until: Some(_), .. }) {
+                        door = door.open();
+                    }
+                    let _ = done.send(());
+                }
             },
             arrival = door.next() => match arrival {
                 Arrival::Client(stream) => connections.begin(stream),
@@ -139,7 +149,7 @@ impl Door {
     async fn next(&self) -> Arrival {
         match self {
             Door::Open(listener) => loop {
-                // An error is the connection's, or a shortage that passes; the next one may do better.
+                // The error is that of one connection, or a temporary shortage; the next may succeed.
                 match listener.accept().await {
                     Ok((stream, _)) => return Arrival::Client(stream),
                     Err(_) => crate::support::pause().await,
@@ -178,7 +188,7 @@ impl Door {
 }
 
 impl Connections {
-    /// Ends the connections that wait for a request, and sees to it that the others end after their answer.
+    /// Ends the connections that wait for a request, and makes the others end after their answer.
     async fn close_idle(&self) {
         self.closings.send_modify(|closings| *closings += 1);
         let mut idle = self.idle.subscribe();
@@ -193,7 +203,7 @@ impl Connections {
     }
 
     async fn serve(self, mut stream: TcpStream, mut closings: watch::Receiver<u64>) {
-        // Answers are small, and tests measure time.
+        // Answers are small, and must not be delayed.
         let _ = stream.set_nodelay(true);
         let mut buffer = Vec::new();
         loop {
@@ -211,7 +221,7 @@ impl Connections {
                 return;
             };
             let keep_alive = request.keep_alive && !closings.has_changed().unwrap_or(true);
-            // The client may be gone; what was done stays done.
+            // The client may have gone; the effects stay.
             let written = http::write_reply(&mut stream, &reply, keep_alive).await;
             if written.is_err() || !keep_alive {
                 return;
@@ -219,7 +229,7 @@ impl Connections {
         }
     }
 
-    /// False when the door was closed before anything came.
+    /// Returns false if the door was closed before anything arrived.
     async fn await_bytes(&self, stream: &TcpStream, closings: &mut watch::Receiver<u64>) -> bool {
         self.idle.send_modify(|idle| *idle += 1);
         let came = tokio::select! {

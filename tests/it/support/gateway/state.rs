@@ -1,4 +1,4 @@
-//! The way of a request through the gateway: API key, fault, idempotency key, execution, fault again.
+//! The path of a request through the gateway: API key, fault, idempotency key, execution, fault again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use super::ledger::{Calls, Ledger};
 use super::reply::{ApiError, Reply};
 use super::server::Command;
 
-/// How many requests are remembered: enough for any test that looks at them, and a bound for those that run long.
+/// Maximum number of recorded requests: enough for any test that reads them, and a bound for long tests.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// A request as it arrived.
@@ -60,7 +60,7 @@ pub(super) struct State {
     /// By account; the key's own is the one without a name.
     pub(super) books: BTreeMap<String, Books>,
     pub(super) settings: Settings,
-    /// Fields that answered objects have otherwise than the books, by the object's kind.
+    /// Fields with other values than in the books, by the kind of object.
     pub(super) misreports: BTreeMap<String, Map<String, Value>>,
     pub(super) keys: Keys,
     pub(super) faults: Faults,
@@ -69,7 +69,7 @@ pub(super) struct State {
     requests: VecDeque<SeenRequest>,
 }
 
-/// What became of a request up to its execution.
+/// The result of a request before its execution.
 enum Admission {
     /// It ends here: a replay, or a refusal.
     Answered(Reply),
@@ -190,7 +190,7 @@ impl Shared {
 
     /// The answer to a request, or `None`: close the connection without one.
     ///
-    /// It goes on to its end when the client has hung up, as a real gateway does.
+    /// It continues to its end if the client hangs up, like a real gateway.
     pub(super) async fn answer(&self, request: &Request) -> Option<Reply> {
         if !request
             .bearer
@@ -297,7 +297,7 @@ impl Shared {
     }
 }
 
-/// Changes what the answered objects say, however deep they are.
+/// Changes fields of the answered objects, at any depth.
 fn misreport(value: &mut Value, misreports: &BTreeMap<String, Map<String, Value>>) {
     match value {
         Value::Object(object) => {
@@ -319,7 +319,7 @@ fn misreport(value: &mut Value, misreports: &BTreeMap<String, Map<String, Value>
 async fn linger(fault: Fault, mut release: watch::Receiver<()>) {
     match fault {
         Fault::Slow(pause) => tokio::time::sleep(pause).await,
-        // An error: the gateway is being dropped, and with it this request.
+        // An error means that the gateway is being dropped, with this request.
         Fault::Hold => drop(release.changed().await),
         _ => {}
     }

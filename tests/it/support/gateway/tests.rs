@@ -1,4 +1,4 @@
-//! The gateway itself is tested over real HTTP, as payonce meets it.
+//! Tests of the gateway itself, over real HTTP.
 
 mod contract;
 mod faults;

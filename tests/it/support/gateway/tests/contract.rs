@@ -1,4 +1,4 @@
-//! The gateway takes what Stripe publishes, and nothing else.
+//! The gateway accepts only what Stripe publishes.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What Stripe does with money, and what it refuses to do.
+//! Stripe's rules for money: what it does, and what it refuses.
 
 use serde_json::json;
 
