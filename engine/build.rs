@@ -18,7 +18,7 @@ fn main() -> Result<(), String> {
     println!("cargo:rerun-if-env-changed={PREPARE_DIR}");
 
     // A live database then describes the queries, and the descriptions are written to the package's own folder. Cargo runs this
-    // script again for each new value and then compiles the package anew, so that every query is described again.
+    // script again for each new value and then compiles the package again, so that every query is described again.
     if let Some(dir) = env::var_os(PREPARE_DIR) {
         let package =
             env::var("CARGO_PKG_NAME").map_err(|error| format!("CARGO_PKG_NAME: {error}"))?;

@@ -144,7 +144,7 @@ problems! {
     IdempotencyKeyExpired: 409, "idempotency-key-expired", No, "The key has expired, and was used",
         "The key's record has expired, but the payment or refund that it made is known: resourceId is its id.",
         "This request charged nothing. charged says whether the earlier payment or refund took money.",
-        "Read the payment or refund by resourceId. A key never pays twice, not even after its record is gone. Use a new key only if the customer asks for a further payment.";
+        "Read the payment or refund by resourceId. A key never pays twice, not even after its record is gone. Only a further payment that the customer asks for needs a key of its own.";
     PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is under way",
         "The payment itself, or a capture, cancel or refund of it, is in progress. The next operation depends on its outcome.",
         "This request charged, captured or refunded nothing, and nothing of it is stored.",
@@ -172,7 +172,7 @@ problems! {
     IdempotencyKeyReused: 422, "idempotency-key-reused", No, "The key was used with another request",
         "changed names the fields that differ from the first request with this key.",
         "This request charged nothing. charged says whether the first request with the key did.",
-        "Send exactly the first request. Use a new key only if a further payment is intended.";
+        "Send exactly the first request. Only a further payment that is intended needs a key of its own.";
     ValidationFailed: 422, "validation-failed", FixRequest, "The request is not valid",
         "errors lists every wrong field.",
         "This request stored and charged nothing.",

@@ -47,7 +47,7 @@ async fn follow_refunds(payments: Payments, every: Duration) {
     loop {
         ticks.tick().await;
         if let Err(error) = payments.follow_refunds().await {
-            tracing::warn!(%error, "pending refunds could not be looked for");
+            tracing::warn!(%error, "pending refunds could not be listed");
         }
     }
 }

@@ -227,7 +227,7 @@ impl Application {
                 return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(Into::into);
             }
         }
-        tracing::info!("stopping: requests under way end first");
+        tracing::info!("stopping: finishing the requests in flight");
         // The server's own stop also waits for idle connections, so it is not awaited here. The requests are.
         let mut stopping = tokio::spawn(handle.stop(true));
         let drained = self.in_flight.drained(STOP_PATIENCE).await;

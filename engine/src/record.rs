@@ -15,7 +15,7 @@ pub enum KeyState {
     Processing,
     /// Final: it succeeded.
     Completed,
-    /// Final: it failed for good.
+    /// Final: it failed.
     Failed,
 }
 

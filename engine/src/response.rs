@@ -34,7 +34,7 @@ pub enum InvalidResponse {
     #[error("{0:?} is no header's name")]
     HeaderName(String),
     /// HTTP allows visible ASCII, and spaces and tabs between. The value is not repeated.
-    #[error("the value of the header {0} is none that can be sent")]
+    #[error("the value of the header {0} cannot be sent")]
     HeaderValue(String),
     /// The server sets this header itself, for each message: `content-length`, `connection`, `idempotent-replayed`.
     #[error("the header {0} is set for each message, and is not part of a stored answer")]

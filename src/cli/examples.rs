@@ -113,7 +113,7 @@ Examples:
   payonce-cleanup --dry-run
   payonce-cleanup --metrics-file /var/lib/node_exporter/payonce.prom
 
-Run it hourly (deploy/crontab.example). Of two at once the second ends by itself, with 0.";
+Run it hourly (deploy/crontab.example). If two run at once, the second ends by itself, with 0.";
 
 #[cfg(test)]
 mod tests {

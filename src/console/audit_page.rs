@@ -39,7 +39,7 @@ pub(super) async fn page(
         .filter(|_| more)
         .map(|entry| entry.id.to_string());
     let body = html! {
-        p { "Who did what in this console, latest first. A row is written before what it tells of is done." }
+        p { "Operators' actions in this console, latest first. A row is written before its action is taken." }
         (actions_table("All actions", &entries))
         @if let Some(last) = last {
             p { a rel="next" href=(href("/console/audit", &[("before", &last)])) { "Older actions" } }

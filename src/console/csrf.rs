@@ -27,7 +27,7 @@ pub(super) fn check(
     tracing::warn!(
         operator = session.operator,
         session = id,
-        "a form of the console came without its proof"
+        "a form of the console had no valid token"
     );
     Err(ConsoleError::Forged)
 }

@@ -33,7 +33,7 @@ pub(super) enum ConsoleError {
     #[error("The database did not answer")]
     Database(#[from] sqlx::Error),
     /// 500: the task that queried the database panicked.
-    #[error("Something went wrong inside")]
+    #[error("Internal error")]
     Aborted(#[from] IdempotencyError),
 }
 
@@ -42,14 +42,12 @@ impl ConsoleError {
         match self {
             Self::SignInFirst { .. } => "This page is for operators.",
             Self::SignedOut => {
-                "Nothing was done: your session has ended, or was ended elsewhere. Sign in and do it again."
+                "Nothing was done: your session has expired, or was ended elsewhere. Sign in and try again."
             }
-            Self::Forged => {
-                "Nothing was done. Go back to the page, load it again, and do it from there."
-            }
-            Self::NotFound => "The address may be of an older version, or mistyped.",
+            Self::Forged => "Nothing was done. Go back to the page, reload it, and try again.",
+            Self::NotFound => "The address may be mistyped, or from an older version.",
             Self::BadForm => {
-                "Nothing was done. Go back to the page, load it again, and fill the form in there."
+                "Nothing was done. Go back to the page, reload it, and fill in the form there."
             }
             Self::Database(_) | Self::Aborted(_) => {
                 "Whether your action was taken is not certain; the audit shows it if it was. The cause is in the service's log, under \

@@ -129,7 +129,7 @@ fn attention(console: &Console, seen: &Seen, all: &Counts) -> [Markup; 6] {
             seen.left_behind == 0,
             &seen.left_behind.to_string(),
             "/console/stuck",
-            &html! { "left behind by their owners" },
+            &html! { "abandoned by their owners" },
         ),
         card(
             "Oldest PROCESSING",

@@ -91,7 +91,7 @@ fn lock_timeout(args: &ServeArgs) -> Finding {
     const NAME: &str = "lock-timeout";
     let lease = args.idempotency.lock_timeout;
     if lease < SHORTEST_SOUND_LEASE {
-        let found = format!("a claim lives for {} without its owner", shown(lease));
+        let found = format!("a claim is held for {} without its owner", shown(lease));
         return Finding::warning(
             NAME,
             found,
@@ -99,7 +99,7 @@ fn lock_timeout(args: &ServeArgs) -> Finding {
         );
     }
     if lease > LONGEST_SOUND_WAIT {
-        let found = format!("a claim lives for {} without its owner", shown(lease));
+        let found = format!("a claim is held for {} without its owner", shown(lease));
         return Finding::warning(
             NAME,
             found,
@@ -126,7 +126,7 @@ fn waiting(args: &ServeArgs) -> Finding {
         );
     }
     if patience < config.lock_timeout {
-        let advice = "less than PAYONCE_LOCK_TIMEOUT: a duplicate of a request whose process died is told 409 and not the outcome; set both to the same";
+        let advice = "less than PAYONCE_LOCK_TIMEOUT: a duplicate of a request whose process died gets 409 and not the outcome; set both to the same";
         return Finding::warning(NAME, found, advice);
     }
     if config.retry_interval < SHORTEST_SOUND_PAUSE {

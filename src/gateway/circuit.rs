@@ -106,7 +106,7 @@ impl Circuit {
         if noted.is_some() && trouble.is_none() {
             tracing::info!(
                 gateway = self.kind(),
-                "the gateway takes this service again"
+                "the gateway accepts this service again"
             );
         }
         *noted = trouble;

@@ -1,8 +1,8 @@
 //! Keeps a chunked request body alive until the response has been sent.
 //!
-//! If a handler does not read a chunked body to its end and the body is dropped, actix-web goes on receiving it after the
-//! response, for as long as the client likes, to use the connection again. If the body is still alive when the response has been
-//! sent, actix-web closes the connection within a second.
+//! If a handler does not read a chunked body to its end and the body is dropped, actix-web continues to receive it after the
+//! response, for as long as the client sends, to reuse the connection. If the body is still alive when the response has been sent,
+//! actix-web closes the connection within a second.
 
 use std::cell::RefCell;
 use std::pin::Pin;

@@ -179,7 +179,7 @@ impl From<IdempotencyError> for Problem {
             }
             IdempotencyError::Overloaded => Self::new(Code::Overloaded, Code::Overloaded.title()),
             error if error.database_error().is_some_and(is_too_slow) => {
-                tracing::error!(error = %chain(&error), "the database did not do its work in time");
+                tracing::error!(error = %chain(&error), "the database did not finish in time");
                 let detail = "the database was reached, and did not do its work in time";
                 Self::new(Code::DatabaseUnavailable, detail)
             }
@@ -188,7 +188,7 @@ impl From<IdempotencyError> for Problem {
                 Self::new(Code::DatabaseUnavailable, Code::DatabaseUnavailable.title())
             }
             error => {
-                tracing::error!(error = %chain(&error), "a request failed inside");
+                tracing::error!(error = %chain(&error), "a request failed with an internal error");
                 Self::new(Code::Internal, Code::Internal.title())
             }
         }

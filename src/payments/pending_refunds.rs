@@ -37,11 +37,11 @@ impl Payments {
                 match checked.await {
                     Ok(Ok(ended)) => ended,
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "a pending refund could not be looked at");
+                        tracing::warn!(%error, "a pending refund could not be checked");
                         false
                     }
                     Err(error) => {
-                        tracing::error!(%error, "looking at a pending refund did not end in order");
+                        tracing::error!(%error, "the check of a pending refund did not end properly");
                         false
                     }
                 }
@@ -102,7 +102,7 @@ impl Payments {
             Ok(found) => Ok(Ok(found.map(|refunded| refunded.progress))),
             Err(GatewayError::Declined(decline)) => Ok(Err(decline)),
             Err(error) => {
-                tracing::warn!(refund = refund.id, %error, "what became of a pending refund is not known");
+                tracing::warn!(refund = refund.id, %error, "the state of a pending refund is not known");
                 Ok(Ok(Some(RefundProgress::Pending)))
             }
         }

@@ -257,7 +257,7 @@ impl<R: Resume> Recovery<R> {
         let resume = Arc::clone(&self.resume);
         let resumed = self.engine.run(async move { resume.resume(permit).await });
         resumed.await.unwrap_or_else(|error| {
-            tracing::error!(key = %scope, %error, "resolving a claim did not end in order");
+            tracing::error!(key = %scope, %error, "resolving a claim did not end properly");
             Recovered::Failed
         })
     }
@@ -274,12 +274,12 @@ impl<R: Resume> Recovery<R> {
                     tracing::info!(
                         resolved = summary.resolved,
                         unknown = summary.unknown,
-                        "recovered work left behind"
+                        "recovered abandoned work"
                     );
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "recovery could not look for work left behind")
+                    tracing::warn!(%error, "recovery could not list abandoned claims")
                 }
             }
         }

@@ -49,13 +49,13 @@ pub(in super::super) async fn key_page(
         @match &key {
             Some(key) => (record(&console, &operator, key)),
             None => p {
-                "There is no record of this key: it was never used, was given back because nothing had happened, or is past \
+                "There is no record of this key: it was never used, was released because nothing had happened, or is past \
                  its time. What it made is found by it among the "
                 a href=(href("/console/payments", &[("merchant", &scope.merchant_id), ("key", scope.key.as_str())])) { "payments" } "."
             },
         }
         (mismatches_table(&mismatches))
-        (actions_table("What operators did to this key", &actions))
+        (actions_table("Operators' actions on this key", &actions))
     };
     let status = if key.is_some() {
         StatusCode::OK
@@ -75,7 +75,7 @@ pub(in super::super) async fn key_page(
 
 fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
     let standing = match (key.state.as_str(), key.is_left_behind) {
-        ("PROCESSING", true) => " left behind: its lease is over",
+        ("PROCESSING", true) => " abandoned: its lease has ended",
         ("PROCESSING", false) => " in progress",
         _ => "",
     };
@@ -94,7 +94,7 @@ fn record(console: &Console, operator: &Operator, key: &KeyView) -> Markup {
             ("Lease until", time_or_dash(key.lease_expires_at)),
             ("First used", time(key.created_at)),
             ("Final since", time_or_dash(key.completed_at)),
-            ("Forgotten after", time(key.expires_at)),
+            ("Expires", time(key.expires_at)),
             ("Fingerprint", html! { code { (key.fingerprint_prefix) } "…" }),
         ]))
         @if key.state == "PROCESSING" { (resolve_button(console, operator, &key.merchant_id, &key.operation, &key.key)) }

@@ -95,7 +95,7 @@ pub(super) fn outcome_notice(outcome: Option<&str>) -> Markup {
     } else if is(Recovered::Unknown) {
         (
             "wait",
-            "Still unknown: the gateway did not say. Nothing is lost; recovery keeps asking.",
+            "Still unknown: the gateway did not return the outcome. Nothing is lost; recovery keeps asking.",
         )
     } else if is(Recovered::TakenByOthers) {
         (

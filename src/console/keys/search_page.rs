@@ -122,7 +122,7 @@ pub(in super::super) async fn search_page(
         (form(&query))
         (found_table(&query, &found.keys))
         @if found.was_cut_short {
-            p .help { "Only " (store::LOOKED_AT) " keys are looked at for one page. Older ones were not looked at yet." }
+            p .help { "Only " (store::LOOKED_AT) " keys are searched for one page. Older ones were not searched yet." }
         }
         @if let Some(next) = &found.next { p { a rel="next" href=(next) { "Older keys" } } }
         @if found.keys.is_empty() {
@@ -220,7 +220,7 @@ fn found_table(query: &KeysQuery, found: &[KeyView]) -> Markup {
         "First used",
     ];
     let caption = match (query.key.is_empty(), query.state.as_str()) {
-        (false, _) => "Keys that begin so",
+        (false, _) => "Keys with this prefix",
         (true, PROCESSING) => "Keys in PROCESSING, oldest first",
         (true, _) => "Keys, newest first",
     };

@@ -50,7 +50,7 @@ pub(in super::super) async fn stuck_page(
     };
     let body = html! {
         (introduction(&merchant, &counts))
-        (keys_table("Left behind: no process holds them", &left_behind, resolve))
+        (keys_table("Abandoned: no process holds them", &left_behind, resolve))
         (keys_table("Under way: a process holds them", &held, |_| html! { "–" }))
     };
     Ok(layout::renewing_page(
@@ -65,9 +65,9 @@ pub(in super::super) async fn stuck_page(
 fn introduction(merchant: &str, counts: &Unsettled) -> Markup {
     html! {
         p {
-            (counts.processing) " in PROCESSING, " (counts.left_behind) " of them left behind"
+            (counts.processing) " in PROCESSING, " (counts.left_behind) " of them abandoned"
             @if !merchant.is_empty() { ", of merchant " (merchant) " (" a href="/console/stuck" { "show all" } ")" }
-            ". Recovery goes on with these by itself, with growing pauses; " em { "Resolve now" } " does not wait for it. The \
+            ". Recovery resolves these by itself, with growing pauses; " em { "Resolve now" } " does not wait for it. The \
              oldest " (ROWS) " of each are shown."
         }
     }

@@ -88,7 +88,7 @@ fn reasons_table(declines: &Declines, merchant: &str, since: &str) -> Markup {
         "Of all declines",
         "Merchants",
         "Latest",
-        "What the latest says",
+        "Latest message",
     ];
     html::table("Declined payments of the last 24 hours", &titles, rows)
 }
@@ -101,7 +101,7 @@ fn how_far(declines: &Declines, merchant: &str) -> Markup {
         p .help {
             (all) " of " (declines.looked_at) " payments were declined"
             @match reaches_to {
-                Some(time) => { ", back to " (html::time(time)) ". Older ones were not looked at yet." }
+                Some(time) => { ", back to " (html::time(time)) ". Older ones were not searched yet." }
                 None => { " in the last 24 hours." }
             }
         }

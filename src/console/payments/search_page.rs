@@ -106,7 +106,7 @@ fn going_on(query: &SearchQuery, found: &Found) -> Markup {
             p .help {
                 "The number of payments searched for one page is limited"
                 @if let Some(time) = looked_back_to { ", this time back to " (html::time(time)) }
-                ". Older ones were not looked at yet."
+                ". Older ones were not searched yet."
             }
         }
         p { a rel="next" href=(query.going_on(next)) { "Older payments" } }

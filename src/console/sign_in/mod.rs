@@ -80,7 +80,7 @@ pub(super) async fn enter(
         return refuse(&console, &request, &operator, next).await;
     }
     let Some(operator) = session::operator_name(&operator) else {
-        let complaint = "Your name is needed: at most 64 characters on one line, each of them visible. It goes into the audit.";
+        let complaint = "Your name is needed: at most 64 characters on one line, each of them visible. It is shown in the audit.";
         let page = form(Some(complaint), "", next);
         return Ok(html::reply(StatusCode::BAD_REQUEST, page));
     };
@@ -194,7 +194,7 @@ fn form(complaint: Option<&str>, operator: &str, next: Option<&str>) -> Markup {
             label for="operator" { "Your name" }
             input #operator name="operator" value=(operator) required maxlength="64" autocomplete="username"
                 aria-describedby="operator-help";
-            p #operator-help .help { "It stands in the audit beside what you do." }
+            p #operator-help .help { "The audit shows it with your actions." }
             label for="token" { "Token" }
             input #token name="token" type="password" required autocomplete="current-password"
                 aria-describedby=[complaint.map(|_| "complaint")];
