@@ -35,44 +35,44 @@ const METHOD: &str = "\
 
 `payonce-bench` ([`bench/`](../bench)) starts each service as a process of its own on one PostgreSQL server with `fsync` on, each
 on an empty database of its own, and refuses a server with `fsync`, `synchronous_commit` or `full_page_writes` off. Variants that
-are compared run in turns, and a ratio is made of runs of the same round, so that a slow minute of the machine is slow for both.
+are compared run in turns, and a ratio is made of runs of the same round, so that a slow minute of the machine affects both.
 Before each run there is a checkpoint, and then a warm-up that is not measured. Medians of the rounds are shown.
 
-One generator drives all services with the same bytes over kept HTTP/1.1 connections. It shares the machine with the service and
-the database; its own processor time is in the tables. Keys look like random UUIDs. Where a rate is given (200 a second), a wait
-counts from the moment at which the request was due, not from when it could be sent.
+One generator drives all services with the same bytes over persistent HTTP/1.1 connections. It shares the machine with the service and
+the database; its own processor time is in the tables. Keys look like random UUIDs. At a given rate (200 a second), a latency
+counts from the time at which the request was due, not from when it could be sent.
 
-**Each run checks itself.** After it the keys and payments in the database are counted: as many must have been added as answers
-with 201 were received. Replays must all say that they are, and add nothing. When a check fails the program ends with 1 and
-writes no report.
+**Each run checks itself.** After it the keys and payments in the database are counted: there must be as many new ones as answers
+with 201. All replays must be marked as such, and add nothing. If a check fails, the program exits with 1 and writes no
+report.
 
-**Groups of one** is payonce with `PAYONCE_GROUP_SIZE=1`: each payment commits twice by itself. There is one lane for claims and
-one for settles, so these commits go one after the other.
+**Groups of one** is payonce with `PAYONCE_GROUP_SIZE=1`: each payment makes two commits of its own. There is one lane for claims
+and one for settles, so these commits are made one after the other.
 
 **The reference handler** ([`bench/src/rivals/reference.rs`](../bench/src/rivals/reference.rs)) is what a user of actix-web and
-sqlx would write: one transaction a request that inserts the key on conflict do nothing, inserts the payment and saves the
+sqlx would write: one transaction per request that inserts the key on conflict do nothing, inserts the payment and saves the
 answer, with prepared statements, validation and a SHA-256 of the request. It has the best of several pools. It does less than
-payonce: no API key is checked, no gateway is called, and so one commit is enough for it where payonce makes two.
+payonce: it checks no API key and calls no gateway, so one commit is enough, where payonce makes two.
 
 **pgbench** runs the two transactions of a claim and a settle, three statements each
 ([`claim_and_settle.sql`](../bench/src/rivals/claim_and_settle.sql)), prepared, with no service before the database. It was
 tried with several numbers of clients, and the best one takes part in the rounds.
 
 **The bare endpoint** is an actix-web handler that reads the body and sends the bytes of one of payonce's replays.
-**Keys not in memory** are rows that payonce has not seen since it started, each asked for once, in random order; pgbench reads
+**Keys not in memory** are rows that payonce has not read since it started, each requested once, in random order; pgbench reads
 such rows by their primary key.
 
 **Many keys**: the tables are filled with copies of a row that payonce has written, with other keys, ids, merchants and
-customers, and analysed. Nothing of the measured service is prepared by it.";
+customers, and analyzed. This prepares nothing in the measured service.";
 
 fn head(report: &Report) -> String {
     let mut text = String::from("# Benchmarks\n\n");
     if report.plan.quick {
-        text += "> **A quick run (`--quick`): it shows that everything works. Its figures say nothing.**\n\n";
+        text += "> **A quick run (`--quick`): it shows that everything works. Its figures mean nothing.**\n\n";
     }
     let _ = write!(
         text,
-        "payonce beside what could be picked instead, in one run. This page is written by `make bench`, from\n\
+        "payonce and its alternatives, in one run. This page is written by `make bench`, from\n\
          `benchmarks.json`, on {}, commit `{}`; it took {}, and all of its {} checks hold.\n\n\
          ```console\n\
          $ make bench                                       # everything\n\
@@ -94,7 +94,7 @@ fn required(report: &Report) -> String {
         return String::new();
     }
     let mut text = String::from(
-        "## What it must reach\n\n| measure | at least, at most | reached | | each round |\n| --- | --- | --- | --- | --- |\n",
+        "## Targets\n\n| measure | at least, at most | reached | | each round |\n| --- | --- | --- | --- | --- |\n",
     );
     for ratio in ratios {
         let Ratio {
@@ -118,7 +118,7 @@ fn required(report: &Report) -> String {
 }
 
 const RUNS_HEAD: &str = "\
-| | connections | a second | p50 ms | p99 ms | max ms | other than 201 | processor µs an answer: service, generator, rest | busy | memory MiB |
+| | connections | a second | p50 ms | p99 ms | max ms | other than 201 | processor µs per answer: service, generator, rest | busy | memory MiB |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |
 ";
 
