@@ -10,10 +10,10 @@ run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept i
 	cargo build --release --locked --bins
 	@scripts/with-postgres --keep scripts/run
 
-# They load the machine: run beside the others they would make them late.
+# They load the machine: run at the same time, they would delay the others.
 HEAVY_TESTS := backlog::ten_thousand chaos:: crashes::sweep fairness::beside
 
-test: ## Run every test against a database that is thrown away, and list at the end what could not run here
+test: ## Run every test against a temporary database, and list at the end which could not run here
 	@PAYONCE_SKIPPED=$$(mktemp) && export PAYONCE_SKIPPED && status=0 && \
 	scripts/with-postgres --memory sh -ec '\
 		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
@@ -33,21 +33,21 @@ demo: ## Run the eight demonstrations against a real server and database
 	cargo build --release --locked --bins
 	@scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce demo
 
-openapi: ## Write openapi.json anew, after a change of the API
+openapi: ## Update openapi.json after a change of the API
 	@cargo run --quiet --locked --example openapi > openapi.json.new && mv openapi.json.new openapi.json
 
-contract: ## Renew what Stripe publishes of its API from the npm package stripe, and show what changed; needs Node
+contract: ## Update Stripe's published types from the npm package stripe, and show the changes; needs Node
 	@scripts/stripe-contract
 
-screenshots: ## Take the documentation's pictures of the console anew; needs chromium and chromedriver
+screenshots: ## Take the documentation's screenshots of the console; needs chromium and chromedriver
 	PAYONCE_SCREENSHOTS="$(CURDIR)/docs/images" scripts/with-postgres cargo test --locked --features failpoints --test it -- \
 		console::browser::every_page_is_readable_by_everybody
 
-bench: ## Measure payonce beside what could be picked instead, into docs/BENCHMARKS.md; BENCH_ARGS=--quick for a smoke
+bench: ## Measure payonce and its alternatives, into docs/BENCHMARKS.md; BENCH_ARGS=--quick for a smoke test
 	cargo build --release --locked --bins -p payonce -p payonce-bench
 	scripts/with-postgres $(or $(CARGO_TARGET_DIR),target)/release/payonce-bench run $(BENCH_ARGS)
 
-prepare: ## Renew sqlx-data.json after a change of a query or a migration
+prepare: ## Update sqlx-data.json after a change of a query or a migration
 	scripts/prepare
 
 check-prepared: ## Lint, and fail if sqlx-data.json is stale
@@ -69,5 +69,5 @@ deny: ## Check licences, bans and sources of all dependencies, and advisories wh
 	else echo 'deny: SKIPPED: the database of advisories cannot be had here'; fi
 
 .PHONY: mutants
-mutants: ## Take conditions out of the code one at a time, and see a test fail: make mutants ONLY="settle- release-owner"
+mutants: ## Remove conditions from the code one at a time, and check that a test fails: make mutants ONLY="settle- release-owner"
 	scripts/mutants $(ONLY)
