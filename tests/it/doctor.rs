@@ -167,7 +167,7 @@ fn a_server_that_is_set_up_badly_is_told_setting_by_setting() {
         said.assert(name, "problem", "command line");
     }
     said.assert("autovacuum", "problem", "alter system set autovacuum = on");
-    said.assert("connections", "problem", "has 12 in all");
+    said.assert("connections", "problem", "allows 12");
     said.assert("time-zone", "warning", "Europe/Berlin");
     said.assert("schema", "warning", "payonce serve applies them");
     said.assert("stuck-keys", "ok", "no keys yet");
@@ -399,7 +399,7 @@ async fn a_role_or_a_table_that_was_changed_and_work_left_lying_are_told() {
             "alter role service connection limit 19",
             "connections",
             "problem",
-            "the role has 19 in all",
+            "the role allows 19",
             "alter role service connection limit -1",
         ),
         (
@@ -441,7 +441,7 @@ async fn a_role_or_a_table_that_was_changed_and_work_left_lying_are_told() {
             "",
             "clean-up",
             "warning",
-            "1 keys are past their time",
+            "1 keys expired two hours ago",
             "update idempotency_keys set expires_at = expires_at + interval '90 minutes'",
         ),
         ("", "clean-up", "ok", "no key", ""),

@@ -182,7 +182,7 @@ async fn a_stopping_server_ends_the_requests_under_way(_: PgPoolOptions, db: PgC
     gateway.until_executed(Endpoint::Charge, 1).await;
     server.signal(Signal::SIGTERM);
     server
-        .until_logged("stopping: requests under way end first")
+        .until_logged("stopping: finishing the requests in flight")
         .await;
     gateway.release();
     assert_eq!(under_way.await.expect("no panic").status, 201);

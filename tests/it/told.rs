@@ -1,5 +1,5 @@
-//! What a client is told of its key is true of the key, not only of this request: "nothing was charged" is said where nothing can
-//! be charged any more.
+//! The answer to a client is true of its key, not only of this request: "nothing was charged" is said where nothing can be charged
+//! any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ async fn without_the_database_nothing_is_said_of_the_key(_: PgPoolOptions, db: P
     assert_eq!(gateway.charges(), 0);
 }
 
-/// The sentences of problems that are told before the key is looked at claim nothing of the key.
+/// The texts of problems from before the key is looked up say nothing about the key.
 #[test]
 fn what_is_told_before_the_key_is_looked_at_is_of_this_request_alone() {
     let before = [
@@ -178,7 +178,7 @@ async fn a_request_is_no_mismatch_with_one_that_leaves_nothing(
     let Gate::Claimed { permit, .. } = gate else {
         panic!("the key is free");
     };
-    // The first has a claim now: whoever differs is told at once.
+    // The first has a claim now, so a different request is refused at once.
     let request = json!({"amount": 1});
     let other = engine.claim(&scope, &request, Wait::AtMost(Duration::ZERO), plan);
     assert!(matches!(other.await.expect("a gate"), Gate::Mismatch(_)));

@@ -1,4 +1,4 @@
-//! A connection, or a server, that cannot do the work: it is given up, and the work goes on as soon as another can.
+//! A connection, or a server, that cannot do the work: it is dropped, and the work continues as soon as another can.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -210,7 +210,7 @@ fn a_standby_or_another_encoding_is_refused_at_start() {
     cluster.up();
     for arguments in [&["serve"][..], &["migrate"], &["merchants", "list"]] {
         let line = refused(&cluster.options(), arguments);
-        assert!(line.contains("takes no writes"), "{line}");
+        assert!(line.contains("accepts no writes"), "{line}");
     }
 }
 

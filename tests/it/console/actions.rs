@@ -48,7 +48,7 @@ async fn a_payment_whose_answer_was_lost_is_resolved(_: PgPoolOptions, db: PgCon
 
     // Its lease has not ended, so it must not be resolved yet.
     let stuck = ada.get("/console/stuck").await;
-    stuck.shows("1 in PROCESSING, 0 of them left behind");
+    stuck.shows("1 in PROCESSING, 0 of them abandoned");
     assert!(!stuck.text.contains("value=\"lost\""), "no button");
     let held = resolve(&ada).await;
     held.shows("another process holds the claim");
@@ -56,14 +56,14 @@ async fn a_payment_whose_answer_was_lost_is_resolved(_: PgPoolOptions, db: PgCon
 
     end_leases(&service.pool).await;
     let stuck = ada.get("/console/stuck").await;
-    stuck.shows("1 in PROCESSING, 1 of them left behind");
+    stuck.shows("1 in PROCESSING, 1 of them abandoned");
     assert!(stuck.text.contains("value=\"lost\""), "a button");
     let overview = ada.get("/console").await;
     overview.shows("of 1 in PROCESSING");
     let look = overview.link("look").expect("where to look");
     assert_eq!(look, "/console/stuck");
     let key = ada.get(&key_path("acme", "lost")).await;
-    key.shows("left behind: its lease is over");
+    key.shows("abandoned: its lease has ended");
 
     let resolved = resolve(&ada).await;
     assert_eq!(resolved.status, 200);
@@ -114,7 +114,7 @@ async fn what_the_gateway_does_not_say_stays_unknown(_: PgPoolOptions, db: PgCon
     for _ in 0..2 {
         end_leases(&service.pool).await;
         let tried = resolve(&ada).await;
-        tried.shows("Still unknown: the gateway did not say.");
+        tried.shows("Still unknown: the gateway did not return the outcome.");
         tried.shows("PROCESSING");
     }
     assert_eq!(

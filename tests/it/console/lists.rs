@@ -124,7 +124,7 @@ async fn what_is_under_way_is_resolved_from_its_payments_page(
             .contains(&"/console/stuck?merchant=acme".to_owned())
     );
     let of_others = ada.get("/console/stuck?merchant=other").await;
-    of_others.shows("0 in PROCESSING, 0 of them left behind, of merchant other");
+    of_others.shows("0 in PROCESSING, 0 of them abandoned, of merchant other");
     of_others.hides("lost");
 
     let page = ada.get(&address).await;
@@ -260,7 +260,7 @@ async fn keys_are_listed_by_state_and_by_their_beginning(_: PgPoolOptions, db: P
     let processing = ada.get("/console/keys?state=PROCESSING").await;
     assert_eq!(processing.column("Key"), ["lost"]);
     let first = ada.get("/console/keys?state=FAILED&merchant=acme").await;
-    first.shows("Older ones were not looked at yet.");
+    first.shows("Older ones were not searched yet.");
     let failed = walk(&ada, "/console/keys?state=FAILED&merchant=acme")
         .await
         .concat();

@@ -157,11 +157,11 @@ async fn a_rare_state_is_found_a_bounded_look_at_a_time(_: PgPoolOptions, db: Pg
         Vec::<String>::new(),
         "20,000 were looked at, none of this state"
     );
-    first.shows("Older ones were not looked at yet.");
+    first.shows("Older ones were not searched yet.");
     let next = first.link("Older payments").expect("it goes on");
     let second = ada.get(&next).await;
     assert_eq!(listed(&second).len(), 25);
-    second.hides("were not looked at yet");
+    second.hides("were not searched yet");
     let of = |pages: &[Vec<String>]| pages.concat().len();
     assert_eq!(
         of(&walk(&ada, "/console/payments?state=FAILED&merchant=acme").await),

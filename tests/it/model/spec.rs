@@ -315,7 +315,7 @@ impl Model {
         self.bytes.entry(claim).or_insert_with(|| bytes.to_vec()) == bytes
     }
 
-    /// What becomes of a request; the model is what it is afterwards. Where `turn` is `None`, the gateway holds its call.
+    /// Returns the result of a request, and updates the model. If `turn` is `None`, the gateway holds its call.
     pub fn request(&mut self, request: &Request, node: usize, turn: Option<Turn>) -> Reply {
         if !self.sent.contains(request) {
             self.sent.push(request.clone());

@@ -285,10 +285,14 @@ impl Gateway for ScriptedGateway {
         &'a self,
         refund: &'a GatewayRefund,
     ) -> BoxFuture<'a, Result<Option<Refunded>, GatewayError>> {
-        match self.refund_answers.next() {
-            Some(answer) => ready(answer.map(Some)).boxed(),
-            None => self.inner.find_refund(refund),
+        // When it is polled: the service also makes this future when it calls.
+        async move {
+            match self.refund_answers.next() {
+                Some(answer) => answer.map(Some),
+                None => self.inner.find_refund(refund).await,
+            }
         }
+        .boxed()
     }
 }
 
