@@ -34,8 +34,8 @@ fn main() -> Result<(), String> {
     unfold(&dir)
         .map_err(|error| format!("{QUERY_DATA}: {error}; `make prepare` writes it anew"))?;
 
-    // Set for the compiler only, where it overrides the caller's value: with a DATABASE_URL in the environment, as under `make
-    // test`, a build must still need no database.
+    // Set for the compiler only, where it overrides the caller's value: with a DATABASE_URL in the environment, as under
+    // `make test`, a build must still need no database.
     println!("cargo:rustc-env=SQLX_OFFLINE_DIR={}", dir.display());
     println!("cargo:rustc-env=SQLX_OFFLINE=true");
     Ok(())
