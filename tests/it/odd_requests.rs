@@ -345,6 +345,7 @@ async fn what_may_be_sent_and_accepted(_: PgPoolOptions, db: PgConnectOptions) {
         "text/html",
         "image/*, text/*;q=0.5",
         "application/json;q=0",
+        "json",
         "application/xml",
     ] {
         let answer = post(refused).await;
