@@ -7,6 +7,7 @@ use payonce_engine::Engine;
 use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 use tower_layer::Layer;
 
+use crate::nesting;
 use crate::service::Idempotent;
 
 /// A layer that still needs its operation.
@@ -51,6 +52,12 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 ///     .layer(IdempotentLayer::new(engine).operation("create_order"))
 /// # }
 /// ```
+///
+/// One layer inside another is an error, because the inner one would commit what the outer one could not undo. It panics when axum puts
+/// the outer one around the inner one's service: in [`Router::with_state`](axum::Router::with_state) or
+/// [`Router::into_make_service`](axum::Router::into_make_service). A router of no state that is given to `axum::serve` as it is gets its
+/// layers with the first connection; give it `app.into_make_service()`. Where the inner one cannot be seen, as in a router that is nested
+/// as a service, each request is refused by [`Refusal::Nested`].
 #[derive(Clone)]
 #[must_use]
 pub struct IdempotentLayer<S = Ready> {
@@ -98,11 +105,17 @@ impl IdempotentLayer {
     payonce_http::rules!();
 }
 
-impl<S> Layer<S> for IdempotentLayer {
+impl<S: Clone> Layer<S> for IdempotentLayer {
     type Service = Idempotent<S>;
 
+    /// # Panics
+    ///
+    /// If `inner` has such a layer already: see [`IdempotentLayer`].
     fn layer(&self, inner: S) -> Self::Service {
         let Ready(owner) = &self.state;
+        if nesting::has_layer(&inner) {
+            panic!("{}", payonce_http::nested(&self.route.operation));
+        }
         Idempotent::new(inner, self.route.clone(), Arc::clone(owner))
     }
 }

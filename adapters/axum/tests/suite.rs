@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "it is all tests")]
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,7 +12,7 @@ use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any_service, post};
 use axum::{Json, Router};
 use futures_util::{FutureExt, stream};
 use payonce_axum::{IdempotentLayer, Key, Refusal, Reply, Tx};
@@ -49,6 +50,18 @@ impl Framework for Axum {
             address,
             stop: Box::new(stop),
         }
+    }
+
+    async fn start_nested(app: App) -> String {
+        let (inner, outer) = (layer(&app, "inner"), layer(&app, "outer"));
+        let between = middleware::from_fn_with_state(app.clone(), presence);
+        let route = post(simple)
+            .layer::<_, Infallible>(inner)
+            .layer::<_, Infallible>(between);
+        let routes = Router::<App>::new().route("/nested", route).layer(outer);
+        let start = AssertUnwindSafe(|| routes.with_state::<()>(app).into_make_service());
+        let panic = catch_unwind(start).err().expect("it does not start");
+        payonce_suite::said(&*panic)
     }
 }
 
@@ -112,9 +125,12 @@ fn routes(app: App) -> Router {
         .route("/twice", post(twice).layer(plain("twice")))
         .route(
             "/nested",
-            post(simple)
-                .layer::<_, Infallible>(plain("inner"))
-                .layer(plain("outer")),
+            any_service(
+                Router::new()
+                    .route("/nested", post(simple).layer(plain("inner")))
+                    .with_state(app.clone()),
+            )
+            .layer(plain("outer")),
         )
         .route(
             "/second-connection",

@@ -9,6 +9,18 @@ use serde_json::{Map, Value, json};
 use crate::reply::Reply;
 use crate::slot::NoTransaction;
 
+/// What is wrong where the layer of an operation is around another one. An adapter that sees it when the service starts says this.
+///
+/// ```
+/// assert!(payonce_http::nested("create_order").contains("put one layer around each route"));
+/// ```
+pub fn nested(operation: &str) -> String {
+    format!(
+        "the idempotency layer of `{operation}` is around another one: the inner one would commit what the outer one could not undo, \
+         so put one layer around each route"
+    )
+}
+
 /// SQLSTATE of a statement after one that failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 

@@ -200,10 +200,13 @@ impl Engine {
                 work,
                 asked,
             },
-            Ok(Attempt::Finished(answer)) => Decision::Answered {
-                answer,
-                until: until(asked.sent, visit.ttl),
-            },
+            Ok(Attempt::Finished(answer)) => {
+                failpoint!("claim-committed");
+                Decision::Answered {
+                    answer,
+                    until: until(asked.sent, visit.ttl),
+                }
+            }
             Ok(Attempt::Expired(remembered)) => Decision::Expired(remembered),
             Ok(Attempt::Found(found)) => visit.of_found(found, asked.sent)?,
             Ok(Attempt::InUse) => return Ok(None),

@@ -63,8 +63,20 @@ pub async fn there_is_one_transaction<F: Framework>(database: PgConnectOptions) 
     shop.close().await;
 }
 
-/// The inner one would commit what the outer one could not undo.
-pub async fn a_layer_in_a_layer_is_refused<F: Framework>(database: PgConnectOptions) {
+/// The inner one would commit what the outer one could not undo. What it says names the outer one, and what to do.
+pub async fn a_layer_in_a_layer_does_not_start<F: Framework>(database: PgConnectOptions) {
+    let shop = Shop::open::<F>(database).await;
+    let said = F::start_nested(shop.app.clone()).await;
+    for part in ["`outer`", "put one layer around each route"] {
+        assert!(said.contains(part), "{said}");
+    }
+    shop.close().await;
+}
+
+/// Where the framework hides the one from the other, each request is refused.
+pub async fn a_layer_in_a_layer_that_cannot_be_seen_is_refused<F: Framework>(
+    database: PgConnectOptions,
+) {
     let shop = Shop::open::<F>(database).await;
     let answer = shop.send("/nested", "k").await;
     assert_eq!(
