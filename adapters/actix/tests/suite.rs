@@ -166,7 +166,7 @@ fn configure(app: &App, routes: &mut web::ServiceConfig) {
         .service(
             web::resource("/swallows")
                 .post(swallows)
-                .wrap(plain("swallows")),
+                .wrap(plain("swallows").key_optional()),
         )
         .service(web::resource("/keeps").post(keeps).wrap(plain("keeps")))
         .service(web::resource("/bare").post(simple))

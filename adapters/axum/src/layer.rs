@@ -53,11 +53,11 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 /// # }
 /// ```
 ///
-/// One layer inside another is an error, because the inner one would commit what the outer one could not undo. It panics when axum puts
-/// the outer one around the inner one's service: in [`Router::with_state`](axum::Router::with_state) or
-/// [`Router::into_make_service`](axum::Router::into_make_service). A router of no state that is given to `axum::serve` as it is gets its
-/// layers with the first connection; give it `app.into_make_service()`. Where the inner one cannot be seen, as in a router that is nested
-/// as a service, each request is refused by [`Refusal::Nested`].
+/// One layer inside another is an error, because the inner one would commit what the outer one could not undo. It panics as soon as
+/// axum puts the outer one around the inner one's service: in [`Router::layer`](axum::Router::layer) and
+/// [`MethodRouter::layer`](axum::routing::MethodRouter::layer); of what is put by `route_layer` around a handler, when that gets its
+/// state, in [`Router::with_state`](axum::Router::with_state) or [`Router::into_make_service`](axum::Router::into_make_service). Where
+/// axum hides the inner one, as in a router that is nested as a service, each request is refused by [`Refusal::Nested`].
 #[derive(Clone)]
 #[must_use]
 pub struct IdempotentLayer<S = Ready> {

@@ -53,16 +53,28 @@ impl Framework for Axum {
     }
 
     async fn start_nested(app: App) -> String {
-        let (inner, outer) = (layer(&app, "inner"), layer(&app, "outer"));
         let between = middleware::from_fn_with_state(app.clone(), presence);
-        let route = post(simple)
-            .layer::<_, Infallible>(inner)
-            .layer::<_, Infallible>(between);
-        let routes = Router::<App>::new().route("/nested", route).layer(outer);
-        let start = AssertUnwindSafe(|| routes.with_state::<()>(app).into_make_service());
-        let panic = catch_unwind(start).err().expect("it does not start");
-        payonce_suite::said(&*panic)
+        let routes = || {
+            let route = post(simple).layer::<_, Infallible>(layer(&app, "inner"));
+            let route = route.layer::<_, Infallible>(between.clone());
+            Router::<App>::new().route("/nested", route)
+        };
+        let put_around = AssertUnwindSafe(|| routes().layer(layer(&app, "outer")));
+        let early = catch_unwind(put_around).err().expect("it is not built");
+        // A handler without its state is no service yet.
+        let late = routes_without_services(&app);
+        let given_state =
+            AssertUnwindSafe(|| late.with_state::<()>(app.clone()).into_make_service());
+        let late = catch_unwind(given_state).err().expect("it does not start");
+        assert_eq!(payonce_suite::said(&*early), payonce_suite::said(&*late));
+        payonce_suite::said(&*early)
     }
+}
+
+fn routes_without_services(app: &App) -> Router<App> {
+    let route = post(simple).route_layer(layer(app, "inner"));
+    let route = route.route_layer(layer(app, "outer"));
+    Router::new().route("/nested", route)
 }
 
 fn layer(app: &App, operation: &str) -> IdempotentLayer {
@@ -119,7 +131,10 @@ fn routes(app: App) -> Router {
             "/own-form",
             post(simple).layer(plain("own-form").refusals(own_form)),
         )
-        .route("/swallows", post(swallows).layer(plain("swallows")))
+        .route(
+            "/swallows",
+            post(swallows).layer(plain("swallows").key_optional()),
+        )
         .route("/keeps", post(keeps).layer(plain("keeps")))
         .route("/bare", post(simple))
         .route("/twice", post(twice).layer(plain("twice")))

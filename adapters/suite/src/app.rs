@@ -15,7 +15,7 @@
 //! | `POST /optional` | `key_optional()` | inserts an order; 201, or 409 where the body is `no` |
 //! | `POST /brief` | `ttl(1 h)` | inserts an order, 201 |
 //! | `POST /own-form` | own refusals: 418 with the code as text | inserts an order, 201 |
-//! | `POST /swallows` | | inserts an order, runs a query that fails, 201 |
+//! | `POST /swallows` | `key_optional()` | inserts an order, runs a query that fails, 201 |
 //! | `POST /keeps` | | gives its `Tx` to a task that holds it until [`Gates::pass`], 201 |
 //! | `POST /bare` | no layer | takes `Tx` |
 //! | `POST /twice` | | takes `Tx` twice |

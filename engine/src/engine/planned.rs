@@ -37,7 +37,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The work's, or the database's. [`IdempotencyError::OutcomeUnknown`] where the commit's own answer was lost: without a key
+    /// The work's, or the database's; so is a statement of the work that failed and that the work did not mind.
+    /// [`IdempotencyError::OutcomeUnknown`] where the commit's own answer was lost: without a key
     /// there is nothing to read it back by.
     pub async fn transact<T, E, F, Fut>(&self, work: F) -> Result<T, IdempotencyError>
     where
@@ -59,9 +60,14 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let transaction = database::begin(&engine.0.pool).await?;
-    let (transaction, done) = lend(transaction, work).await?;
+    let (mut transaction, done) = lend(transaction, work).await?;
     match done.map_err(|error| work_error(error.into())) {
         Ok(done) => {
+            // PostgreSQL answers the commit of a transaction in which a statement failed by a rollback, and by no error.
+            sqlx::raw_sql("select 1")
+                .execute(&mut *transaction)
+                .bounded()
+                .await?;
             let begun = Instant::now();
             match transaction.commit().await {
                 Ok(()) => {}
