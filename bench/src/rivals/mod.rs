@@ -1,9 +1,11 @@
 //! What payonce is compared with, in the benchmark's own code. Each is a process of its own, as payonce is.
 
 mod bare;
+mod layered;
 mod reference;
 
 pub use self::bare::{Answer, BareArgs, serve_bare};
+pub use self::layered::{Handler, LayeredArgs, SCHEMA as LAYERED_SCHEMA, serve_layered};
 pub use self::reference::{ReferenceArgs, serve_reference};
 
 use std::net::TcpListener;
