@@ -41,6 +41,22 @@ impl Engine {
     /// `work` may run more than once, where the database failed and it is not known whether the commit went through, and
     /// commits at most once. Unlike in [`Engine::execute`], its writes are kept for [`Outcome::Failed`] too: what the call
     /// brought has happened, and is to be recorded.
+    ///
+    /// ```no_run
+    /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::{Outcome, Settled, StoredResponse, Transaction};
+    ///
+    /// let work = |mut tx: Transaction| async move {
+    ///     sqlx::query("update parcels set sent = true where parcel_id = 1").execute(&mut *tx).await?;
+    ///     StoredResponse::json(201, &"sent").map(Outcome::Completed).map_err(sqlx::Error::decode)
+    /// };
+    /// match engine.settle(permit, work).await? {
+    ///     Settled::Stored(answer) | Settled::Lost(Some(answer)) => assert_eq!(answer.response.status, 201),
+    ///     Settled::Lost(None) => { /* Another owner is at work on it. */ }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn settle<E, F, Fut>(
         &self,
         permit: Permit,
@@ -143,6 +159,20 @@ impl Engine {
 
     /// Gives a claim back of which nothing happened: the key is then as if it had never been used. `work` removes, in the same
     /// commit, what the claim's plan wrote.
+    ///
+    /// ```no_run
+    /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::{Released, Transaction};
+    ///
+    /// let work = |mut tx: Transaction| async move {
+    ///     sqlx::query("delete from parcels where parcel_id = 1").execute(&mut *tx).await.map(drop)
+    /// };
+    /// if engine.release(permit, work).await? == Released::Removed {
+    ///     // The carrier was never reached, and the key is still good.
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn release<E, F, Fut>(
         &self,
         permit: Permit,

@@ -26,6 +26,18 @@ pub(crate) struct Executing {
 ///
 /// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
 /// not a part of it.
+///
+/// ```
+/// use actix_web::{HttpResponse, error};
+/// use payonce_actix::Tx;
+///
+/// async fn create_order(mut tx: Tx) -> actix_web::Result<HttpResponse> {
+///     let insert = sqlx::query("insert into orders (sku) values ('tea')");
+///     insert.execute(&mut *tx).await.map_err(error::ErrorInternalServerError)?;
+///     Ok(HttpResponse::Created().finish())
+/// }
+/// # let _ = actix_web::App::new().route("/orders", actix_web::web::post().to(create_order));
+/// ```
 pub struct Tx(Lent);
 
 impl Deref for Tx {

@@ -62,6 +62,37 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send +
 /// resource, scope or app panic when a worker builds the app, so that the server does not start. actix-web does not say what is
 /// inside of a scope: one around a scope and one around its resource are seen at the first request, and each is refused by
 /// [`Refusal::Nested`].
+///
+/// Every rule can be set:
+///
+/// ```
+/// # fn rules(engine: &payonce_actix::payonce_engine::Engine) {
+/// use std::time::Duration;
+///
+/// use payonce_actix::{Ending, Idempotent, Refusal, Reply};
+///
+/// let rules = Idempotent::new(engine)
+///     .operation("create_order")
+///     .owner(|request| request.headers().get("x-shop").and_then(|shop| shop.to_str().ok()).map(str::to_owned))
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .wait(Duration::from_secs(2))
+///     .key_optional()
+///     .keep_headers(["location", "content-type"])
+///     .sign_header("x-currency")
+///     .unsigned_field("items[].sent_at")
+///     .max_body(64 * 1024)
+///     .max_answer(16 * 1024)
+///     .timeout(Duration::from_secs(5))
+///     .body_timeout(Duration::from_secs(10))
+///     // A conflict may be another one the next time.
+///     .ending(|status| if status == 409 { Ending::Forget } else { Ending::of_status(status) })
+///     .refusals(|refusal| {
+///         matches!(refusal, Refusal::KeyMissing)
+///             .then(|| Reply { status: 400, headers: Vec::new(), body: "send a key".into() })
+///     });
+/// # drop(rules);
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Idempotent<S = Ready> {

@@ -19,6 +19,7 @@ use payonce_actix::{Idempotent, Key, Refusal, Reply, Tx};
 use payonce_suite::{App, Framework, Running, insert_by_savepoint, insert_order};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 payonce_suite::suite!(Actix);
 
@@ -70,7 +71,9 @@ impl Framework for Actix {
             .disable_signals()
             .bind("127.0.0.1:0")
             .expect("a port");
-        server.run().await.expect_err("it does not start");
+        // One that starts all the same runs on.
+        let ended = timeout(Duration::from_secs(60), server.run()).await;
+        ended.expect("it ends").expect_err("it does not start");
         let built = AssertUnwindSafe(init_service(build()));
         let panic = built.catch_unwind().await.err().expect("it is not built");
         payonce_suite::said(&*panic)

@@ -24,6 +24,18 @@ pub(crate) struct Executing {
 ///
 /// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
 /// not a part of it.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use payonce_axum::Tx;
+///
+/// async fn create_order(mut tx: Tx) -> Result<StatusCode, StatusCode> {
+///     let insert = sqlx::query("insert into orders (sku) values ('tea')");
+///     insert.execute(&mut *tx).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+///     Ok(StatusCode::CREATED)
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/orders", axum::routing::post(create_order));
+/// ```
 pub struct Tx(Lent);
 
 impl Deref for Tx {

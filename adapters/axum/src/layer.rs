@@ -58,6 +58,37 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 /// [`MethodRouter::layer`](axum::routing::MethodRouter::layer); of what is put by `route_layer` around a handler, when that gets its
 /// state, in [`Router::with_state`](axum::Router::with_state) or [`Router::into_make_service`](axum::Router::into_make_service). Where
 /// axum hides the inner one, as in a router that is nested as a service, each request is refused by [`Refusal::Nested`].
+///
+/// Every rule can be set:
+///
+/// ```
+/// # fn rules(engine: &payonce_axum::payonce_engine::Engine) {
+/// use std::time::Duration;
+///
+/// use payonce_axum::{Ending, IdempotentLayer, Refusal, Reply};
+///
+/// let rules = IdempotentLayer::new(engine)
+///     .operation("create_order")
+///     .owner(|request| request.headers.get("x-shop").and_then(|shop| shop.to_str().ok()).map(str::to_owned))
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .wait(Duration::from_secs(2))
+///     .key_optional()
+///     .keep_headers(["location", "content-type"])
+///     .sign_header("x-currency")
+///     .unsigned_field("items[].sent_at")
+///     .max_body(64 * 1024)
+///     .max_answer(16 * 1024)
+///     .timeout(Duration::from_secs(5))
+///     .body_timeout(Duration::from_secs(10))
+///     // A conflict may be another one the next time.
+///     .ending(|status| if status == 409 { Ending::Forget } else { Ending::of_status(status) })
+///     .refusals(|refusal| {
+///         matches!(refusal, Refusal::KeyMissing)
+///             .then(|| Reply { status: 400, headers: Vec::new(), body: "send a key".into() })
+///     });
+/// # drop(rules);
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct IdempotentLayer<S = Ready> {

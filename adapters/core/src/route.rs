@@ -26,6 +26,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What becomes of a handler's writes and of its answer.
+///
+/// ```
+/// use payonce_http::Ending;
+///
+/// assert_eq!(Ending::of_status(303), Ending::Keep);
+/// assert_eq!(Ending::of_status(404), Ending::Undo);
+/// assert_eq!(Ending::of_status(429), Ending::Forget);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Its writes, the key and the answer are committed together.
@@ -53,6 +61,26 @@ type EndingRule = Arc<dyn Fn(u16) -> Ending + Send + Sync>;
 type RefusalRule = Arc<dyn Fn(&Refusal) -> Option<Reply> + Send + Sync>;
 
 /// A route's rules, and the engine that keeps them. An adapter's builder sets its fields, whose documentation is there.
+///
+/// ```no_run
+/// # async fn execute(engine: payonce_engine::Engine, signed: payonce_engine::SignedRequest) {
+/// use payonce_http::{Executed, Handled, HandlerAnswer, Refusal, Route, Slot};
+///
+/// let mut route = Route::new(&engine, "create_order");
+/// route.max_answer = 64 * 1024;
+/// let handler = async |slot: Slot| match slot.take() {
+///     Ok(mut tx) => match sqlx::query("insert into orders (sku) values ('tea')").execute(&mut *tx).await {
+///         Ok(_) => Handled::Answered(HandlerAnswer { status: 201, headers: Vec::new(), body: "ordered".into() }),
+///         Err(_) => Handled::Refused(Refusal::Internal),
+///     },
+///     Err(why) => Handled::Refused(Refusal::NoTransaction(why)),
+/// };
+/// match route.execute::<(), _, _>(Some(signed), handler).await {
+///     Executed::Reply(reply) => println!("{}", reply.status),
+///     Executed::Forgotten(()) => {}
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Route {
     /// Decides who executes.

@@ -34,6 +34,18 @@ pub enum Wait {
 }
 
 /// A request that was signed: which key it comes with, and what it asks for.
+///
+/// ```no_run
+/// # async fn order(engine: payonce_engine::Engine, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::{Outcome, StoredResponse, Transaction, Wait};
+///
+/// let signed = engine.sign(key, "tea")?.with_ttl(std::time::Duration::from_secs(3600));
+/// let work = async |_: Transaction| StoredResponse::json(201, &"ordered").map(Outcome::Completed);
+/// let answer = engine.execute_signed(signed, Wait::Configured, work).await?;
+/// # drop(answer);
+/// # Ok(())
+/// # }
+/// ```
 pub struct SignedRequest {
     pub(super) key: ScopedKey,
     pub(super) fingerprints: Fingerprints,

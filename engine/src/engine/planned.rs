@@ -35,6 +35,18 @@ impl Engine {
     /// Runs `work` in one transaction without a key: for a request that came without one where it may. What it wrote is kept
     /// where it returns `Ok`, and undone where it returns `Err`. As in [`Engine::execute`], dropping this future stops nothing.
     ///
+    /// ```no_run
+    /// # async fn order(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// let id: i64 = engine
+    ///     .transact(async |mut tx| {
+    ///         sqlx::query_scalar("insert into orders (sku) values ('tea') returning order_id").fetch_one(&mut *tx).await
+    ///     })
+    ///     .await?;
+    /// # let _ = id;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The work's, or the database's; so is a statement of the work that failed and that the work did not mind.

@@ -117,6 +117,7 @@ pub async fn a_savepoint_is_the_handlers_own<F: Framework>(database: PgConnectOp
             .await,
         1
     );
-    assert_eq!(shop.orders().await, 1);
+    assert_eq!((shop.orders().await, shop.keys().await), (1, 1));
+    assert!(shop.send("/savepoint", "k").await.is_replay());
     shop.close().await;
 }
