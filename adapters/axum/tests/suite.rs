@@ -60,12 +60,12 @@ impl Framework for Axum {
             Router::<App>::new().route("/nested", route)
         };
         let put_around = AssertUnwindSafe(|| routes().layer(layer(&app, "outer")));
-        let early = catch_unwind(put_around).err().expect("it is not built");
+        let early = catch_unwind(put_around).expect_err("it is not built");
         // A handler without its state is no service yet.
         let late = routes_without_services(&app);
         let given_state =
             AssertUnwindSafe(|| late.with_state::<()>(app.clone()).into_make_service());
-        let late = catch_unwind(given_state).err().expect("it does not start");
+        let late = catch_unwind(given_state).expect_err("it does not start");
         assert_eq!(payonce_suite::said(&*early), payonce_suite::said(&*late));
         payonce_suite::said(&*early)
     }
