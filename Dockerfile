@@ -14,8 +14,11 @@ COPY adapters/actix/Cargo.toml adapters/actix/
 COPY adapters/axum/Cargo.toml adapters/axum/
 COPY adapters/suite/Cargo.toml adapters/suite/
 RUN mkdir -p src/bin engine/src bench/src adapters/core/src adapters/actix/src adapters/axum/src adapters/suite/src \
+        adapters/actix/examples adapters/axum/examples \
     && touch src/lib.rs engine/src/lib.rs engine/README.md adapters/core/src/lib.rs adapters/actix/src/lib.rs \
         adapters/axum/src/lib.rs adapters/suite/src/lib.rs \
+        adapters/actix/examples/orders.rs adapters/actix/examples/charged_orders.rs \
+        adapters/axum/examples/orders.rs adapters/axum/examples/charged_orders.rs \
     && echo 'fn main() {}' | tee engine/build.rs src/bin/payonce.rs src/bin/payonce-cleanup.rs bench/src/main.rs >/dev/null \
     && cargo build --release --locked --bins \
     && rm -r src engine/src engine/build.rs

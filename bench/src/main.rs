@@ -64,6 +64,9 @@ enum Command {
     /// Serve one answer for every POST (`run` starts it)
     #[command(hide = true)]
     Bare(rivals::BareArgs),
+    /// Serve a handler wrapped in payonce's actix middleware, or the same one bare (`run` starts it)
+    #[command(hide = true)]
+    Layered(rivals::LayeredArgs),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         } => report::render(&json, &markdown, &plot),
         Command::Reference(args) => rivals::serve_reference(args),
         Command::Bare(args) => rivals::serve_bare(&args),
+        Command::Layered(args) => rivals::serve_layered(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

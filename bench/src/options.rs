@@ -56,6 +56,9 @@ pub struct Options {
     /// Number of keys that the clean-up deletes [default: 1000000].
     #[arg(long, value_name = "COUNT")]
     pub expired_keys: Option<u64>,
+    /// The requests over which the wrapped handler's memory is looked at [default: 1000000].
+    #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<u64>::new().range(4..))]
+    pub layer_requests: Option<u64>,
     /// The generator's threads.
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=64))]
@@ -96,6 +99,8 @@ pub enum Scenario {
     Latency,
     /// The clean-up, and payments during it.
     Cleanup,
+    /// An actix handler wrapped in one line, beside the same one bare.
+    Layer,
 }
 
 /// The options with every default filled in, as the report shows them.
@@ -117,6 +122,9 @@ pub struct Plan {
     /// Keys that payonce finds only in the table. None is requested twice.
     pub cold_keys: u64,
     pub expired_keys: u64,
+    /// None in reports of before there was such a measure.
+    #[serde(default)]
+    pub layer_requests: u64,
     pub storms: u32,
     /// Payments per second of the open loops.
     pub steady_rate: u32,
@@ -157,6 +165,9 @@ impl Options {
             expired_keys: self
                 .expired_keys
                 .unwrap_or(if quick { 100_000 } else { 1_000_000 }),
+            layer_requests: self
+                .layer_requests
+                .unwrap_or(if quick { 20_000 } else { 1_000_000 }),
             storms: if quick { 1 } else { 5 },
             steady_rate: 200,
             steady_duration: seconds(if quick { 3 } else { 15 }),

@@ -90,6 +90,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         many_keys: None,
         gateway: Vec::new(),
         cleanup: Vec::new(),
+        layer_memory_mib: Vec::new(),
     };
     for scenario in &bench.plan.scenarios {
         match scenario {
@@ -99,6 +100,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
             Scenario::ManyKeys => scenarios::many_keys(bench, &mut report).await,
             Scenario::Latency => scenarios::latency(bench, &mut report).await,
             Scenario::Cleanup => scenarios::cleanup(bench, &mut report).await,
+            Scenario::Layer => scenarios::layer(bench, &mut report).await,
         }
         .with_context(|| format!("{scenario:?}"))?;
     }

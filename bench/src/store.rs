@@ -97,6 +97,13 @@ pub async fn count_final(connection: &mut PgConnection) -> sqlx::Result<Counts> 
     .await
 }
 
+/// Final payments, where there are no keys.
+pub async fn count_payments(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from payments where state = 'SUCCESS'")
+        .fetch_one(connection)
+        .await
+}
+
 /// Number of updates of a table, and of those that were HOT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Updates {

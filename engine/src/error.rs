@@ -5,6 +5,21 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 /// An error of the engine.
+///
+/// ```
+/// use payonce_engine::{IdempotencyError, is_transient};
+///
+/// /// Whether the same request may be sent again, unchanged.
+/// fn may_be_repeated(error: &IdempotencyError) -> bool {
+///     match error {
+///         IdempotencyError::InProgress { .. } | IdempotencyError::Overloaded | IdempotencyError::OutcomeUnknown(_) => true,
+///         error => error.database_error().is_some_and(is_transient),
+///     }
+/// }
+/// assert!(may_be_repeated(&IdempotencyError::Overloaded));
+/// assert!(may_be_repeated(&IdempotencyError::Database(sqlx::Error::PoolTimedOut)));
+/// assert!(!may_be_repeated(&IdempotencyError::Unreadable));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum IdempotencyError {
     /// Another request was made under this key. The first outcome stays. Final: a new request needs a new key.

@@ -46,6 +46,22 @@ pub enum Gate<T> {
 }
 
 /// What the first transaction of a two-phase request decided.
+///
+/// ```no_run
+/// # async fn claim(engine: payonce_engine::Engine, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::{Plan, Transaction, Wait};
+///
+/// let plan = async |mut tx: Transaction| {
+///     let id: i64 = sqlx::query_scalar("insert into parcels (address) values ('here') returning parcel_id")
+///         .fetch_one(&mut *tx)
+///         .await?;
+///     Ok::<_, sqlx::Error>(Plan::Call { resource_id: id.to_string(), work: () })
+/// };
+/// let gate = engine.claim(&key, "here", Wait::Configured, plan).await?;
+/// # drop(gate);
+/// # Ok(())
+/// # }
+/// ```
 pub enum Plan<T> {
     /// A call to another system must be made: claim the key.
     Call {

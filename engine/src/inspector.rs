@@ -10,6 +10,17 @@ use super::store;
 use crate::database::{self, Bounded};
 
 /// Reads records. Cloning it is cheap.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::records::Inspector;
+///
+/// if let Some(record) = Inspector::new(pool).find(&key).await? {
+///     println!("{:?} after {} attempts", record.state, record.attempt);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Inspector {
     pool: PgPool,

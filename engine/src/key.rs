@@ -8,6 +8,15 @@ use std::sync::Arc;
 pub const MAX_KEY_LENGTH: usize = 255;
 
 /// A client's key: 1–255 visible ASCII characters.
+///
+/// ```
+/// use payonce_engine::IdempotencyKey;
+///
+/// assert_eq!(IdempotencyKey::new("cart-17")?.as_str(), "cart-17");
+/// assert!(IdempotencyKey::new("").is_err());
+/// assert!(IdempotencyKey::new("a b").is_err());
+/// # Ok::<(), payonce_engine::InvalidKey>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey(String);
 
@@ -92,6 +101,15 @@ fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
 
 /// A key in its scope, `merchant:operation:key`. The keys of different merchants or operations are always different. Cloning it is
 /// cheap.
+///
+/// ```
+/// use payonce_engine::{IdempotencyKey, ScopedKey};
+///
+/// let key = ScopedKey::new("acme", "create_order", IdempotencyKey::new("cart-17")?);
+/// assert_eq!(key.to_string(), "acme:create_order:cart-17");
+/// assert_eq!(key.operation, "create_order");
+/// # Ok::<(), payonce_engine::InvalidKey>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopedKey(Arc<Scope>);
 

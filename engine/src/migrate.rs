@@ -15,6 +15,16 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 
 /// Creates the engine's tables if they are missing. Programs that start at once take turns.
 ///
+/// ```no_run
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let database = std::env::var("DATABASE_URL")?.parse()?;
+/// let pool = payonce_engine::database::pool_options().connect_with(database).await?;
+/// payonce_engine::migrate(&pool).await?;
+/// // And then the service's own: `sqlx::migrate!().run(&pool)`.
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The database's error, or a migration that was changed after it had been applied.

@@ -9,6 +9,13 @@ use super::key::ScopedKey;
 use super::response::StoredResponse;
 
 /// The state of a key.
+///
+/// ```
+/// use payonce_engine::records::KeyState;
+///
+/// assert_eq!(KeyState::Completed.as_str(), "COMPLETED");
+/// assert_eq!(KeyState::from_name("PROCESSING"), Some(KeyState::Processing));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// A process holds a claim on it, or died holding one.
@@ -38,6 +45,19 @@ impl KeyState {
 }
 
 /// How the work ended. Both outcomes are final, stored and replayed; a failure undoes the work's writes.
+///
+/// ```
+/// use payonce_engine::{Outcome, StoredResponse};
+///
+/// let in_stock = false;
+/// let outcome = if in_stock {
+///     Outcome::Completed(StoredResponse::json(201, &"ordered")?)
+/// } else {
+///     Outcome::Failed(StoredResponse::json(409, &"out of stock")?)
+/// };
+/// assert_eq!(outcome.response().status, 409);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done.

@@ -45,6 +45,16 @@ pub enum InvalidResponse {
 ///
 /// [`StoredResponse::new`] refuses an answer that could not be sent unchanged. The engine checks again before it stores one: see
 /// [`StoredResponse::check`].
+///
+/// ```
+/// use payonce_engine::StoredResponse;
+///
+/// let created = StoredResponse::json(201, &["tea"])?.with_header("location", "/orders/1");
+/// assert_eq!(&created.body[..], br#"["tea"]"#);
+/// assert!(created.check().is_ok());
+/// assert!(StoredResponse { status: 99, ..created }.check().is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
     /// The HTTP status, 200–599.

@@ -41,6 +41,22 @@ impl Engine {
     /// `work` commits at most once, but it may run more than once if the database failed and the outcome of the commit is not
     /// known. Unlike with [`Engine::execute`], its writes are also kept for [`Outcome::Failed`], because the call has happened and
     /// its result must be recorded.
+    ///
+    /// ```no_run
+    /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::{Outcome, Settled, StoredResponse, Transaction};
+    ///
+    /// let work = |mut tx: Transaction| async move {
+    ///     sqlx::query("update parcels set sent = true where parcel_id = 1").execute(&mut *tx).await?;
+    ///     StoredResponse::json(201, &"sent").map(Outcome::Completed).map_err(sqlx::Error::decode)
+    /// };
+    /// match engine.settle(permit, work).await? {
+    ///     Settled::Stored(answer) | Settled::Lost(Some(answer)) => assert_eq!(answer.response.status, 201),
+    ///     Settled::Lost(None) => { /* Another owner is at work on it. */ }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn settle<E, F, Fut>(
         &self,
         permit: Permit,
@@ -144,6 +160,20 @@ impl Engine {
 
     /// Releases a claim whose call was not made: the key is then as if it had never been used. `work` removes the plan's writes in
     /// the same commit.
+    ///
+    /// ```no_run
+    /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::{Released, Transaction};
+    ///
+    /// let work = |mut tx: Transaction| async move {
+    ///     sqlx::query("delete from parcels where parcel_id = 1").execute(&mut *tx).await.map(drop)
+    /// };
+    /// if engine.release(permit, work).await? == Released::Removed {
+    ///     // The carrier was never reached, and the key is still good.
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn release<E, F, Fut>(
         &self,
         permit: Permit,

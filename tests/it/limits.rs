@@ -7,7 +7,7 @@ use payonce::http::Limits;
 use payonce::merchants::RateLimit;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{interval, timeout};
 
 use crate::support::service::{Answer, Service, Setup};
@@ -29,6 +29,18 @@ async fn service_with(db: &PgConnectOptions, limits: Limits) -> Service {
 async fn connect(service: &Service) -> TcpStream {
     let address = service.url.trim_start_matches("http://");
     TcpStream::connect(address).await.expect("connected")
+}
+
+/// Connects with a receive buffer that does not grow: by itself it grows to some 30 MB, where the system allows that.
+async fn connect_with_a_small_buffer(service: &Service) -> TcpStream {
+    let address = service
+        .url
+        .strip_prefix("http://")
+        .expect("an http address");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("set");
+    let connected = socket.connect(address.parse().expect("an address")).await;
+    connected.expect("connected")
 }
 
 /// Sends a text, then single bytes until the service closes the connection. Returns what it answered before.
@@ -306,7 +318,7 @@ async fn a_connection_whose_peer_does_not_read_is_closed(_: PgPoolOptions, db: P
         ..Limits::default()
     };
     let service = service_with(&db, limits).await;
-    let mut stream = connect(&service).await;
+    let mut stream = connect_with_a_small_buffer(&service).await;
     // More than the buffers between them hold.
     let request = b"GET /openapi.json HTTP/1.1\r\nHost: it\r\n\r\n".repeat(100);
     stream.write_all(&request).await.expect("sent");

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use payonce_engine::IdempotencyKey;
 use payonce_http::{Lent, NoTransaction, Refusal, Slot};
@@ -25,6 +26,18 @@ pub(crate) struct Executing {
 ///
 /// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
 /// not a part of it.
+///
+/// ```
+/// use actix_web::{HttpResponse, error};
+/// use payonce_actix::Tx;
+///
+/// async fn create_order(mut tx: Tx) -> actix_web::Result<HttpResponse> {
+///     let insert = sqlx::query("insert into orders (sku) values ('tea')");
+///     insert.execute(&mut *tx).await.map_err(error::ErrorInternalServerError)?;
+///     Ok(HttpResponse::Created().finish())
+/// }
+/// # let _ = actix_web::App::new().route("/orders", actix_web::web::post().to(create_order));
+/// ```
 pub struct Tx(Lent);
 
 impl Deref for Tx {
@@ -75,17 +88,28 @@ impl FromRequest for Tx {
     }
 }
 
-/// The key of the request that is executed, as an extractor. `Option<Key>` where the route takes requests without one.
+/// The key of the request, as an extractor, also without a middleware. `Option<Key>` where the middleware takes requests without one; without
+/// a middleware, actix-web's `Option` would take a bad key for none.
+///
+/// ```
+/// use actix_web::{App, web};
+/// use payonce_actix::Key;
+///
+/// async fn create_order(Key(key): Key) -> String {
+///     format!("under {}", key.as_str())
+/// }
+/// # let _ = App::new().route("/orders", web::post().to(create_order));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub IdempotencyKey);
 
-/// There is no key; 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyError;
+/// There is no key, or none that is valid; 400.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyError(pub Refusal);
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Refusal::KeyMissing.title())
+        f.write_str(self.0.title())
     }
 }
 
@@ -95,7 +119,7 @@ impl ResponseError for KeyError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        respond(Refusal::KeyMissing.problem())
+        respond(self.0.problem())
     }
 }
 
@@ -104,9 +128,19 @@ impl FromRequest for Key {
     type Future = Ready<Result<Self, KeyError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let extensions = request.extensions();
-        let executing = extensions.get::<Executing>();
-        let key = executing.and_then(|executing| executing.key.clone());
-        ready(key.map(Self).ok_or(KeyError))
+        // A middleware has read it already. Without one it is still in the headers.
+        let read = request
+            .extensions()
+            .get::<Executing>()
+            .map(|it| it.key.clone());
+        let key = read.map_or_else(
+            || {
+                let values = request.headers().get_all("idempotency-key");
+                payonce_http::key_of(values.map(HeaderValue::as_bytes))
+            },
+            Ok,
+        );
+        let key = key.and_then(|key| key.ok_or(Refusal::KeyMissing));
+        ready(key.map(Self).map_err(KeyError))
     }
 }

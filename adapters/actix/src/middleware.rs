@@ -288,8 +288,17 @@ impl ResponseError for Unanswered {
     }
 }
 
-/// A reply as actix-web sends it. What cannot be sent, as a header of a route's own refusals may be, is answered by 500.
-pub(crate) fn respond(reply: Reply) -> HttpResponse {
+/// A reply as actix-web sends it: for what was made without a middleware, as an answer of two phases. What cannot be sent, as a header
+/// of a route's own refusals may be, is answered by 500.
+///
+/// ```
+/// use payonce_actix::{Refusal, respond};
+///
+/// let response = respond(Refusal::OwnerUnknown.problem());
+/// assert_eq!(response.status(), 401);
+/// assert_eq!(response.headers().get("content-type").expect("one"), "application/problem+json");
+/// ```
+pub fn respond(reply: Reply) -> HttpResponse {
     let Ok(status) = StatusCode::from_u16(reply.status) else {
         return HttpResponse::InternalServerError().finish();
     };

@@ -1,5 +1,6 @@
 //! The wrap: a route's rules, and whose keys they are.
 
+use std::any::type_name;
 use std::future::{Ready as ReadyFuture, ready};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,6 +57,42 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send +
 /// );
 /// # }
 /// ```
+///
+/// One wrap inside another is an error, because the inner one would commit what the outer one could not undo. Two around the same
+/// resource, scope or app panic when a worker builds the app, so that the server does not start. actix-web does not say what is
+/// inside of a scope: one around a scope and one around its resource are seen at the first request, and each is refused by
+/// [`Refusal::Nested`].
+///
+/// Every rule can be set:
+///
+/// ```
+/// # fn rules(engine: &payonce_actix::payonce_engine::Engine) {
+/// use std::time::Duration;
+///
+/// use payonce_actix::{Ending, Idempotent, Refusal, Reply};
+///
+/// let rules = Idempotent::new(engine)
+///     .operation("create_order")
+///     .owner(|request| request.headers().get("x-shop").and_then(|shop| shop.to_str().ok()).map(str::to_owned))
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .wait(Duration::from_secs(2))
+///     .key_optional()
+///     .keep_headers(["location", "content-type"])
+///     .sign_header("x-currency")
+///     .unsigned_field("items[].sent_at")
+///     .max_body(64 * 1024)
+///     .max_answer(16 * 1024)
+///     .timeout(Duration::from_secs(5))
+///     .body_timeout(Duration::from_secs(10))
+///     // A conflict may be another one the next time.
+///     .ending(|status| if status == 409 { Ending::Forget } else { Ending::of_status(status) })
+///     .refusals(|refusal| {
+///         matches!(refusal, Refusal::KeyMissing)
+///             .then(|| Reply { status: 400, headers: Vec::new(), body: "send a key".into() })
+///     });
+/// # drop(rules);
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Idempotent<S = Ready> {
@@ -103,6 +140,15 @@ impl Idempotent {
     payonce_http::rules!();
 }
 
+/// Whether a service of this type has one of ours in it. The types of the middlewares that are wrapped around one resource, scope or app
+/// are a part of its own; those of a scope's resources are not.
+fn is_wrapped<S>() -> bool {
+    // Without the parameter's name, which is the last.
+    let ours = type_name::<IdempotentMiddleware<()>>();
+    let ours = ours.strip_suffix("()>").unwrap_or(ours);
+    type_name::<S>().contains(ours)
+}
+
 impl<S, B> Transform<S, ServiceRequest> for Idempotent
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
@@ -115,8 +161,14 @@ where
     type InitError = ();
     type Future = ReadyFuture<Result<Self::Transform, ()>>;
 
+    /// # Panics
+    ///
+    /// If `inner` is wrapped in such a middleware already: see [`Idempotent`].
     fn new_transform(&self, inner: S) -> Self::Future {
         let Ready(owner) = &self.state;
+        if is_wrapped::<S>() {
+            panic!("{}", payonce_http::nested(&self.route.operation));
+        }
         let rules = Rules {
             route: self.route.clone(),
             owner: Arc::clone(owner),

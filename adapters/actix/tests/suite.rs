@@ -4,11 +4,14 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use actix_web::dev::Service;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, LOCATION};
+use actix_web::middleware::DefaultHeaders;
+use actix_web::test::init_service;
 use actix_web::web::{self, Bytes, Data, Json, Path, PayloadConfig};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, ResponseError};
 use futures_util::{FutureExt, stream};
@@ -16,6 +19,7 @@ use payonce_actix::{Idempotent, Key, Refusal, Reply, Tx};
 use payonce_suite::{App, Framework, Running, insert_by_savepoint, insert_order};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 payonce_suite::suite!(Actix);
 
@@ -59,6 +63,32 @@ impl Framework for Actix {
             stop: Box::new(stop),
         }
     }
+
+    async fn start_nested(app: App) -> String {
+        let build = move || ActixApp::new().configure(|routes| nested(&app, routes));
+        let server = HttpServer::new(build.clone())
+            .workers(1)
+            .disable_signals()
+            .bind("127.0.0.1:0")
+            .expect("a port");
+        // One that starts all the same runs on.
+        let ended = timeout(Duration::from_secs(60), server.run()).await;
+        ended.expect("it ends").expect_err("it does not start");
+        let built = AssertUnwindSafe(init_service(build()));
+        let panic = built.catch_unwind().await.err().expect("it is not built");
+        payonce_suite::said(&*panic)
+    }
+}
+
+/// A wrap around a wrap of the same resource, and another middleware in between.
+fn nested(app: &App, routes: &mut web::ServiceConfig) {
+    routes.service(
+        web::resource("/nested")
+            .post(simple)
+            .wrap(wrap(app, "inner"))
+            .wrap(DefaultHeaders::new())
+            .wrap(wrap(app, "outer")),
+    );
 }
 
 fn wrap(app: &App, operation: &str) -> Idempotent {
@@ -139,15 +169,14 @@ fn configure(app: &App, routes: &mut web::ServiceConfig) {
         .service(
             web::resource("/swallows")
                 .post(swallows)
-                .wrap(plain("swallows")),
+                .wrap(plain("swallows").key_optional()),
         )
         .service(web::resource("/keeps").post(keeps).wrap(plain("keeps")))
         .service(web::resource("/bare").post(simple))
         .service(web::resource("/twice").post(twice).wrap(plain("twice")))
         .service(
-            web::resource("/nested")
-                .post(simple)
-                .wrap(plain("inner"))
+            web::scope("/nested")
+                .service(web::resource("").post(simple).wrap(plain("inner")))
                 .wrap(plain("outer")),
         )
         .service(

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Sent again, it gets the same bytes, with `Idempotent-Replayed: true`. With another quantity it gets 422. An order of 1,000 gets 409,
-//! and gets it again under its key even when there is enough: a failure is an outcome, too.
+//! and gets it again under its key even when there is enough: a failure is an outcome, too. An order that calls another system is in
+//! `charged_orders.rs`.
 
 use std::error::Error;
 
@@ -107,10 +108,102 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    axum::serve(listener, app(&engine))
+    axum::serve(listener, app(&engine).into_make_service())
         .with_graceful_shutdown(stop)
         .await?;
     // A handler whose client has hung up may still be at work.
     engine.finish().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "it is all tests")]
+
+    use axum::body::{Body, Bytes, to_bytes};
+    use axum::http::Request;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// The service on a test's own database, as `main` makes it. The example's tables are there already.
+    struct Shop(Engine);
+
+    impl Shop {
+        async fn open(database: PgConnectOptions) -> Self {
+            let pool = pool_options()
+                .max_connections(2)
+                .connect_with(database)
+                .await
+                .expect("a pool");
+            payonce_engine::migrate(&pool)
+                .await
+                .expect("the engine's tables");
+            let secrets = FingerprintSecrets::new("of the tests");
+            let engine = Engine::start(pool, IdempotencyConfig::default(), &secrets).await;
+            Self(engine.expect("a fit pool"))
+        }
+
+        /// Status, whether it is a replay, and body.
+        async fn order(&self, key: &str, quantity: i32) -> (u16, bool, Bytes) {
+            let request = Request::post("/orders")
+                .header("x-customer", "acme")
+                .header("idempotency-key", key)
+                .header("content-type", "application/json")
+                .body(Body::from(
+                    json!({"sku": "tea", "quantity": quantity}).to_string(),
+                ))
+                .expect("a request");
+            let response = app(&self.0).oneshot(request).await.expect("a response");
+            let replayed = response.headers().contains_key("idempotent-replayed");
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), usize::MAX)
+                .await
+                .expect("a body");
+            (status, replayed, body)
+        }
+
+        /// Orders, and tea that is left.
+        async fn books(&self) -> (i64, i32) {
+            let books = "select (select count(*) from orders), (select quantity from stock where sku = 'tea')";
+            sqlx::query_as(books)
+                .fetch_one(self.0.pool())
+                .await
+                .expect("the books")
+        }
+
+        async fn close(self) {
+            self.0.finish().await;
+            self.0.pool().close().await;
+        }
+    }
+
+    #[sqlx::test(migrations = "examples/migrations")]
+    async fn an_order_sent_again_is_placed_once(_: PgPoolOptions, database: PgConnectOptions) {
+        let shop = Shop::open(database).await;
+        let (status, replayed, body) = shop.order("k", 2).await;
+        assert_eq!((status, replayed), (201, false));
+        assert_eq!(shop.order("k", 2).await, (201, true, body));
+        assert_eq!(shop.order("k", 3).await.0, 422);
+        assert_eq!(shop.books().await, (1, 98));
+        shop.close().await;
+    }
+
+    #[sqlx::test(migrations = "examples/migrations")]
+    async fn out_of_stock_is_an_outcome_that_leaves_no_order(
+        _: PgPoolOptions,
+        database: PgConnectOptions,
+    ) {
+        let shop = Shop::open(database).await;
+        let (status, replayed, body) = shop.order("k", 1000).await;
+        assert_eq!((status, replayed), (409, false));
+        sqlx::query("update stock set quantity = 2000")
+            .execute(shop.0.pool())
+            .await
+            .expect("a delivery");
+        assert_eq!(shop.order("k", 1000).await, (409, true, body));
+        assert_eq!(shop.books().await, (0, 2000));
+        shop.close().await;
+    }
 }

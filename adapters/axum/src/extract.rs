@@ -2,7 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use payonce_engine::IdempotencyKey;
@@ -23,6 +24,18 @@ pub(crate) struct Executing {
 ///
 /// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
 /// not a part of it.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use payonce_axum::Tx;
+///
+/// async fn create_order(mut tx: Tx) -> Result<StatusCode, StatusCode> {
+///     let insert = sqlx::query("insert into orders (sku) values ('tea')");
+///     insert.execute(&mut *tx).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+///     Ok(StatusCode::CREATED)
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/orders", axum::routing::post(create_order));
+/// ```
 pub struct Tx(Lent);
 
 impl Deref for Tx {
@@ -60,41 +73,51 @@ impl<S: Sync> FromRequestParts<S> for Tx {
     }
 }
 
-/// The key of the request that is executed, as an extractor. `Option<Key>` where the route takes requests without one.
+/// The key of the request, as an extractor, also without a layer. `Option<Key>` where the route takes requests without one.
+///
+/// ```
+/// use payonce_axum::Key;
+///
+/// async fn create_order(Key(key): Key) -> String {
+///     format!("under {}", key.as_str())
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/orders", axum::routing::post(create_order));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub IdempotencyKey);
 
-/// There is no key; 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyRejection;
+/// There is no key, or none that is valid; 400.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRejection(pub Refusal);
 
 impl IntoResponse for KeyRejection {
     fn into_response(self) -> Response {
-        respond(Refusal::KeyMissing.problem())
+        respond(self.0.problem())
     }
+}
+
+/// A layer has read it already. Without one it is still in the headers.
+fn key_of(parts: &Parts) -> Result<Option<IdempotencyKey>, KeyRejection> {
+    if let Some(executing) = parts.extensions.get::<Executing>() {
+        return Ok(executing.key.clone());
+    }
+    let values = parts.headers.get_all("idempotency-key").iter();
+    payonce_http::key_of(values.map(HeaderValue::as_bytes)).map_err(KeyRejection)
 }
 
 impl<S: Sync> FromRequestParts<S> for Key {
     type Rejection = KeyRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, KeyRejection> {
-        let executing = parts.extensions.get::<Executing>();
-        let key = executing.and_then(|executing| executing.key.clone());
-        key.map(Self).ok_or(KeyRejection)
+        let key = key_of(parts)?.ok_or(KeyRejection(Refusal::KeyMissing))?;
+        Ok(Self(key))
     }
 }
 
-impl<S: Sync> axum::extract::OptionalFromRequestParts<S> for Key {
-    type Rejection = std::convert::Infallible;
+impl<S: Sync> OptionalFromRequestParts<S> for Key {
+    type Rejection = KeyRejection;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &S,
-    ) -> Result<Option<Self>, Self::Rejection> {
-        Ok(
-            <Self as FromRequestParts<S>>::from_request_parts(parts, state)
-                .await
-                .ok(),
-        )
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, KeyRejection> {
+        Ok(key_of(parts)?.map(Self))
     }
 }

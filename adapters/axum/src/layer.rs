@@ -7,6 +7,7 @@ use payonce_engine::Engine;
 use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 use tower_layer::Layer;
 
+use crate::nesting;
 use crate::service::Idempotent;
 
 /// A layer that still needs its operation.
@@ -49,6 +50,43 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 /// Router::new()
 ///     .route("/orders", post(create_order))
 ///     .layer(IdempotentLayer::new(engine).operation("create_order"))
+/// # }
+/// ```
+///
+/// One layer inside another is an error, because the inner one would commit what the outer one could not undo. It panics as soon as
+/// axum puts the outer one around the inner one's service: in [`Router::layer`](axum::Router::layer) and
+/// [`MethodRouter::layer`](axum::routing::MethodRouter::layer); of what is put by `route_layer` around a handler, when that gets its
+/// state, in [`Router::with_state`](axum::Router::with_state) or [`Router::into_make_service`](axum::Router::into_make_service). Where
+/// axum hides the inner one, as in a router that is nested as a service, each request is refused by [`Refusal::Nested`].
+///
+/// Every rule can be set:
+///
+/// ```
+/// # fn rules(engine: &payonce_axum::payonce_engine::Engine) {
+/// use std::time::Duration;
+///
+/// use payonce_axum::{Ending, IdempotentLayer, Refusal, Reply};
+///
+/// let rules = IdempotentLayer::new(engine)
+///     .operation("create_order")
+///     .owner(|request| request.headers.get("x-shop").and_then(|shop| shop.to_str().ok()).map(str::to_owned))
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .wait(Duration::from_secs(2))
+///     .key_optional()
+///     .keep_headers(["location", "content-type"])
+///     .sign_header("x-currency")
+///     .unsigned_field("items[].sent_at")
+///     .max_body(64 * 1024)
+///     .max_answer(16 * 1024)
+///     .timeout(Duration::from_secs(5))
+///     .body_timeout(Duration::from_secs(10))
+///     // A conflict may be another one the next time.
+///     .ending(|status| if status == 409 { Ending::Forget } else { Ending::of_status(status) })
+///     .refusals(|refusal| {
+///         matches!(refusal, Refusal::KeyMissing)
+///             .then(|| Reply { status: 400, headers: Vec::new(), body: "send a key".into() })
+///     });
+/// # drop(rules);
 /// # }
 /// ```
 #[derive(Clone)]
@@ -98,11 +136,17 @@ impl IdempotentLayer {
     payonce_http::rules!();
 }
 
-impl<S> Layer<S> for IdempotentLayer {
+impl<S: Clone> Layer<S> for IdempotentLayer {
     type Service = Idempotent<S>;
 
+    /// # Panics
+    ///
+    /// If `inner` has such a layer already: see [`IdempotentLayer`].
     fn layer(&self, inner: S) -> Self::Service {
         let Ready(owner) = &self.state;
+        if nesting::has_layer(&inner) {
+            panic!("{}", payonce_http::nested(&self.route.operation));
+        }
         Idempotent::new(inner, self.route.clone(), Arc::clone(owner))
     }
 }

@@ -3,6 +3,7 @@
 
 mod extract;
 mod layer;
+mod nesting;
 mod service;
 
 pub use payonce_engine;
@@ -10,4 +11,4 @@ pub use payonce_http::{Ending, IntoOwner, NoTransaction, Refusal, Reply};
 
 pub use self::extract::{Key, KeyRejection, Tx, TxRejection};
 pub use self::layer::{IdempotentLayer, Ready, Unnamed, Unowned};
-pub use self::service::Idempotent;
+pub use self::service::{Idempotent, respond};

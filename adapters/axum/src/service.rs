@@ -18,12 +18,22 @@ use tower_service::Service;
 
 use crate::extract::Executing;
 use crate::layer::OwnerOf;
+use crate::nesting;
 
 /// The service that [`IdempotentLayer`](crate::IdempotentLayer) makes.
-#[derive(Clone)]
 pub struct Idempotent<S> {
     inner: S,
     rules: Arc<Rules>,
+}
+
+impl<S: Clone> Clone for Idempotent<S> {
+    fn clone(&self) -> Self {
+        nesting::cloned();
+        Self {
+            inner: self.inner.clone(),
+            rules: Arc::clone(&self.rules),
+        }
+    }
 }
 
 struct Rules {
@@ -209,8 +219,17 @@ fn is_too_long(error: &axum::Error) -> bool {
     source.is_some_and(|source| source.is::<LengthLimitError>())
 }
 
-/// A reply as axum sends it. What cannot be sent, as a header of a route's own refusals may be, is answered by 500.
-pub(crate) fn respond(reply: Reply) -> Response {
+/// A reply as axum sends it: for what was made without a layer, as an answer of two phases. What cannot be sent, as a header of a route's
+/// own refusals may be, is answered by 500.
+///
+/// ```
+/// use payonce_axum::{Refusal, respond};
+///
+/// let response = respond(Refusal::OwnerUnknown.problem());
+/// assert_eq!(response.status(), 401);
+/// assert_eq!(response.headers()["content-type"], "application/problem+json");
+/// ```
+pub fn respond(reply: Reply) -> Response {
     let mut response = Response::new(Body::from(reply.body));
     let Ok(status) = StatusCode::from_u16(reply.status) else {
         return unsendable();

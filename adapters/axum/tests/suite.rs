@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "it is all tests")]
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,7 +12,7 @@ use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any_service, post};
 use axum::{Json, Router};
 use futures_util::{FutureExt, stream};
 use payonce_axum::{IdempotentLayer, Key, Refusal, Reply, Tx};
@@ -50,6 +51,30 @@ impl Framework for Axum {
             stop: Box::new(stop),
         }
     }
+
+    async fn start_nested(app: App) -> String {
+        let between = middleware::from_fn_with_state(app.clone(), presence);
+        let routes = || {
+            let route = post(simple).layer::<_, Infallible>(layer(&app, "inner"));
+            let route = route.layer::<_, Infallible>(between.clone());
+            Router::<App>::new().route("/nested", route)
+        };
+        let put_around = AssertUnwindSafe(|| routes().layer(layer(&app, "outer")));
+        let early = catch_unwind(put_around).expect_err("it is not built");
+        // A handler without its state is no service yet.
+        let late = routes_without_services(&app);
+        let given_state =
+            AssertUnwindSafe(|| late.with_state::<()>(app.clone()).into_make_service());
+        let late = catch_unwind(given_state).expect_err("it does not start");
+        assert_eq!(payonce_suite::said(&*early), payonce_suite::said(&*late));
+        payonce_suite::said(&*early)
+    }
+}
+
+fn routes_without_services(app: &App) -> Router<App> {
+    let route = post(simple).route_layer(layer(app, "inner"));
+    let route = route.route_layer(layer(app, "outer"));
+    Router::new().route("/nested", route)
 }
 
 fn layer(app: &App, operation: &str) -> IdempotentLayer {
@@ -106,15 +131,21 @@ fn routes(app: App) -> Router {
             "/own-form",
             post(simple).layer(plain("own-form").refusals(own_form)),
         )
-        .route("/swallows", post(swallows).layer(plain("swallows")))
+        .route(
+            "/swallows",
+            post(swallows).layer(plain("swallows").key_optional()),
+        )
         .route("/keeps", post(keeps).layer(plain("keeps")))
         .route("/bare", post(simple))
         .route("/twice", post(twice).layer(plain("twice")))
         .route(
             "/nested",
-            post(simple)
-                .layer::<_, Infallible>(plain("inner"))
-                .layer(plain("outer")),
+            any_service(
+                Router::new()
+                    .route("/nested", post(simple).layer(plain("inner")))
+                    .with_state(app.clone()),
+            )
+            .layer(plain("outer")),
         )
         .route(
             "/second-connection",

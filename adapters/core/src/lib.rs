@@ -13,8 +13,8 @@ mod slot;
 
 pub use self::execute::{Executed, Handled, HandlerAnswer};
 pub use self::owner::IntoOwner;
-pub use self::refusal::Refusal;
+pub use self::refusal::{Refusal, nested};
 pub use self::reply::Reply;
 pub use self::request::Request;
-pub use self::route::{Ending, Route};
+pub use self::route::{Ending, Route, key_of};
 pub use self::slot::{Lent, NoTransaction, Slot};

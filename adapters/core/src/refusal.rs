@@ -9,6 +9,18 @@ use serde_json::{Map, Value, json};
 use crate::reply::Reply;
 use crate::slot::NoTransaction;
 
+/// What is wrong where the layer of an operation is around another one. An adapter that sees it when the service starts says this.
+///
+/// ```
+/// assert!(payonce_http::nested("create_order").contains("put one layer around each route"));
+/// ```
+pub fn nested(operation: &str) -> String {
+    format!(
+        "the idempotency layer of `{operation}` is around another one: the inner one would commit what the outer one could not undo, \
+         so put one layer around each route"
+    )
+}
+
 /// SQLSTATE of a statement after one that failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 
@@ -18,6 +30,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Why a request was refused. Statuses 400, 409 and 422 are those of draft-ietf-httpapi-idempotency-key-header-07, 2.7.
 ///
 /// Where [`Refusal::status`] is 500 or above, and for those of a body, nothing is stored and the key is still good.
+///
+/// ```
+/// use payonce_http::Refusal;
+///
+/// let refusal = Refusal::Reused { changed: vec!["body.quantity".to_owned()] };
+/// assert_eq!((refusal.status(), refusal.code()), (422, "idempotency-key-reused"));
+/// let problem = refusal.problem();
+/// assert_eq!(problem.headers[0].1, "application/problem+json");
+/// let body: serde_json::Value = serde_json::from_slice(&problem.body)?;
+/// assert_eq!(body["changed"][0], "body.quantity");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -7,6 +7,26 @@ use payonce_engine::{CanonicalFields, Fingerprinted};
 use crate::canonical;
 
 /// A request, as an adapter sees it.
+///
+/// ```no_run
+/// # fn sign(
+/// #     route: payonce_http::Route,
+/// #     key: payonce_engine::IdempotencyKey,
+/// # ) -> Result<payonce_engine::SignedRequest, payonce_http::Refusal> {
+/// use payonce_http::Request;
+///
+/// let request = Request {
+///     method: "POST",
+///     path: "/customers/7/orders",
+///     query: None,
+///     content_type: Some(b"application/json"),
+///     is_encoded: false,
+///     signed_headers: Vec::new(),
+///     body: br#"{"sku": "tea"}"#,
+/// };
+/// route.sign(Some("acme".to_owned()), key, &request)
+/// # }
+/// ```
 pub struct Request<'a> {
     /// The method, e.g. `POST`.
     pub method: &'a str,

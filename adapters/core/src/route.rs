@@ -26,6 +26,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What becomes of a handler's writes and of its answer.
+///
+/// ```
+/// use payonce_http::Ending;
+///
+/// assert_eq!(Ending::of_status(303), Ending::Keep);
+/// assert_eq!(Ending::of_status(404), Ending::Undo);
+/// assert_eq!(Ending::of_status(429), Ending::Forget);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Its writes, the key and the answer are committed together.
@@ -53,6 +61,26 @@ type EndingRule = Arc<dyn Fn(u16) -> Ending + Send + Sync>;
 type RefusalRule = Arc<dyn Fn(&Refusal) -> Option<Reply> + Send + Sync>;
 
 /// A route's rules, and the engine that keeps them. An adapter's builder sets its fields, whose documentation is there.
+///
+/// ```no_run
+/// # async fn execute(engine: payonce_engine::Engine, signed: payonce_engine::SignedRequest) {
+/// use payonce_http::{Executed, Handled, HandlerAnswer, Refusal, Route, Slot};
+///
+/// let mut route = Route::new(&engine, "create_order");
+/// route.max_answer = 64 * 1024;
+/// let handler = async |slot: Slot| match slot.take() {
+///     Ok(mut tx) => match sqlx::query("insert into orders (sku) values ('tea')").execute(&mut *tx).await {
+///         Ok(_) => Handled::Answered(HandlerAnswer { status: 201, headers: Vec::new(), body: "ordered".into() }),
+///         Err(_) => Handled::Refused(Refusal::Internal),
+///     },
+///     Err(why) => Handled::Refused(Refusal::NoTransaction(why)),
+/// };
+/// match route.execute::<(), _, _>(Some(signed), handler).await {
+///     Executed::Reply(reply) => println!("{}", reply.status),
+///     Executed::Forgotten(()) => {}
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Route {
     /// Decides who executes.
@@ -111,29 +139,19 @@ impl Route {
         !matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
     }
 
-    /// Reads the key from the values of the `Idempotency-Key` headers.
+    /// Reads the key from the values of the `Idempotency-Key` headers, as [`key_of`].
     ///
     /// # Errors
     ///
-    /// [`Refusal::KeyMissing`] and [`Refusal::KeyInvalid`].
+    /// [`Refusal::KeyMissing`] where the route requires one, and [`Refusal::KeyInvalid`].
     pub fn key<'a>(
         &self,
-        mut values: impl Iterator<Item = &'a [u8]>,
+        values: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Option<IdempotencyKey>, Refusal> {
-        let Some(value) = values.next() else {
-            return if self.requires_key {
-                Err(Refusal::KeyMissing)
-            } else {
-                Ok(None)
-            };
-        };
-        if values.next().is_some() {
-            let why = "the Idempotency-Key header was sent more than once";
-            return Err(Refusal::KeyInvalid(why.to_owned()));
+        match key_of(values)? {
+            None if self.requires_key => Err(Refusal::KeyMissing),
+            key => Ok(key),
         }
-        IdempotencyKey::from_header(value)
-            .map(Some)
-            .map_err(|error| Refusal::KeyInvalid(error.to_string()))
     }
 
     /// Refuses a body by the length that it announces, before any of it is read.
@@ -219,6 +237,36 @@ impl Route {
         let own = self.refusals.as_ref().and_then(|form| form(refusal));
         own.unwrap_or_else(|| refusal.problem())
     }
+}
+
+/// Reads the key from the values of a request's `Idempotency-Key` headers; `None` where there is none.
+///
+/// ```
+/// use payonce_http::{Refusal, key_of};
+///
+/// let key = key_of([b"cart-17".as_slice()].into_iter()).expect("a key");
+/// assert_eq!(key.expect("one").as_str(), "cart-17");
+/// assert_eq!(key_of([].into_iter()), Ok(None));
+/// let two = key_of([b"a".as_slice(), b"b"].into_iter());
+/// assert!(matches!(two, Err(Refusal::KeyInvalid(_))));
+/// ```
+///
+/// # Errors
+///
+/// [`Refusal::KeyInvalid`].
+pub fn key_of<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<IdempotencyKey>, Refusal> {
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        let why = "the Idempotency-Key header was sent more than once";
+        return Err(Refusal::KeyInvalid(why.to_owned()));
+    }
+    IdempotencyKey::from_header(value)
+        .map(Some)
+        .map_err(|error| Refusal::KeyInvalid(error.to_string()))
 }
 
 /// Headers of a message on its way (RFC 9110, 7.6.1), in lower case. The engine refuses to store them.

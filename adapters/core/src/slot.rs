@@ -18,6 +18,12 @@ enum State {
 }
 
 /// Why a handler gets no transaction.
+///
+/// ```
+/// use payonce_http::NoTransaction;
+///
+/// assert!(NoTransaction::Taken.to_string().contains("pass `&mut tx` on"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTransaction {
     /// No layer of ours is around the route, or it let the request through, as it does with GET, HEAD and OPTIONS.

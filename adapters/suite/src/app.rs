@@ -15,24 +15,25 @@
 //! | `POST /optional` | `key_optional()` | inserts an order; 201, or 409 where the body is `no` |
 //! | `POST /brief` | `ttl(1 h)` | inserts an order, 201 |
 //! | `POST /own-form` | own refusals: 418 with the code as text | inserts an order, 201 |
-//! | `POST /swallows` | | inserts an order, runs a query that fails, 201 |
+//! | `POST /swallows` | `key_optional()` | inserts an order, runs a query that fails, 201 |
 //! | `POST /keeps` | | gives its `Tx` to a task that holds it until [`Gates::pass`], 201 |
 //! | `POST /bare` | no layer | takes `Tx` |
 //! | `POST /twice` | | takes `Tx` twice |
-//! | `POST /nested` | two layers | inserts an order, 201 |
+//! | `POST /nested` | a layer around another service that has one | inserts an order, 201 |
 //! | `POST /second-connection` | `timeout(300 ms)` | inserts an order by [`insert_order`], then [`App::wait_for_own_key`] |
 //! | `POST /savepoint` | | inserts an order in a savepoint and undoes it, inserts another, 201 |
 //!
 //! The operation is the route's first segment; the owner is the header `x-shop`. Around all of it is a middleware that holds
 //! [`Gates::presence`] for as long as a request is under way.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
-use payonce_engine::Engine;
+use payonce_engine::{Engine, failpoints};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -51,10 +52,20 @@ pub struct App {
     pub other: PgPool,
 }
 
+/// What a panic said.
+pub fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+    text.expect("a panic with a message")
+}
+
 /// A framework under test.
 pub trait Framework {
     /// Starts the service on a port that is free.
     fn start(app: App) -> impl Future<Output = Running>;
+
+    /// Starts a service with a layer around a layer on the same route. It does not start; returns what it says.
+    fn start_nested(app: App) -> impl Future<Output = String>;
 }
 
 /// A service that runs.
@@ -135,7 +146,7 @@ impl Drop for Presence {
     }
 }
 
-/// Inserts an order.
+/// Inserts an order. A process may die before (`handler-began`) and after it (`handler-wrote`).
 ///
 /// # Errors
 ///
@@ -145,6 +156,7 @@ pub async fn insert_order(
     sku: &str,
     quantity: i32,
 ) -> sqlx::Result<Uuid> {
+    failpoints::reach("handler-began");
     let id = Uuid::now_v7();
     sqlx::query("insert into orders (id, shop, sku, quantity) values ($1, 'a shop', $2, $3)")
         .bind(id)
@@ -152,6 +164,7 @@ pub async fn insert_order(
         .bind(quantity)
         .execute(connection)
         .await?;
+    failpoints::reach("handler-wrote");
     Ok(id)
 }
 

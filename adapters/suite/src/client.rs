@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// A test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request to be sent.
 #[derive(Clone)]
@@ -96,18 +96,38 @@ impl Call {
 
     /// Sends it, and reads the answer to its end.
     pub async fn send(&self) -> Reply {
+        self.try_send().await.expect("an answer")
+    }
+
+    /// Sends it. Returns `None` if the connection ends before the answer does.
+    pub async fn try_send(&self) -> Option<Reply> {
         let mut stream = self.open().await;
         let mut bytes = Vec::new();
         let read = async {
             // A service that refuses a body may leave the connection open for what is still to come of it.
             while !is_whole(&bytes, self.head.starts_with("HEAD")) {
-                if stream.read_buf(&mut bytes).await.expect("an answer") == 0 {
-                    break;
+                if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+                    return None;
+                }
+            }
+            Some(Reply::parse(&bytes))
+        };
+        timeout(PATIENCE, read).await.expect("an answer in time")
+    }
+
+    /// Sends it again and again, until the first one's answer is there or it is the first one itself.
+    pub async fn send_until_answered(&self) -> Reply {
+        let answered = async {
+            loop {
+                let answer = self.send().await;
+                if answer.status != 409 {
+                    return answer;
                 }
             }
         };
-        timeout(PATIENCE, read).await.expect("an answer in time");
-        Reply::parse(&bytes)
+        timeout(PATIENCE, answered)
+            .await
+            .expect("an answer in time")
     }
 }
 

@@ -1,16 +1,21 @@
 //! The tests that each of payonce's adapters passes: one small service with the same routes in each framework, over real sockets.
 //!
-//! An adapter's `tests/suite.rs` implements [`Framework`] and names it to [`suite!`](crate::suite).
+//! An adapter's `tests/suite.rs` implements [`Framework`] and names it to [`suite!`](crate::suite). The same program, started anew by a
+//! test, is a node as a process of its own: see [`Process`].
 
 #![allow(clippy::expect_used, reason = "it is all tests")]
 
 mod app;
 mod client;
+mod process;
 mod shop;
 pub mod tests;
 
-pub use self::app::{App, Framework, Gates, Presence, Running, insert_by_savepoint, insert_order};
+pub use self::app::{
+    App, Framework, Gates, Presence, Running, insert_by_savepoint, insert_order, said,
+};
 pub use self::client::{Call, Reply};
+pub use self::process::{Process, serve};
 pub use self::shop::{Shop, node};
 
 /// Declares the tests for a framework.
@@ -44,12 +49,21 @@ macro_rules! suite {
             transactions::a_transaction_that_outlives_its_handler_commits_nothing,
             transactions::a_handler_without_a_layer_has_no_transaction,
             transactions::there_is_one_transaction,
-            transactions::a_layer_in_a_layer_is_refused,
+            transactions::a_layer_in_a_layer_does_not_start,
+            transactions::a_layer_in_a_layer_that_cannot_be_seen_is_refused,
             transactions::a_second_connection_that_waits_for_our_row_is_ended,
             transactions::a_savepoint_is_the_handlers_own,
+            crashes::a_process_that_dies_at_a_step_leaves_all_or_nothing,
             ends::a_client_that_hangs_up_stops_nothing,
             ends::a_stop_waits_for_the_handler_whose_client_is_gone,
             ends::a_client_that_hangs_up_before_its_body_ends_stores_nothing,
+        }
+
+        /// A node, for tests that need a process: see `payonce_suite::Process`.
+        #[test]
+        #[ignore = "a program that other tests start"]
+        fn node() {
+            $crate::serve::<$framework>();
         }
     };
     ($framework:ty: $($module:ident::$test:ident),* $(,)?) => {

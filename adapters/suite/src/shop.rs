@@ -15,23 +15,28 @@ pub struct Shop {
     pub database: PgPool,
     /// Where its handlers stand still.
     pub gates: Gates,
+    /// What the node runs on.
+    pub app: App,
     /// The node.
     pub running: Running,
 }
 
 /// Starts a node of the service on the database.
 pub async fn node<F: Framework>(database: &PgConnectOptions, gates: Gates) -> Running {
+    F::start(app(database, gates).await).await
+}
+
+async fn app(database: &PgConnectOptions, gates: Gates) -> App {
     let secrets = FingerprintSecrets::new("of the tests");
     let engine = Engine::connect(database.clone(), 5, IdempotencyConfig::default(), &secrets).await;
     let other = PgPoolOptions::new()
         .max_connections(2)
         .connect_lazy_with(database.clone());
-    F::start(App {
+    App {
         engine: engine.expect("a fit database"),
         gates,
         other,
-    })
-    .await
+    }
 }
 
 impl Shop {
@@ -45,10 +50,12 @@ impl Shop {
             .await
             .expect("the service's own table");
         let gates = Gates::closed();
-        let running = node::<F>(&database, gates.clone()).await;
+        let app = app(&database, gates.clone()).await;
+        let running = F::start(app.clone()).await;
         Self {
             database: pool,
             gates,
+            app,
             running,
         }
     }
@@ -102,6 +109,7 @@ impl Shop {
     /// Closes the shop, so that its database can be dropped.
     pub async fn close(self) {
         (self.running.stop)().await;
+        self.app.other.close().await;
         self.database.close().await;
     }
 }

@@ -19,6 +19,7 @@ pub fn markdown(report: &Report, plot: &str) -> String {
         storms(report),
         gateway(report),
         cleanup(report),
+        layer(report),
         machine(report),
         METHOD.to_owned(),
     ];
@@ -61,6 +62,11 @@ tried with several numbers of clients, and the best one takes part in the rounds
 **The bare endpoint** is an actix-web handler that reads the body and sends the bytes of one of payonce's replays.
 **Keys not in memory** are rows that payonce has not read since it started, each requested once, in random order; pgbench reads
 such rows by their primary key.
+
+**A handler in one line** ([`bench/src/rivals/layered.rs`](../bench/src/rivals/layered.rs)) inserts one row. Wrapped, the row, the
+key and the answer are one transaction of `payonce-actix`; bare, the row is a transaction of the handler's own, and a repeat would
+make another. Both have a pool of the same size and the same runtime. The read that replays are compared with selects the row by its
+primary key and sends the same answer.
 
 **Many keys**: the tables are filled with copies of a row that payonce has written, with other keys, ids, merchants and
 customers, and analyzed. This prepares nothing in the measured service.";
@@ -311,6 +317,29 @@ fn cleanup(report: &Report) -> String {
         );
     }
     text
+}
+
+fn layer(report: &Report) -> String {
+    if report.connections_of(Series::Wrapped).is_empty() {
+        return String::new();
+    }
+    let series = [
+        Series::Wrapped,
+        Series::Unwrapped,
+        Series::WrappedReplays,
+        Series::UnwrappedReads,
+    ];
+    let memory: Vec<String> = report
+        .layer_memory_mib
+        .iter()
+        .map(|memory| format!("{memory:.0}"))
+        .collect();
+    format!(
+        "## A handler in one line\n\n{}\nThe wrapped handler's memory after each quarter of {} further requests, all with new keys: {} MiB.",
+        runs_table(report, &series),
+        thousands(report.plan.layer_requests),
+        memory.join(", "),
+    )
 }
 
 fn machine(report: &Report) -> String {

@@ -37,6 +37,9 @@ pub struct Report {
     pub many_keys: Option<ManyKeys>,
     pub gateway: Vec<AddedLatency>,
     pub cleanup: Vec<Cleanup>,
+    /// The wrapped handler's memory after each quarter of many requests.
+    #[serde(default)]
+    pub layer_memory_mib: Vec<f64>,
 }
 
 /// One variant, measured at a number of connections.
@@ -70,6 +73,10 @@ pub enum Series {
     SelectOne,
     EmptyTable,
     ManyKeys,
+    Wrapped,
+    Unwrapped,
+    WrappedReplays,
+    UnwrappedReads,
 }
 
 impl Series {
@@ -86,6 +93,10 @@ impl Series {
             Self::SelectOne => "pgbench, select of one row",
             Self::EmptyTable => "payonce, empty tables",
             Self::ManyKeys => "payonce, many keys",
+            Self::Wrapped => "handler wrapped by payonce-actix",
+            Self::Unwrapped => "the same handler bare, a transaction of its own",
+            Self::WrappedReplays => "wrapped, 1,000 hot keys",
+            Self::UnwrappedReads => "bare, a read of the same 1,000 rows",
         }
     }
 }

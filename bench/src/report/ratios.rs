@@ -1,6 +1,7 @@
 //! payonce's targets and results, as ratios within one run, because a slow machine is slow for both sides.
 
 use super::{Report, Series, median};
+use crate::scenarios::LAYER_CONNECTIONS;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +122,7 @@ pub fn all(report: &Report) -> Vec<Ratio> {
     ratios.extend(gateway(report));
     ratios.extend(table(report));
     ratios.extend(cleanup(report));
+    ratios.extend(layer(report));
     ratios
 }
 
@@ -224,6 +226,41 @@ fn cleanup(report: &Report) -> Vec<Ratio> {
             "p99 of payments beside the clean-up over without it".to_owned(),
             Bound::AtMost(1.5),
             waits.collect(),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn layer(report: &Report) -> Vec<Ratio> {
+    let (connections, replays) = (LAYER_CONNECTIONS, report.plan.replay_connections);
+    let memory = match report.layer_memory_mib[..] {
+        [first, .., last] => vec![last / first],
+        _ => Vec::new(),
+    };
+    let requests = thousands(report.plan.layer_requests);
+    [
+        of_rates(
+            report,
+            format!("a handler wrapped in one line over the same bare, {connections} connections"),
+            Bound::AtLeast(0.7),
+            (Series::Wrapped, connections),
+            (Series::Unwrapped, connections),
+        ),
+        of_rates(
+            report,
+            "replays of the wrapped handler over the bare one's read of the same row".to_owned(),
+            Bound::AtLeast(0.6),
+            (Series::WrappedReplays, replays),
+            (Series::UnwrappedReads, replays),
+        ),
+        of_rounds(
+            format!(
+                "memory of the wrapped handler after {requests} requests over a quarter of them"
+            ),
+            Bound::AtMost(1.1),
+            memory,
         ),
     ]
     .into_iter()

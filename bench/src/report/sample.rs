@@ -63,6 +63,7 @@ pub fn report() -> Report {
         many_keys: None,
         gateway: Vec::new(),
         cleanup: Vec::new(),
+        layer_memory_mib: Vec::new(),
     }
 }
 

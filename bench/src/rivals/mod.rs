@@ -1,9 +1,11 @@
 //! The variants that payonce is compared with. Each is a process of its own, like payonce.
 
 mod bare;
+mod layered;
 mod reference;
 
 pub use self::bare::{Answer, BareArgs, serve_bare};
+pub use self::layered::{Handler, LayeredArgs, SCHEMA as LAYERED_SCHEMA, serve_layered};
 pub use self::reference::{ReferenceArgs, serve_reference};
 
 use std::net::TcpListener;

@@ -61,6 +61,16 @@ pub struct CleanupReport {
 }
 
 /// Deletes keys past their time. It signs nothing, so unlike the engine it needs no secret.
+///
+/// ```no_run
+/// # async fn clean(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::{Cleaner, CleanupLimits};
+///
+/// let report = Cleaner::new(pool).run(CleanupLimits::default()).await?;
+/// println!("{} keys are deleted, {} are left", report.deleted, report.remaining);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cleaner {
     pool: PgPool,

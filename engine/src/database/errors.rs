@@ -33,6 +33,14 @@ fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
 /// the server ended it.
 ///
 /// This is about a statement that was sent. If there was no connection, nothing was sent.
+///
+/// ```
+/// use payonce_engine::may_have_committed;
+///
+/// let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+/// assert!(may_have_committed(&sqlx::Error::Io(lost)));
+/// assert!(!may_have_committed(&sqlx::Error::RowNotFound));
+/// ```
 pub fn may_have_committed(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)

@@ -34,6 +34,18 @@ pub enum Wait {
 }
 
 /// A signed request: its key and its fingerprint.
+///
+/// ```no_run
+/// # async fn order(engine: payonce_engine::Engine, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::{Outcome, StoredResponse, Transaction, Wait};
+///
+/// let signed = engine.sign(key, "tea")?.with_ttl(std::time::Duration::from_secs(3600));
+/// let work = async |_: Transaction| StoredResponse::json(201, &"ordered").map(Outcome::Completed);
+/// let answer = engine.execute_signed(signed, Wait::Configured, work).await?;
+/// # drop(answer);
+/// # Ok(())
+/// # }
+/// ```
 pub struct SignedRequest {
     pub(super) key: ScopedKey,
     pub(super) fingerprints: Fingerprints,
@@ -201,10 +213,13 @@ impl Engine {
                 work,
                 asked,
             },
-            Ok(Attempt::Finished(answer)) => Decision::Answered {
-                answer,
-                until: until(asked.sent, visit.ttl),
-            },
+            Ok(Attempt::Finished(answer)) => {
+                failpoint!("claim-committed");
+                Decision::Answered {
+                    answer,
+                    until: until(asked.sent, visit.ttl),
+                }
+            }
             Ok(Attempt::Expired(remembered)) => Decision::Expired(remembered),
             Ok(Attempt::Found(found)) => visit.of_found(found, asked.sent)?,
             Ok(Attempt::InUse) => return Ok(None),

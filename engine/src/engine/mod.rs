@@ -9,6 +9,8 @@ mod enter;
 mod planned;
 mod read_back;
 mod takeover;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -35,10 +35,22 @@ impl Engine {
     /// Runs `work` in one transaction without a key: for a request that may come without one. Its writes are committed if it
     /// returns `Ok`, and undone if it returns `Err`. As with [`Engine::execute`], dropping this future stops nothing.
     ///
+    /// ```no_run
+    /// # async fn order(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// let id: i64 = engine
+    ///     .transact(async |mut tx| {
+    ///         sqlx::query_scalar("insert into orders (sku) values ('tea') returning order_id").fetch_one(&mut *tx).await
+    ///     })
+    ///     .await?;
+    /// # let _ = id;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The work's, or the database's. [`IdempotencyError::OutcomeUnknown`] if the answer to the commit was lost: without a key its
-    /// outcome cannot be read back.
+    /// The work's, or the database's, also if the work ignored the failure of one of its statements.
+    /// [`IdempotencyError::OutcomeUnknown`] if the answer to the commit was lost: without a key its outcome cannot be read back.
     pub async fn transact<T, E, F, Fut>(&self, work: F) -> Result<T, IdempotencyError>
     where
         T: Send + 'static,
@@ -59,9 +71,14 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let transaction = database::begin(&engine.0.pool).await?;
-    let (transaction, done) = lend(transaction, work).await?;
+    let (mut transaction, done) = lend(transaction, work).await?;
     match done.map_err(|error| work_error(error.into())) {
         Ok(done) => {
+            // PostgreSQL answers the commit of a transaction in which a statement failed by a rollback, and by no error.
+            sqlx::raw_sql("select 1")
+                .execute(&mut *transaction)
+                .bounded()
+                .await?;
             let begun = Instant::now();
             match transaction.commit().await {
                 Ok(()) => {}

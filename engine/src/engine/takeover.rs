@@ -55,6 +55,21 @@ impl Engine {
     /// If an owner was stopped, or its machine suspended, another process may have taken its claim over. If the lease was confirmed
     /// recently enough, this does not ask the database. Otherwise the lease is renewed first, which fails where the claim was taken
     /// over. An error means that the database could not be asked: the caller must not make its call.
+    ///
+    /// ```no_run
+    /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::Fence;
+    ///
+    /// match engine.fence(&permit).await? {
+    ///     Fence::Held { .. } => { /* Make the call. */ }
+    ///     Fence::Lost => {
+    ///         let settled = engine.give_way(permit).await?;
+    /// #         drop(settled);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
         let Held { claim, lease, .. } = &*permit.0;
         let is_confirmed = || {

@@ -152,6 +152,25 @@ impl Eq for CanonicalFields {}
 ///
 /// Everything that implements [`Serialize`] is: its JSON form's leaves are the fields, `null` counts as absent. A type that
 /// must not be serialisable, because it holds a card, implements this by hand.
+///
+/// ```
+/// use payonce_engine::{CanonicalFields, Fingerprinted};
+///
+/// struct NewOrder {
+///     sku: String,
+///     quantity: u32,
+///     /// Sent anew each time, so it is no part of the request.
+///     sent_at: String,
+/// }
+///
+/// impl Fingerprinted for NewOrder {
+///     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error> {
+///         fields.insert("sku", &self.sku);
+///         fields.insert("quantity", self.quantity.to_string());
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Fingerprinted {
     /// Writes the fields that make this request what it is. `Err` where it has no JSON form.
     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error>;

@@ -30,6 +30,14 @@ const UNMARKED_VERSION: i16 = 1;
 
 /// The secrets that sign fingerprints. The first signs; each is accepted, so that a secret can be rotated while keys that
 /// the old one signed are still remembered.
+///
+/// ```
+/// use payonce_engine::FingerprintSecrets;
+///
+/// // While nodes with the older one are still about, and until the keys that it signed have expired.
+/// let secrets = FingerprintSecrets::new("the newer one").accepting("the older one");
+/// # let _ = secrets;
+/// ```
 pub struct FingerprintSecrets(Vec<SecretSlice<u8>>);
 
 impl FingerprintSecrets {

@@ -104,6 +104,12 @@ pub struct Summary {
 }
 
 /// The result for one claim.
+///
+/// ```
+/// use payonce_engine::Recovered;
+///
+/// assert_eq!(Recovered::ALL.map(Recovered::label)[0], "resolved");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovered {
     /// It is settled, with any outcome, or released.
@@ -141,6 +147,17 @@ impl Recovered {
 }
 
 /// The recovery worker of one process, for one user of the two phases.
+///
+/// ```no_run
+/// # fn start<R: payonce_engine::Resume>(engine: payonce_engine::Engine, parcels: R) {
+/// use std::time::Duration;
+///
+/// use payonce_engine::Recovery;
+///
+/// // Each process has one; they do not get into each other's way.
+/// tokio::spawn(Recovery::new(engine, parcels).run(Duration::from_secs(1)));
+/// # }
+/// ```
 pub struct Recovery<R> {
     engine: Engine,
     resume: Arc<R>,

@@ -234,7 +234,7 @@ fn rust_files(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
             rust_files(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs")
             // Files of tests alone.
-            && path.file_name().is_some_and(|name| name != "fenced_writes.rs")
+            && path.file_name().is_some_and(|name| name != "fenced_writes.rs" && name != "tests.rs")
         {
             files.push(path);
         }

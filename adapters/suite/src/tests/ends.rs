@@ -16,12 +16,7 @@ pub async fn a_client_that_hangs_up_stops_nothing<F: Framework>(database: PgConn
     shop.hang_up(stream).await;
     shop.gates.open();
     // The route does not wait for the first one, so the client asks until it has ended.
-    let found = loop {
-        let answer = held.send().await;
-        if answer.status != 409 {
-            break answer;
-        }
-    };
+    let found = held.send_until_answered().await;
     assert_eq!((found.status, found.is_replay()), (201, true));
     assert_eq!(shop.orders().await, 1);
     shop.close().await;
@@ -39,6 +34,7 @@ pub async fn a_stop_waits_for_the_handler_whose_client_is_gone<F: Framework>(
         database,
         gates,
         running,
+        ..
     } = shop;
     let mut stopping = tokio::spawn((running.stop)());
     // It cannot end before the gate is opened, however slow the machine is. One that does not wait ends within this time.

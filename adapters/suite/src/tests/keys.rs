@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::{Framework, Shop};
+use crate::{Framework, Process, Shop};
 
 /// 400, and nothing is stored.
 pub async fn a_missing_or_bad_key_is_refused<F: Framework>(database: PgConnectOptions) {
@@ -175,10 +175,10 @@ pub async fn a_key_is_remembered_as_long_as_its_route_says<F: Framework>(
     shop.close().await;
 }
 
-/// One order, one answer, on whichever node it is asked for.
+/// One order, one answer, on whichever node it is asked for. The other one is another process.
 pub async fn fifty_at_once_on_two_nodes_make_one_order<F: Framework>(database: PgConnectOptions) {
     let shop = Shop::open::<F>(database.clone()).await;
-    let other_node = crate::node::<F>(&database, shop.gates.clone()).await;
+    let other_node = Process::start(&database, "").await;
     let calls = (0..50).map(|index| {
         let node = if index % 2 == 0 {
             shop.running.address
@@ -202,7 +202,7 @@ pub async fn fifty_at_once_on_two_nodes_make_one_order<F: Framework>(database: P
         1
     );
     assert_eq!(shop.orders().await, 1);
-    (other_node.stop)().await;
+    drop(other_node);
     shop.close().await;
 }
 

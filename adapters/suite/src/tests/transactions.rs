@@ -4,17 +4,19 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::{Framework, Shop};
 
-/// A handler that answers 201 after a failed query would have nothing committed, so it has not succeeded.
+/// A handler that answers 201 after a failed query would have nothing committed, so it has not succeeded, with a key or without.
 pub async fn a_failed_query_that_nobody_minds_commits_nothing<F: Framework>(
     database: PgConnectOptions,
 ) {
     let shop = Shop::open::<F>(database).await;
-    let answer = shop.send("/swallows", "k").await;
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (500, "transaction-failed")
-    );
-    assert_eq!((shop.orders().await, shop.keys().await), (0, 0));
+    for call in [shop.post("/swallows").key("k"), shop.post("/swallows")] {
+        let answer = call.send().await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (500, "transaction-failed")
+        );
+        assert_eq!((shop.orders().await, shop.keys().await), (0, 0));
+    }
     shop.close().await;
 }
 
@@ -63,8 +65,20 @@ pub async fn there_is_one_transaction<F: Framework>(database: PgConnectOptions) 
     shop.close().await;
 }
 
-/// The inner one would commit what the outer one could not undo.
-pub async fn a_layer_in_a_layer_is_refused<F: Framework>(database: PgConnectOptions) {
+/// The inner one would commit what the outer one could not undo. What it says names the outer one, and what to do.
+pub async fn a_layer_in_a_layer_does_not_start<F: Framework>(database: PgConnectOptions) {
+    let shop = Shop::open::<F>(database).await;
+    let said = F::start_nested(shop.app.clone()).await;
+    for part in ["`outer`", "put one layer around each route"] {
+        assert!(said.contains(part), "{said}");
+    }
+    shop.close().await;
+}
+
+/// Where the framework hides the one from the other, each request is refused.
+pub async fn a_layer_in_a_layer_that_cannot_be_seen_is_refused<F: Framework>(
+    database: PgConnectOptions,
+) {
     let shop = Shop::open::<F>(database).await;
     let answer = shop.send("/nested", "k").await;
     assert_eq!(
@@ -103,6 +117,7 @@ pub async fn a_savepoint_is_the_handlers_own<F: Framework>(database: PgConnectOp
             .await,
         1
     );
-    assert_eq!(shop.orders().await, 1);
+    assert_eq!((shop.orders().await, shop.keys().await), (1, 1));
+    assert!(shop.send("/savepoint", "k").await.is_replay());
     shop.close().await;
 }
