@@ -87,7 +87,7 @@ impl Engine {
         let settled = loop {
             let error = match settler.try_settle(self, &permit.claim).await {
                 Ok(Some(answer)) => break Settled::Stored(answer),
-                Ok(None) => match self.read_back(&permit.claim.scope).await {
+                Ok(None) => match Box::pin(self.read_back(&permit.claim.scope)).await {
                     Ok(seen) => break self.who_settled(&permit, seen),
                     Err(error) => error.into(),
                 },

@@ -70,7 +70,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let api_key = bearer(request.headers()).ok_or_else(unauthorized)?;
     let found = match services.authenticator.recall(api_key).await {
         Some(remembered) => remembered,
-        None => look_up(services, api_key.to_owned()).await?,
+        None => Box::pin(look_up(services, api_key.to_owned())).await?,
     };
     let merchant_id = found.ok_or_else(unauthorized)?;
     tracing::Span::current().record("merchant_id", &*merchant_id);

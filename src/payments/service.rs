@@ -118,17 +118,21 @@ impl Payments {
     {
         let scope = signed.key().clone();
         // A replay from memory needs no task.
-        if let Some(gate) = self.engine().recall::<W>(&signed) {
-            return self.proceed(&scope, gate).await;
+        match self.engine().recall::<W>(&signed) {
+            Some(Gate::Answered(answer)) => return Ok(answer),
+            Some(gate) => return Box::pin(self.proceed(&scope, gate)).await,
+            None => {}
         }
         let payments = self.clone();
-        let detached = async move {
+        // Boxed here: it is large, and what takes it by value would copy it.
+        let detached = Box::pin(async move {
             let gate = claim(payments.clone(), signed).await?;
             payments.proceed(&scope, gate).await
-        };
+        });
         self.engine().run(detached).await?
     }
 
+    /// What is rare is boxed, because every request carries room for the rest.
     async fn proceed<W: ClaimedWork>(
         &self,
         scope: &ScopedKey,
@@ -139,14 +143,14 @@ impl Payments {
                 .execute(self, permit)
                 .await
                 .map_err(PaymentError::after_claim),
-            Gate::TakenOver(permit) => self.resume_as::<W>(permit).await,
+            Gate::TakenOver(permit) => Box::pin(self.resume_as::<W>(permit)).await,
             Gate::Answered(answer) => Ok(answer),
             Gate::InProgress { retry_after } => Err(PaymentError::InProgress { retry_after }),
             Gate::Mismatch(mismatch) => {
                 if let Some(mismatches) = self.0.mismatches.get() {
                     mismatches.note(scope, &mismatch);
                 }
-                let charged = self.charged_by(scope).await;
+                let charged = Box::pin(self.charged_by(scope)).await;
                 Err(PaymentError::Mismatch { mismatch, charged })
             }
             Gate::Expired {
@@ -155,7 +159,7 @@ impl Payments {
             } => Err(PaymentError::Expired {
                 resource_id,
                 created_at,
-                charged: self.charged_by(scope).await,
+                charged: Box::pin(self.charged_by(scope)).await,
             }),
         }
     }

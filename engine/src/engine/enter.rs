@@ -136,7 +136,7 @@ impl Engine {
                 }
                 Boarding::Follower(mut leader) => {
                     visit.waited = true;
-                    if let Some(gate) = self.follow(&visit, &mut leader).await {
+                    if let Some(gate) = Box::pin(self.follow(&visit, &mut leader)).await {
                         break gate;
                     }
                 }
@@ -180,11 +180,12 @@ impl Engine {
             if let Some(decision) = self.try_claim(visit, claimant).await? {
                 return Ok(decision);
             }
-            if let Some(decision) = self.look(visit, flight, claimant).await? {
+            // What only a key in use needs is boxed: every request would carry room for it.
+            if let Some(decision) = Box::pin(self.look(visit, flight, claimant)).await? {
                 return Ok(decision);
             }
             flight.sees_claim(false);
-            if let Some(remembered) = claimant.remembered(&visit.key).await? {
+            if let Some(remembered) = Box::pin(claimant.remembered(&visit.key)).await? {
                 return Ok(Decision::Expired(remembered));
             }
         }
@@ -314,7 +315,7 @@ impl Engine {
                 resource_id,
                 created_at,
             }) => {
-                self.wait_until_durable().await?;
+                Box::pin(self.wait_until_durable()).await?;
                 Gate::Expired {
                     resource_id,
                     created_at,

@@ -78,8 +78,7 @@ impl Engine {
                 .map(|since| since < self.0.config.lock_timeout)
         };
         if is_confirmed() == Some(false) {
-            self.renew(&[(claim.scope.clone(), Arc::clone(lease))])
-                .await?;
+            Box::pin(self.renew(&[(claim.scope.clone(), Arc::clone(lease))])).await?;
         }
         Ok(match is_confirmed() {
             Some(true) => Fence::Held {

@@ -30,7 +30,9 @@ impl Claimant<CreateWork> for CreateClaim<'_> {
         let payment = match self.payment.take() {
             Some(payment) => payment,
             None if self.tokenizes_remotely()
-                && self.remembered(key.columns().scope).await?.is_some() =>
+                && Box::pin(self.remembered(key.columns().scope))
+                    .await?
+                    .is_some() =>
             {
                 return Ok(Attempt::InUse);
             }
@@ -94,7 +96,7 @@ impl CreateClaim<'_> {
         let gateway = self.payments.default_gateway();
         let scope = key.columns().scope;
         let account = match gateway.has_accounts() {
-            true => self.payments.stripe_account(&scope.merchant_id).await?,
+            true => Box::pin(self.payments.stripe_account(&scope.merchant_id)).await?,
             false => None,
         };
         let (token, card, failure) = match &self.request.instrument {
@@ -189,12 +191,12 @@ impl Payments {
             let submitted = self.claims().submit(item).await;
             match submitted.map_err(|error| unknown_if(may_commit, error))? {
                 Grouped::Written(written, None) if may_commit => {
-                    let claimed = self.claimed_after_all(&written).await?;
+                    let claimed = Box::pin(self.claimed_after_all(&written)).await?;
                     break (written.payment, claimed);
                 }
                 Grouped::Written(written, claimed) => break (written.payment, claimed),
                 Grouped::Failed(failed, error) if may_have_committed(&error) => {
-                    if let Some(claimed) = self.claimed_after_all(&failed).await? {
+                    if let Some(claimed) = Box::pin(self.claimed_after_all(&failed)).await? {
                         break (failed.payment, Some(claimed));
                     }
                     if may_commit {

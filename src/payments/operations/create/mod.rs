@@ -77,16 +77,13 @@ impl ClaimedWork for CreateWork {
                     let (merchant_id, id) = (merchant_id.clone(), id.clone());
                     async move { store::remove_payment(&mut tx, &merchant_id, &id).await }
                 };
-                payments
-                    .release(permit, &payment.id, reason, processing, undo)
-                    .await
+                let released = payments.release(permit, &payment.id, reason, processing, undo);
+                Box::pin(released).await
             }
-            Called::Unresolved(why) => payments.leave_open(permit, why, processing).await,
+            Called::Unresolved(why) => Box::pin(payments.leave_open(permit, why, processing)).await,
             // A new charge has no hold that could lapse, so this says nothing about it.
             Called::HoldLapsed { .. } => {
-                payments
-                    .leave_open(permit, Unresolved::Unknown, processing)
-                    .await
+                Box::pin(payments.leave_open(permit, Unresolved::Unknown, processing)).await
             }
         }
     }

@@ -87,7 +87,7 @@ impl Settler for CreateSettle<'_> {
         match self.write(claim, item).await {
             Err(error) if is_content_rejected(&error) => {
                 log_rejected_content(&self.payment.id, &error);
-                self.write(claim, self.without_text(claim)).await
+                Box::pin(self.write(claim, self.without_text(claim))).await
             }
             settled => settled,
         }
