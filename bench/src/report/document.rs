@@ -410,7 +410,7 @@ mod tests {
     fn what_was_not_measured_is_left_out_and_a_quick_run_is_marked() {
         let mut report = sample::report();
         let marked =
-            |report: &Report| markdown(report, "plot.svg").contains("Its figures say nothing");
+            |report: &Report| markdown(report, "plot.svg").contains("Its figures mean nothing");
         assert!(!marked(&report));
         report.plan.quick = true;
         assert!(marked(&report));
