@@ -55,20 +55,26 @@ pub async fn build() -> anyhow::Result<Result<Vec<u8>, NoSlowDisk>> {
     Ok(Ok(std::fs::read(library)?))
 }
 
-/// Starts a server on it, and measures how many flushes and commits a second it makes.
-pub async fn start(bench: &Bench, library: &[u8]) -> anyhow::Result<SlowServer> {
+/// Starts a server on it, and measures how many flushes and commits a second it makes. `measured`: the flushes of an earlier one.
+pub async fn start(
+    bench: &Bench,
+    library: &[u8],
+    measured: Option<Fsync>,
+) -> anyhow::Result<SlowServer> {
     let preloaded = Preloaded {
         library: library.to_vec(),
         variable: ("PAYONCE_BENCH_FLUSH_US", LONGER.as_micros().to_string()),
     };
     let cluster = Cluster::start(bench, Some(preloaded)).await?;
     let bench = bench.on(cluster.open().await?);
-    let fsync = fsync::measure_in(
-        cluster.folder(),
-        cluster.program("pg_test_fsync")?,
-        &bench.server.settings.wal_sync_method,
-    )
-    .await?;
+    let fsync = match measured {
+        Some(fsync) => fsync,
+        None => {
+            let (program, folder) = (cluster.program("pg_test_fsync")?, cluster.folder());
+            let method = &bench.server.settings.wal_sync_method;
+            fsync::measure_in(folder, program, method).await?
+        }
+    };
     let commits_per_second = commits_per_second(&bench).await?;
     check(&fsync, commits_per_second)?;
     Ok(SlowServer {

@@ -221,7 +221,8 @@ fn fresh(report: &Report, plot: &str) -> String {
     };
     format!(
         "## New payments\n\n![New payments a second by connections]({plot})\n\n{}\n\
-         The per-request handlers' pools, the best of {} connections at each step: {} in one phase; {} in two.\n\
+         The per-request handlers' pools, the best of {} connections at each step:\n\
+         {} in one phase; {} in two.\n\
          Groups of one were measured in the first round alone. pgbench at numbers of clients that were not the best was measured\n\
          once, for {} s at most.",
         runs_table(report, &series),

@@ -26,7 +26,6 @@ pub async fn cleanup_beside(bench: &Bench, report: &mut Report) -> anyhow::Resul
     let Some(slow) = start_slow(bench, report, "cleanup-beside on a slow disk").await? else {
         return Ok(());
     };
-    report.slow_disk = Some(slow.disk);
     on_disk(&slow.bench, Disk::Slow, report).await
 }
 

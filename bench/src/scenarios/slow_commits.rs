@@ -23,7 +23,6 @@ pub async fn slow_disk(bench: &Bench, report: &mut Report) -> anyhow::Result<()>
     let Some(slow) = start_slow(bench, report, "slow-disk").await? else {
         return Ok(());
     };
-    report.slow_disk = Some(slow.disk);
     let series = [Series::SlowDiskPayonce, Series::SlowDiskTwoPhase];
     compare(&slow.bench, series, report).await
 }
@@ -37,7 +36,12 @@ pub async fn start_slow(
     bench.progress.expect(1);
     bench.progress.step("a server on a slow disk");
     match slow_disk::build().await? {
-        Ok(library) => Ok(Some(slow_disk::start(bench, &library).await?)),
+        Ok(library) => {
+            let measured = report.slow_disk.as_ref().map(|disk| disk.fsync.clone());
+            let slow = slow_disk::start(bench, &library, measured).await?;
+            report.slow_disk = Some(slow.disk.clone());
+            Ok(Some(slow))
+        }
         Err(NoSlowDisk(why)) => {
             eprintln!("payonce-bench: SKIPPED: {scenario}: {why}");
             report.skipped.push(Skipped {

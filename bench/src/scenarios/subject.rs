@@ -59,7 +59,9 @@ impl Subject {
     ) -> anyhow::Result<Self> {
         let database = bench.rival_database(name).await?;
         let mut servers = Vec::new();
-        for &pool in pools {
+        let mut pools = pools.to_vec();
+        pools.sort_unstable();
+        for pool in pools {
             servers.push((pool, bench.per_request(phases, &database, pool).await?));
         }
         let mut subject = Self {
@@ -94,16 +96,12 @@ impl Subject {
     }
 
     async fn find_best(&self, servers: &[(u32, Server)], connections: u32) -> anyhow::Result<u32> {
+        let candidates = candidates(servers, connections);
+        if let [(only, _)] = candidates {
+            return Ok(*only);
+        }
         let mut best = (0, 0.0);
-        // A pool that is larger than need be is as good as one that is just large enough.
-        let enough = servers
-            .iter()
-            .map(|(pool, _)| *pool)
-            .find(|pool| *pool >= connections);
-        for (pool, server) in servers {
-            if *pool > enough.unwrap_or(u32::MAX) {
-                continue;
-            }
+        for (pool, server) in candidates {
             self.bench.progress.expect(1);
             let load = self.bench.short_load(connections);
             let run = self.drive_at(server.address(), load, 0).await?;
@@ -179,5 +177,28 @@ impl Subject {
             bench.server.remove(&database).await?;
         }
         Ok(())
+    }
+}
+
+/// The pools that are worth a try, of pools in order of size: one that is larger than need be is as good as one that is just large enough.
+fn candidates<T>(pools: &[(u32, T)], connections: u32) -> &[(u32, T)] {
+    let enough = pools.iter().position(|(pool, _)| *pool >= connections);
+    &pools[..enough.map_or(pools.len(), |at| at + 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_tried_up_to_the_first_that_is_large_enough() {
+        let pools = [(20, ()), (60, ()), (120, ())];
+        for (connections, tried) in [(1, 1), (20, 1), (21, 2), (128, 3)] {
+            assert_eq!(
+                candidates(&pools, connections).len(),
+                tried,
+                "{connections}"
+            );
+        }
     }
 }
