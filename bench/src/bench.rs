@@ -1,5 +1,7 @@
 //! Shared by the scenarios: databases, servers and loads.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,17 +18,18 @@ use crate::programs::{self, Programs};
 use crate::progress::Progress;
 use crate::report::{Run, Series};
 use crate::requests::{Customers, Request};
-use crate::rivals::{self, Answer};
+use crate::rivals::{self, Answer, Phases};
 use crate::server::{Address, Server};
 use crate::store::{self, Counts};
 
-/// The environment of every scenario.
+/// What every scenario needs. A clone measures beside the others, on another server or with other programs.
+#[derive(Clone)]
 pub struct Bench {
     pub plan: Plan,
-    pub server: DatabaseServer,
+    pub server: Arc<DatabaseServer>,
     pub programs: Programs,
-    pub checks: Checks,
-    pub progress: Progress,
+    pub checks: Arc<Checks>,
+    pub progress: Arc<Progress>,
 }
 
 /// A database with payonce's schema, and a merchant with an API key.
@@ -36,7 +39,28 @@ pub struct Site {
     pub api_key: String,
 }
 
+/// What rivals are sent, who ask for none: the same bytes as everybody.
+pub fn no_api_key() -> String {
+    format!("sk_{}", "0".repeat(64))
+}
+
 impl Bench {
+    /// The same on another server.
+    pub fn on(&self, server: DatabaseServer) -> Self {
+        Self {
+            server: Arc::new(server),
+            ..self.clone()
+        }
+    }
+
+    /// The same with payonce's programs from another folder.
+    pub fn with_payonce(&self, folder: PathBuf) -> Self {
+        Self {
+            programs: self.programs.with_payonce(folder),
+            ..self.clone()
+        }
+    }
+
     /// A new database with payonce's schema and a merchant.
     pub async fn site(&self, name: &str) -> anyhow::Result<Site> {
         let database = self.server.create(name).await?;
@@ -69,11 +93,19 @@ impl Bench {
         Server::start(command).await
     }
 
-    /// The reference handler, on a database with its schema.
-    pub async fn reference(&self, database: &Database, pool: u32) -> anyhow::Result<Server> {
+    /// A per-request handler, on a database with its schema.
+    pub async fn per_request(
+        &self,
+        phases: Phases,
+        database: &Database,
+        pool: u32,
+    ) -> anyhow::Result<Server> {
         let mut command = std::process::Command::new(std::env::current_exe()?);
         command
-            .arg("reference")
+            .arg(match phases {
+                Phases::One => "reference",
+                Phases::Two => "two-phase",
+            })
             .arg(format!("--pool={pool}"))
             .env("DATABASE_URL", database.url());
         Server::start(command).await
@@ -103,6 +135,7 @@ impl Bench {
             threads: self.plan.threads,
             warm_up: self.plan.warm_up,
             duration: self.plan.duration,
+            postmasters: self.server.postmasters.clone(),
         }
     }
 
@@ -119,14 +152,15 @@ impl Bench {
     pub async fn drive_fresh(
         &self,
         to: Address,
-        database: &Database,
-        api_key: &str,
+        path: &str,
+        site: &Site,
         load: Load,
     ) -> anyhow::Result<Driven> {
+        let database = &site.database;
         self.server.settle_down().await?;
         let before = count(database).await?;
         let keys = Keys::fresh(random_seed());
-        let request = Request::new(api_key, keys.kind(), Customers::Many);
+        let request = Request::to(path, &site.api_key, keys.kind(), Customers::Many);
         let driven = closed::drive(to, request, keys, load).await?;
         let after = count(database).await?;
         self.checks.created(before, after, &driven.tally)?;

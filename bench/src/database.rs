@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::process::postmaster;
 use crate::store::{self, ServerSettings};
 
 /// A PostgreSQL server, and the databases that were made on it.
@@ -16,6 +17,8 @@ pub struct DatabaseServer {
     options: PgConnectOptions,
     made: Mutex<Vec<String>>,
     pub settings: ServerSettings,
+    /// The first processes of the server and of the standbys that follow it, where they are known.
+    pub postmasters: Vec<u32>,
 }
 
 /// A database of the benchmark's own.
@@ -37,11 +40,22 @@ impl DatabaseServer {
         let settings = store::server_settings(&mut connection).await?;
         connection.close().await?;
         check_durability(&settings)?;
-        Ok(Self {
+        let mut server = Self {
             options,
             made: Mutex::default(),
             settings,
-        })
+            postmasters: Vec::new(),
+        };
+        let data = server.data_directory().await;
+        server.postmasters = data.as_deref().and_then(postmaster).into_iter().collect();
+        Ok(server)
+    }
+
+    /// The database that the URL names.
+    pub fn named(&self) -> Database {
+        Database {
+            options: self.options.clone(),
+        }
     }
 
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
@@ -101,7 +115,7 @@ impl DatabaseServer {
     }
 
     /// Drops a database that is not needed any more, because its rows may fill a disk.
-    pub async fn drop(&self, database: &Database) -> anyhow::Result<()> {
+    pub async fn remove(&self, database: &Database) -> anyhow::Result<()> {
         let name = database.options.get_database().unwrap_or_default();
         let mut connection = self.connect().await?;
         store::drop_database(&mut connection, name).await?;
@@ -149,6 +163,12 @@ impl Database {
     /// The URL for payonce and the reference handler.
     pub fn url(&self) -> String {
         self.options.to_url_lossy().to_string()
+    }
+
+    /// For a program that is known by this name on the server.
+    pub fn url_as(&self, name: &str) -> String {
+        let options = self.options.clone().application_name(name);
+        options.to_url_lossy().to_string()
     }
 
     /// The environment for PostgreSQL's programs, which do not accept every part of sqlx's URL. The password is not among the

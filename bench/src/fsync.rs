@@ -1,6 +1,7 @@
 //! How many writes a second the disk makes durable: `pg_test_fsync` in the data directory.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -37,17 +38,31 @@ pub async fn measure(server: &DatabaseServer, programs: &Programs) -> anyhow::Re
             Some(folder) => (folder, true),
             None => (tempfile::tempdir_in(".")?, false),
         };
-    let mut command = programs.postgres("pg_test_fsync")?;
-    // One second for each of its tests, the minimum.
-    command
+    let command = programs.postgres("pg_test_fsync")?;
+    let method = &server.settings.wal_sync_method;
+    let fsync = measure_in(folder.path(), command, method).await?;
+    Ok(Fsync {
+        beside_the_data,
+        ..fsync
+    })
+}
+
+/// Runs `pg_test_fsync` with a file in a folder, which is taken to be beside the server's data.
+pub async fn measure_in(
+    folder: &Path,
+    mut pg_test_fsync: Command,
+    server_method: &str,
+) -> anyhow::Result<Fsync> {
+    // One second for each of its tests, the least it takes.
+    pg_test_fsync
         .arg("--secs-per-test=1")
         .arg("--filename")
-        .arg(folder.path().join("pg_test_fsync.out"));
-    let said = programs::output(&mut command).await?;
+        .arg(folder.join("pg_test_fsync.out"));
+    let said = programs::output(&mut pg_test_fsync).await?;
     Ok(Fsync {
-        server_method: server.settings.wal_sync_method.clone(),
+        server_method: server_method.to_owned(),
         methods: parse(&said).context("pg_test_fsync says what is not understood")?,
-        beside_the_data,
+        beside_the_data: true,
     })
 }
 

@@ -9,6 +9,7 @@
 
 mod bench;
 mod checks;
+mod cluster;
 mod database;
 mod fill;
 mod fsync;
@@ -22,11 +23,14 @@ mod programs;
 mod progress;
 mod report;
 mod requests;
+mod revision;
 mod rivals;
 mod run;
 mod scenarios;
 mod server;
+mod slow_disk;
 mod store;
+mod yardstick;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +65,9 @@ enum Command {
     /// Serve the per-request handler that payonce is compared with (`run` starts it)
     #[command(hide = true)]
     Reference(rivals::ReferenceArgs),
+    /// Serve the same in two phases (`run` starts it)
+    #[command(hide = true)]
+    TwoPhase(rivals::ReferenceArgs),
     /// Serve one answer for every POST (`run` starts it)
     #[command(hide = true)]
     Bare(rivals::BareArgs),
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
             plot,
         } => report::render(&json, &markdown, &plot),
         Command::Reference(args) => rivals::serve_reference(args),
+        Command::TwoPhase(args) => rivals::serve_two_phase(args),
         Command::Bare(args) => rivals::serve_bare(&args),
         Command::Layered(args) => rivals::serve_layered(args),
     };

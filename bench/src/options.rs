@@ -19,7 +19,7 @@ pub struct Options {
     /// The folder of pgbench and pg_test_fsync [default: PATH, then the usual places].
     #[arg(long, env = "PAYONCE_POSTGRES_BIN", value_name = "FOLDER")]
     pub postgres_bin: Option<PathBuf>,
-    /// A smoke test of a minute or two: short, one round, few keys. Its figures mean nothing.
+    /// A smoke of a few minutes: short, one round, few keys. Its figures say nothing.
     #[arg(long)]
     pub quick: bool,
     /// Measure only these.
@@ -42,11 +42,24 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=8192))]
     pub replay_connections: u32,
-    /// Sizes of the reference handler's database pool, of which the best counts.
+    /// The per-request handlers' database pools, of which the best counts.
     #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [20, 60])]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     pub reference_pools: Vec<u32>,
-    /// Numbers of pgbench's clients, of which the best counts.
+    /// The two-phase handler's database pools beside a standby and on the slow disk, of which the best counts.
+    #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [60, 120])]
+    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
+    pub slow_commit_pools: Vec<u32>,
+    /// Another revision of payonce, for the fresh payments: it is checked out below target/bench and built.
+    #[arg(long, value_name = "REVISION")]
+    pub against: Option<String>,
+    /// A service that is running, for the fresh payments: it takes the same POST, as http://host:port/path.
+    #[arg(long, value_name = "URL", requires = "yardstick_database")]
+    pub yardstick: Option<String>,
+    /// Where it keeps its keys and payments, which are counted.
+    #[arg(long, value_name = "URL", requires = "yardstick")]
+    pub yardstick_database: Option<String>,
+    /// pgbench's clients, of which the best counts.
     #[arg(long, value_name = "COUNT", value_delimiter = ',', default_values_t = [8, 16, 32, 64])]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     pub pgbench_clients: Vec<u32>,
@@ -87,7 +100,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
-    /// New payments: payonce, payonce without groups, the reference handler, pgbench.
+    /// New payments: payonce, payonce without groups, the handlers in one phase and in two, pgbench.
     Fresh,
     /// Repeated requests: hot keys, one key, keys that are not in memory.
     Replays,
@@ -101,6 +114,12 @@ pub enum Scenario {
     Cleanup,
     /// An actix handler wrapped in one line, beside the same one bare.
     Layer,
+    /// New payments whose commits wait for a standby: payonce, the handler in two phases.
+    Standby,
+    /// New payments on a disk that takes 2 ms for a flush: payonce, the handler in two phases.
+    SlowDisk,
+    /// The clean-up beside 1,000 payments a second, on both disks.
+    CleanupBeside,
 }
 
 /// The options with every default filled in, as the report shows them.
@@ -117,6 +136,8 @@ pub struct Plan {
     pub connections: Vec<u32>,
     pub replay_connections: u32,
     pub reference_pools: Vec<u32>,
+    #[serde(default)]
+    pub slow_commit_pools: Vec<u32>,
     pub pgbench_clients: Vec<u32>,
     pub many_keys: u64,
     /// Keys that payonce finds only in the table. None is requested twice.
@@ -131,6 +152,11 @@ pub struct Plan {
     /// Duration of an open loop with the slow gateway.
     #[serde(with = "seconds")]
     pub steady_duration: Duration,
+    /// Payments a second beside the clean-up whose rate is measured, and for how long.
+    #[serde(default)]
+    pub busy_rate: u32,
+    #[serde(default, with = "seconds")]
+    pub busy_duration: Duration,
     pub threads: u16,
 }
 
@@ -157,6 +183,7 @@ impl Options {
             },
             replay_connections: self.replay_connections,
             reference_pools: self.reference_pools.clone(),
+            slow_commit_pools: self.slow_commit_pools.clone(),
             pgbench_clients: self.pgbench_clients.clone(),
             many_keys: self
                 .many_keys
@@ -171,6 +198,8 @@ impl Options {
             storms: if quick { 1 } else { 5 },
             steady_rate: 200,
             steady_duration: seconds(if quick { 3 } else { 15 }),
+            busy_rate: 1000,
+            busy_duration: seconds(if quick { 2 } else { 10 }),
             threads: self.threads,
         }
     }

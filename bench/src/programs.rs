@@ -42,6 +42,14 @@ impl Programs {
         Ok(programs)
     }
 
+    /// The same but for payonce's own programs.
+    pub fn with_payonce(&self, folder: PathBuf) -> Self {
+        Self {
+            payonce: folder,
+            ..self.clone()
+        }
+    }
+
     /// `payonce` or `payonce-cleanup`, without the caller's settings.
     pub fn payonce(&self, name: &str) -> Command {
         let mut command = Command::new(self.payonce.join(name));

@@ -8,6 +8,9 @@ pub const CUSTOMER: &str = "cus_00000000";
 /// The API key of the requests. Every variant gets the same bytes.
 pub const BODY: &str = r#"{"amount": 99.99, "currency": "USD", "paymentMethod": {"type": "CARD", "details": {"cardNumber": "4242424242424242", "cvv": "123", "expiryMonth": "12", "expiryYear": "2031", "cardHolderName": "Test User"}}, "customer": {"id": "cus_00000000", "email": "test@example.com", "name": "Test User"}}"#;
 
+/// Where payonce takes payments, and its rivals do.
+pub const PATH: &str = "/v1/payments";
+
 /// A whole `POST /v1/payments`, head and body in one buffer.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -26,9 +29,14 @@ pub enum Customers {
 impl Request {
     /// Creates a request whose key has the length of `kind`.
     pub fn new(api_key: &str, kind: KeyKind, customers: Customers) -> Self {
+        Self::to(PATH, api_key, kind, customers)
+    }
+
+    /// The same to another path.
+    pub fn to(path: &str, api_key: &str, kind: KeyKind, customers: Customers) -> Self {
         let key = kind.key(0);
         let mut bytes = format!(
-            "POST /v1/payments HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {api_key}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {api_key}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\nIdempotency-Key: ",
             BODY.len()
         )
@@ -77,6 +85,9 @@ mod tests {
         assert!(head.contains(&format!("\r\nIdempotency-Key: {}", text(&first))));
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
         assert_eq!(body, BODY);
+
+        let mut elsewhere = Request::to("/gc", "sk", kind, Customers::One);
+        assert!(text(elsewhere.with_key(&first)).starts_with("POST /gc HTTP/1.1\r\n"));
 
         let request = text(many.with_key(&second));
         let (_, body) = request.split_once("\r\n\r\n").expect("a head");

@@ -1,6 +1,7 @@
 //! One run of the benchmark: the scenarios one after the other, then the report.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -8,13 +9,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bench::Bench;
-use crate::checks::Checks;
 use crate::database::DatabaseServer;
 use crate::machine::Machine;
 use crate::options::{Options, Plan, Scenario};
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::scenarios::Others;
 use crate::{fsync, scenarios};
 
 /// Runs everything and writes the report.
@@ -26,13 +27,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     runtime.block_on(async {
         let bench = Bench {
             plan: options.plan(),
-            server: DatabaseServer::open(&options.database_url).await?,
+            server: Arc::new(DatabaseServer::open(&options.database_url).await?),
             programs: Programs::find(&options)?,
-            checks: Checks::default(),
-            progress: Progress::new(),
+            checks: Arc::default(),
+            progress: Arc::new(Progress::new()),
         };
         let result = tokio::select! {
-            report = measure(&bench) => report,
+            report = measure(&bench, &options) => report,
             stopped = told_to_stop() => stopped.and(Err(anyhow::anyhow!("interrupted"))),
         };
         bench.progress.finish();
@@ -73,7 +74,8 @@ fn allow_many_connections() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
 }
 
-async fn measure(bench: &Bench) -> anyhow::Result<Report> {
+async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
+    let others = Others::open(bench, options).await?;
     let started = Instant::now();
     bench.progress.expect(1);
     bench.progress.step("pg_test_fsync");
@@ -91,16 +93,25 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         gateway: Vec::new(),
         cleanup: Vec::new(),
         layer_memory_mib: Vec::new(),
+        two_phase_pools: Vec::new(),
+        against: others.revision.clone().map(|(revision, _)| revision),
+        yardstick: options.yardstick.clone(),
+        slow_disk: None,
+        cleanup_beside: Vec::new(),
+        skipped: Vec::new(),
     };
     for scenario in &bench.plan.scenarios {
         match scenario {
-            Scenario::Fresh => scenarios::fresh(bench, &mut report).await,
+            Scenario::Fresh => scenarios::fresh(bench, &others, &mut report).await,
             Scenario::Replays => scenarios::replays(bench, &mut report).await,
             Scenario::Storm => scenarios::storm(bench, &mut report).await,
             Scenario::ManyKeys => scenarios::many_keys(bench, &mut report).await,
             Scenario::Latency => scenarios::latency(bench, &mut report).await,
             Scenario::Cleanup => scenarios::cleanup(bench, &mut report).await,
             Scenario::Layer => scenarios::layer(bench, &mut report).await,
+            Scenario::Standby => scenarios::standby(bench, &mut report).await,
+            Scenario::SlowDisk => scenarios::slow_disk(bench, &mut report).await,
+            Scenario::CleanupBeside => scenarios::cleanup_beside(bench, &mut report).await,
         }
         .with_context(|| format!("{scenario:?}"))?;
     }

@@ -24,7 +24,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug)]
 pub struct Address {
     pub socket: SocketAddr,
-    pub process_id: u32,
+    /// Unknown for a service that was not started here and cannot be found.
+    pub process_id: Option<u32>,
 }
 
 impl Server {
@@ -75,7 +76,7 @@ impl Server {
     pub fn address(&self) -> Address {
         Address {
             socket: self.address,
-            process_id: self.child.id(),
+            process_id: Some(self.child.id()),
         }
     }
 

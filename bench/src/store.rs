@@ -59,6 +59,51 @@ pub async fn checkpoint(connection: &mut PgConnection) -> sqlx::Result<()> {
     execute(connection, "checkpoint".to_owned()).await
 }
 
+/// From now on commits wait until the standby of this name has them on its disk.
+pub async fn wait_for_standby(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    let sql = format!("alter system set synchronous_standby_names = '{name}'");
+    execute(connection, sql).await?;
+    execute(connection, "select pg_reload_conf()".to_owned()).await
+}
+
+/// Whether a standby follows that commits wait for.
+pub async fn has_synchronous_standby(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from pg_stat_replication where sync_state = 'sync')")
+        .fetch_one(connection)
+        .await
+}
+
+/// Whether somebody of that `application_name` is connected to this database.
+pub async fn is_connected(connection: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (
+            select from pg_stat_activity
+            where datname = current_database() and application_name = $1
+        )",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+}
+
+/// Keys past their time, and final ones that are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Expiry {
+    pub expired: i64,
+    pub kept: i64,
+}
+
+pub async fn count_expired(connection: &mut PgConnection) -> sqlx::Result<Expiry> {
+    sqlx::query_as(
+        "select
+            count(*) filter (where expires_at < now()) as expired,
+            count(*) filter (where expires_at >= now() and state = 'COMPLETED') as kept
+        from idempotency_keys",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Statements that the benchmark composes from its own names.
 pub async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql))

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 
 use super::tally::Measure;
 use super::{Connection, Keys, Latency, Tally};
-use crate::process::{Usage, usage_between};
+use crate::process::{Usage, Watched, usage_between};
 use crate::requests::Request;
 use crate::server::Address;
 
@@ -22,6 +22,8 @@ pub struct Load {
     pub threads: u16,
     pub warm_up: Duration,
     pub duration: Duration,
+    /// The database servers whose processor time is told apart, by their first processes.
+    pub postmasters: Vec<u32>,
 }
 
 /// The result of a closed loop.
@@ -80,7 +82,11 @@ fn drive_on_threads(
                 thread
             })
             .collect();
-        let usage = usage_between(to.process_id, measure.begin, measure.end, || {
+        let watched = Watched {
+            service: to.process_id,
+            postmasters: load.postmasters.clone(),
+        };
+        let usage = usage_between(&watched, measure.begin, measure.end, || {
             threads.iter().all(|thread| thread.is_finished())
         });
         let mut tally = Tally::new()?;

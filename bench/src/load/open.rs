@@ -18,8 +18,13 @@ use super::tally::Measure;
 use super::{Connection, Keys, Tally};
 use crate::requests::Request;
 
-/// Enough for 200 requests a second that take 100 ms each, and as many again in reserve.
-const CONNECTIONS: usize = 64;
+/// At least so many connections.
+const CONNECTIONS: u32 = 64;
+
+/// Enough for waits of a quarter of a second: 200 a second over a gateway that takes 100 ms have twice what they need.
+fn connections_for(per_second: u32) -> u32 {
+    (per_second / 4).max(CONNECTIONS)
+}
 
 /// The load of an open loop.
 #[derive(Clone, Debug)]
@@ -68,7 +73,7 @@ fn drive_on_thread(
     let counted = Rc::clone(&tally);
     LocalSet::new().block_on(&runtime, async move {
         let mut opened = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections_for(pace.per_second) {
             opened.push(Connection::open(to).await?);
         }
         let (due, to_send) = mpsc::unbounded_channel();
@@ -133,5 +138,16 @@ async fn run_connection(
         tally
             .borrow_mut()
             .count(response, intended, Instant::now(), &measure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_faster_pace_has_more_connections() {
+        assert_eq!(connections_for(200), 64);
+        assert_eq!(connections_for(1000), 250);
     }
 }

@@ -4,22 +4,27 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::ratios::{self, Ratio, thousands};
-use super::{Report, Run, Series, median};
+use super::{ReferencePool, Report, Run, Series, headline, median, slow_commits};
 use crate::load::Latency;
 
 /// The document. `plot` is its link to the drawing.
 pub fn markdown(report: &Report, plot: &str) -> String {
     let sections = [
         head(report),
+        slow_commits::skipped(report),
+        headline::section(report),
         required(report),
         fresh(report, plot),
         table_under_load(report),
+        slow_commits::standby(report),
+        slow_commits::slow_disk(report),
         many_keys(report),
         replays(report),
         storms(report),
         gateway(report),
         cleanup(report),
         layer(report),
+        slow_commits::cleanup_beside(report),
         machine(report),
         METHOD.to_owned(),
     ];
@@ -55,6 +60,21 @@ sqlx would write: one transaction per request that inserts the key on conflict d
 answer, with prepared statements, validation and a SHA-256 of the request. It has the best of several pools. It does less than
 payonce: it checks no API key and calls no gateway, so one commit is enough, where payonce makes two.
 
+**The two-phase handler** ([`bench/src/rivals/two_phase.rs`](../bench/src/rivals/two_phase.rs)) is what the same user would write
+with a gateway to call: one transaction inserts the key and the payment, the gateway (which answers at once) is called while no
+transaction is open, and a second one locks the key, updates both rows and stores the answer. Its tables, statements and pools are
+those of the reference handler. A crash between the two leaves a payment that nobody comes back to.
+
+**The other revision** (`--against`) is checked out and built with this one's profile, and serves with the same settings.
+**The running service** (`--yardstick URL --yardstick-database URL`) was started by somebody else; it gets the same bytes at its own
+path, and its keys and payments are counted like everybody's.
+
+**Processor time** of the service and of PostgreSQL is that of their processes, from `/proc`, over the measured time; the rest is the
+kernel's own and everybody else's. Where PostgreSQL's cannot be told apart it is among the rest.
+
+**The clean-up's rate** is what is gone of the expired keys after the measured time, in which `payonce-cleanup` runs with its
+defaults; it is ended then. The keys of payments, which have not expired, must all be there.
+
 **pgbench** runs the two transactions of a claim and a settle, three statements each
 ([`claim_and_settle.sql`](../bench/src/rivals/claim_and_settle.sql)), prepared, with no service before the database. It was
 tried with several numbers of clients, and the best one takes part in the rounds.
@@ -82,8 +102,9 @@ fn head(report: &Report) -> String {
          `benchmarks.json`, on {}, commit `{}`; it took {}, and all of its {} checks hold.\n\n\
          ```console\n\
          $ make bench                                       # everything\n\
-         $ make bench BENCH_ARGS=--quick                    # a smoke of two minutes, into target/bench\n\
+         $ make bench BENCH_ARGS=--quick                    # a smoke of a few minutes, into target/bench\n\
          $ make bench BENCH_ARGS='--only fresh --rounds 5'  # a part, into target/bench\n\
+         $ make bench BENCH_ARGS='--against REVISION'       # beside another revision, which is built below target/bench\n\
          $ payonce-bench run --help                         # every option\n\
          ```",
         report.machine.date,
@@ -124,12 +145,12 @@ fn required(report: &Report) -> String {
 }
 
 const RUNS_HEAD: &str = "\
-| | connections | a second | p50 ms | p99 ms | max ms | other than 201 | processor µs per answer: service, generator, rest | busy | memory MiB |
+| | connections | a second | p50 ms | p99 ms | max ms | other than 201 | processor µs per answer: service, PostgreSQL, generator, rest | busy | memory MiB |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |
 ";
 
 /// One line for each number of connections of each series.
-fn runs_table(report: &Report, series: &[Series]) -> String {
+pub fn runs_table(report: &Report, series: &[Series]) -> String {
     let mut text = String::from(RUNS_HEAD);
     for &series in series {
         for connections in report.connections_of(series) {
@@ -150,8 +171,9 @@ fn runs_line(series: Series, connections: u32, runs: &[&Run]) -> String {
     };
     let usage = match runs.iter().any(|run| run.usage.busy_percent.is_some()) {
         true => format!(
-            "{}, {}, {} | {} %",
+            "{}, {}, {}, {} | {} %",
             of(|run| run.usage.service_us, 0),
+            of(|run| run.usage.postgres_us, 0),
             of(|run| run.usage.generator_us, 0),
             of(|run| run.usage.others_us, 0),
             of(|run| run.usage.busy_percent, 0),
@@ -174,7 +196,10 @@ fn runs_line(series: Series, connections: u32, runs: &[&Run]) -> String {
 fn fresh(report: &Report, plot: &str) -> String {
     let series = [
         Series::Payonce,
+        Series::Against,
+        Series::Yardstick,
         Series::PayonceAlone,
+        Series::TwoPhase,
         Series::Reference,
         Series::Pgbench,
     ];
@@ -187,18 +212,23 @@ fn fresh(report: &Report, plot: &str) -> String {
         .iter()
         .map(u32::to_string)
         .collect();
-    let pools: Vec<String> = report
-        .reference_pools
-        .iter()
-        .map(|best| format!("{} at {}", best.pool, best.connections))
-        .collect();
+    let pools = |best: &[ReferencePool]| -> String {
+        let best: Vec<String> = best
+            .iter()
+            .map(|best| format!("{} at {}", best.pool, best.connections))
+            .collect();
+        best.join(", ")
+    };
     format!(
         "## New payments\n\n![New payments a second by connections]({plot})\n\n{}\n\
-         The reference handler's pool, the best of {} connections at each step: {}. pgbench at numbers of clients that were\n\
-         not the best was measured once, for {} s at most.",
+         The per-request handlers' pools, the best of {} connections at each step:\n\
+         {} in one phase; {} in two.\n\
+         Groups of one were measured in the first round alone. pgbench at numbers of clients that were not the best was measured\n\
+         once, for {} s at most.",
         runs_table(report, &series),
         tried.join(" and "),
-        pools.join(", "),
+        pools(&report.reference_pools),
+        pools(&report.two_phase_pools),
         report.plan.duration.as_secs_f64().min(2.0),
     )
 }
@@ -393,9 +423,10 @@ mod tests {
         };
         assert!(line("| payonce | 32 | 9,000 | 1.5 | 3.0 | 4.0 | 2 |").ends_with(" – | – | – |"));
         // Three rounds: 9,000 over 3,000, 8,000 over 4,000, 10,000 over 2,000.
-        let ratio = line("| new payments, 32 connections, over the reference handler |");
+        let ratio =
+            line("| new payments, 32 connections, over the reference handler in one phase |");
         assert!(
-            ratio.ends_with("| ≥ 2 × | 3.00 × | ✓ | 3.00, 2.00, 5.00 |"),
+            ratio.ends_with("| ≥ 1.5 × | 3.00 × | ✓ | 3.00, 2.00, 5.00 |"),
             "{ratio}"
         );
         let ratio = line("| HOT updates of `payments` |");

@@ -1,11 +1,13 @@
 //! The report: a JSON file, from which the Markdown and the plot are generated. No figure is written by hand.
 
 mod document;
+mod headline;
 mod median;
 mod plot;
 mod ratios;
 #[cfg(test)]
 mod sample;
+mod slow_commits;
 
 use std::path::Path;
 
@@ -18,6 +20,7 @@ use crate::load::Latency;
 use crate::machine::Machine;
 use crate::options::Plan;
 use crate::process::Usage;
+use crate::revision::Revision;
 
 /// The results of a run of the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +43,21 @@ pub struct Report {
     /// The wrapped handler's memory after each quarter of many requests.
     #[serde(default)]
     pub layer_memory_mib: Vec<f64>,
+    // What reports of earlier versions do not have.
+    #[serde(default)]
+    pub two_phase_pools: Vec<ReferencePool>,
+    /// The other revision of payonce.
+    #[serde(default)]
+    pub against: Option<Revision>,
+    /// The address of the service that was running already.
+    #[serde(default)]
+    pub yardstick: Option<String>,
+    #[serde(default)]
+    pub slow_disk: Option<SlowDisk>,
+    #[serde(default)]
+    pub cleanup_beside: Vec<CleanupBeside>,
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
 }
 
 /// One variant, measured at a number of connections.
@@ -77,6 +95,13 @@ pub enum Series {
     Unwrapped,
     WrappedReplays,
     UnwrappedReads,
+    TwoPhase,
+    Against,
+    Yardstick,
+    StandbyPayonce,
+    StandbyTwoPhase,
+    SlowDiskPayonce,
+    SlowDiskTwoPhase,
 }
 
 impl Series {
@@ -97,11 +122,18 @@ impl Series {
             Self::Unwrapped => "the same handler bare, a transaction of its own",
             Self::WrappedReplays => "wrapped, 1,000 hot keys",
             Self::UnwrappedReads => "bare, a read of the same 1,000 rows",
+            Self::TwoPhase => "two-phase handler",
+            Self::Against => "payonce, the other revision",
+            Self::Yardstick => "the running service",
+            Self::StandbyPayonce => "payonce, beside a standby",
+            Self::StandbyTwoPhase => "two-phase handler, beside a standby",
+            Self::SlowDiskPayonce => "payonce, slow disk",
+            Self::SlowDiskTwoPhase => "two-phase handler, slow disk",
         }
     }
 }
 
-/// The pool that was best for the reference handler.
+/// The pool that was best for a per-request handler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferencePool {
@@ -166,6 +198,54 @@ pub struct Cleanup {
     /// Payments during it, and for the same time without it.
     pub with: Latency,
     pub without: Latency,
+}
+
+/// How the slow disk was made, and what it came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowDisk {
+    /// What a flush takes besides, in milliseconds.
+    pub longer_ms: f64,
+    pub fsync: Fsync,
+    /// Of one connection to the server on it.
+    pub commits_per_second: f64,
+}
+
+/// A round of the clean-up beside many payments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupBeside {
+    pub disk: Disk,
+    /// The expired keys at its start.
+    pub rows: u64,
+    pub keys_per_second: f64,
+    /// Of payments beside it, and as long without it.
+    pub with: Latency,
+    pub without: Latency,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Disk {
+    Machine,
+    Slow,
+}
+
+impl Disk {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Machine => "the machine's disk",
+            Self::Slow => "the slow disk",
+        }
+    }
+}
+
+/// What could not be measured on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    pub scenario: String,
+    pub why: String,
 }
 
 impl Report {

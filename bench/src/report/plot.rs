@@ -8,11 +8,14 @@ use plotters::prelude::*;
 use super::{Report, Series};
 
 /// Colours that most people can tell apart (Okabe and Ito).
-const SERIES: [(Series, RGBColor); 4] = [
+const SERIES: [(Series, RGBColor); 7] = [
     (Series::Payonce, RGBColor(0, 114, 178)),
     (Series::PayonceAlone, RGBColor(86, 180, 233)),
     (Series::Reference, RGBColor(213, 94, 0)),
+    (Series::TwoPhase, RGBColor(204, 121, 167)),
     (Series::Pgbench, RGBColor(0, 158, 115)),
+    (Series::Against, RGBColor(230, 159, 0)),
+    (Series::Yardstick, RGBColor(0, 0, 0)),
 ];
 
 /// A series, its colour, and its points: connections and payments a second.
@@ -23,6 +26,7 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     let lines: Vec<Line> = SERIES
         .iter()
         .map(|(series, colour)| (*series, *colour, points(report, *series)))
+        .filter(|(.., points)| !points.is_empty())
         .collect();
     let all = || lines.iter().flat_map(|(.., points)| points);
     let most = all().map(|(_, rate)| *rate).fold(1.0, f64::max);

@@ -64,6 +64,12 @@ pub fn report() -> Report {
         gateway: Vec::new(),
         cleanup: Vec::new(),
         layer_memory_mib: Vec::new(),
+        two_phase_pools: Vec::new(),
+        against: None,
+        yardstick: None,
+        slow_disk: None,
+        cleanup_beside: Vec::new(),
+        skipped: Vec::new(),
     }
 }
 

@@ -3,12 +3,23 @@
 mod bare;
 mod layered;
 mod reference;
+mod two_phase;
 
 pub use self::bare::{Answer, BareArgs, serve_bare};
 pub use self::layered::{Handler, LayeredArgs, SCHEMA as LAYERED_SCHEMA, serve_layered};
 pub use self::reference::{ReferenceArgs, serve_reference};
+pub use self::two_phase::serve_two_phase;
 
 use std::net::TcpListener;
+
+/// The commits that a per-request handler needs for a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phases {
+    /// No gateway is called.
+    One,
+    /// The gateway is called between the two.
+    Two,
+}
 
 /// The tables of the reference handler and of pgbench.
 pub const SCHEMA: &str = include_str!("schema.sql");

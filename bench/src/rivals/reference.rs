@@ -7,8 +7,9 @@
 
 use std::str::FromStr;
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, Handler, HttpRequest, HttpResponse, HttpServer, Responder, web};
 use anyhow::Context;
 use clap::Args;
 use rust_decimal::Decimal;
@@ -20,8 +21,8 @@ use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-const MERCHANT: &str = "bench";
-const OPERATION: &str = "create_payment";
+pub(super) const MERCHANT: &str = "bench";
+pub(super) const OPERATION: &str = "create_payment";
 
 #[derive(Debug, Args)]
 pub struct ReferenceArgs {
@@ -34,6 +35,15 @@ pub struct ReferenceArgs {
 
 /// Serves until it is stopped.
 pub fn serve_reference(args: ReferenceArgs) -> anyhow::Result<()> {
+    serve(args, create)
+}
+
+/// Serves payments by a handler that has the pool.
+pub(super) fn serve<F, R>(args: ReferenceArgs, create: F) -> anyhow::Result<()>
+where
+    F: Handler<(Data<PgPool>, HttpRequest, Bytes), Output = R> + Copy + Send,
+    R: Responder + 'static,
+{
     actix_web::rt::System::new().block_on(async move {
         let options = PgConnectOptions::from_str(&args.database_url).context("DATABASE_URL")?;
         let pool = PgPoolOptions::new()
@@ -55,7 +65,7 @@ pub fn serve_reference(args: ReferenceArgs) -> anyhow::Result<()> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NewPayment {
+pub(super) struct NewPayment {
     amount: serde_json::Number,
     currency: String,
     payment_method: PaymentMethod,
@@ -88,7 +98,7 @@ struct Customer {
 }
 
 /// A valid request.
-struct Valid {
+pub(super) struct Valid {
     amount: Decimal,
     amount_minor: i64,
     last4: String,
@@ -161,33 +171,54 @@ struct Payment<'a> {
 }
 
 /// The answer that is stored under a key and sent.
-struct Stored {
-    status: i16,
-    location: String,
-    body: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) status: i16,
+    pub(super) location: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// A request that may be carried out.
+pub(super) struct Accepted<'a> {
+    pub(super) key: &'a str,
+    pub(super) fingerprint: [u8; 32],
+    pub(super) payment: NewPayment,
+    pub(super) valid: Valid,
+}
+
+/// Reads and validates a request; otherwise the status of its refusal.
+pub(super) fn accept<'a>(
+    request: &'a HttpRequest,
+    body: &Bytes,
+) -> Result<Accepted<'a>, StatusCode> {
+    let key = request.headers().get("idempotency-key");
+    let key = key
+        .and_then(|key| key.to_str().ok())
+        .filter(|key| key.len() <= 255)
+        .ok_or(StatusCode::BAD_REQUEST)?;
+    let payment: NewPayment = serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let valid = payment.validate().ok_or(StatusCode::UNPROCESSABLE_ENTITY)?;
+    Ok(Accepted {
+        key,
+        fingerprint: Sha256::digest(body).into(),
+        payment,
+        valid,
+    })
+}
+
+pub(super) fn internal_error(error: &sqlx::Error) -> HttpResponse {
+    eprintln!("a per-request handler: {error}");
+    HttpResponse::InternalServerError().finish()
 }
 
 async fn create(pool: Data<PgPool>, request: HttpRequest, body: Bytes) -> HttpResponse {
-    let key = request.headers().get("idempotency-key");
-    let Some(key) = key
-        .and_then(|key| key.to_str().ok())
-        .filter(|key| key.len() <= 255)
-    else {
-        return HttpResponse::BadRequest().finish();
+    let accepted = match accept(&request, &body) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return HttpResponse::build(refusal).finish(),
     };
-    let Ok(payment) = serde_json::from_slice::<NewPayment>(&body) else {
-        return HttpResponse::BadRequest().finish();
-    };
-    let Some(valid) = payment.validate() else {
-        return HttpResponse::UnprocessableEntity().finish();
-    };
-    let fingerprint = Sha256::digest(&body);
-    match pay(&pool, key, &fingerprint, &payment, &valid).await {
+    let (key, fingerprint) = (accepted.key, &accepted.fingerprint[..]);
+    match pay(&pool, key, fingerprint, &accepted.payment, &accepted.valid).await {
         Ok(response) => response,
-        Err(error) => {
-            eprintln!("reference: {error}");
-            HttpResponse::InternalServerError().finish()
-        }
+        Err(error) => internal_error(&error),
     }
 }
 
@@ -208,7 +239,7 @@ async fn pay(
         &mut transaction,
         &id,
         key,
-        &gateway_transaction_id,
+        Some(&gateway_transaction_id),
         payment,
         valid,
     )
@@ -223,7 +254,7 @@ async fn pay(
     Ok(respond(key, stored, false))
 }
 
-fn answer(
+pub(super) fn answer(
     id: &str,
     key: &str,
     gateway_transaction_id: &str,
@@ -264,7 +295,7 @@ fn answer(
 }
 
 /// Returns false if the key exists.
-async fn insert_key(
+pub(super) async fn insert_key(
     connection: &mut PgConnection,
     key: &str,
     fingerprint: &[u8],
@@ -283,21 +314,23 @@ async fn insert_key(
     Ok(inserted.rows_affected() == 1)
 }
 
-async fn insert_payment(
+/// Final if the gateway has answered, with its transaction.
+pub(super) async fn insert_payment(
     connection: &mut PgConnection,
     id: &str,
     key: &str,
-    gateway_transaction_id: &str,
+    gateway_transaction_id: Option<&str>,
     payment: &NewPayment,
     valid: &Valid,
 ) -> sqlx::Result<()> {
+    let state = gateway_transaction_id.map_or("PROCESSING", |_| "SUCCESS");
     sqlx::query(
         "insert into payments (
             merchant_id, payment_id, idempotency_key, state, currency, amount_minor, card_brand, card_last4,
             card_expiry_month, card_expiry_year, card_holder_name, customer_id, customer_email, customer_name,
             gateway_transaction_id, created_at, updated_at
         )
-        values ($1, $2, $3, 'SUCCESS', $4, $5, 'visa', $6, $7, $8, $9, $10, $11, $12, $13, now(), now())",
+        values ($1, $2, $3, $14, $4, $5, 'visa', $6, $7, $8, $9, $10, $11, $12, $13, now(), now())",
     )
     .bind(MERCHANT)
     .bind(id)
@@ -312,12 +345,13 @@ async fn insert_payment(
     .bind(&payment.customer.email)
     .bind(&payment.customer.name)
     .bind(gateway_transaction_id)
+    .bind(state)
     .execute(connection)
     .await
     .map(drop)
 }
 
-async fn save_answer(
+pub(super) async fn save_answer(
     connection: &mut PgConnection,
     key: &str,
     stored: &Stored,
@@ -338,7 +372,7 @@ async fn save_answer(
     .map(drop)
 }
 
-async fn replay(
+pub(super) async fn replay(
     connection: &mut PgConnection,
     key: &str,
     fingerprint: &[u8],
@@ -372,10 +406,10 @@ async fn replay(
     Ok(respond(key, stored, true))
 }
 
-fn respond(key: &str, stored: Stored, replayed: bool) -> HttpResponse {
+pub(super) fn respond(key: &str, stored: Stored, replayed: bool) -> HttpResponse {
     let status = u16::try_from(stored.status).ok();
-    let status = status.and_then(|status| actix_web::http::StatusCode::from_u16(status).ok());
-    HttpResponse::build(status.unwrap_or(actix_web::http::StatusCode::CREATED))
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    HttpResponse::build(status.unwrap_or(StatusCode::CREATED))
         .insert_header(("content-type", "application/json"))
         .insert_header(("location", stored.location))
         .insert_header(("idempotency-key", key))

@@ -67,11 +67,11 @@ pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
             without,
         });
     }
-    bench.server.drop(&site.database).await
+    bench.server.remove(&site.database).await
 }
 
 /// The same rows each time, all of which expired within the last day.
-async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
+pub(super) async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
     let mut connection = site.database.connect().await?;
     let truncate = "truncate idempotency_keys, payments cascade".to_owned();
     store::execute(&mut connection, truncate).await?;

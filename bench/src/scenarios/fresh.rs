@@ -1,19 +1,23 @@
-//! New payments: payonce, payonce with groups of one, the reference handler and pgbench, in turns.
+//! New payments: payonce, payonce with groups of one, the per-request handlers and pgbench, in turns; another revision and a service
+//! that runs already where they are asked for.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use sqlx::Connection;
 
-use crate::bench::{Bench, Site, count};
+use super::subject::Subject;
+use crate::bench::{Bench, count};
 use crate::database::Database;
-use crate::load::closed::Load;
+use crate::options::{Options, Scenario};
 use crate::pgbench::{self, Script};
 use crate::process::Usage;
 use crate::report::{ReferencePool, Report, Run, Series, TableUnderLoad};
-use crate::rivals::CLAIM_AND_SETTLE;
-use crate::server::{Address, Server};
+use crate::revision::{self, Revision};
+use crate::rivals::{CLAIM_AND_SETTLE, Phases};
 use crate::store::{self, Updates};
+use crate::yardstick::Yardstick;
 
 /// The number of connections next to which pgbench is measured, so that both measurements are close in time.
 const BESIDE_PGBENCH: u32 = 128;
@@ -21,171 +25,97 @@ const BESIDE_PGBENCH: u32 = 128;
 /// PostgreSQL keeps a backend's counts to itself until it ends, or for some seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A service that takes new payments, and its database.
-struct Subject {
-    series: Series,
-    server: Server,
-    site: Site,
+/// What is measured beside those that are always there.
+pub struct Others {
+    /// Another revision, and where its programs are.
+    pub revision: Option<(Revision, PathBuf)>,
+    pub yardstick: Option<Yardstick>,
 }
 
-impl Subject {
-    async fn drive(&self, bench: &Bench, load: Load, round: u32) -> anyhow::Result<Run> {
-        drive(
-            bench,
-            self.series,
-            self.server.address(),
-            &self.site,
-            load,
-            round,
-        )
-        .await
+impl Others {
+    /// Before anything is measured: a build takes all of the machine.
+    pub async fn open(bench: &Bench, options: &Options) -> anyhow::Result<Self> {
+        let mut others = Self {
+            revision: None,
+            yardstick: None,
+        };
+        if !bench.plan.scenarios.contains(&Scenario::Fresh) {
+            return Ok(others);
+        }
+        if let (Some(url), Some(database)) = (&options.yardstick, &options.yardstick_database) {
+            others.yardstick = Some(Yardstick::open(bench, url, database).await?);
+        }
+        if let Some(name) = &options.against {
+            bench.progress.expect(1);
+            bench.progress.step(&format!("{name} is built"));
+            others.revision = Some(revision::build(name).await?);
+        }
+        Ok(others)
     }
 }
 
-async fn drive(
-    bench: &Bench,
-    series: Series,
-    to: Address,
-    site: &Site,
-    load: Load,
-    round: u32,
-) -> anyhow::Result<Run> {
-    let connections = load.connections;
-    let name = series.label();
+pub async fn fresh(bench: &Bench, others: &Others, report: &mut Report) -> anyhow::Result<()> {
+    let plan = &bench.plan;
+    let subjects = start(bench, others).await?;
+    report.reference_pools = best_pools(&subjects, Series::Reference);
+    report.two_phase_pools = best_pools(&subjects, Series::TwoPhase);
+    let mut pgbench = Pgbench::start(bench, report).await?;
+    let steps = u64::from(plan.rounds) * plan.connections.len() as u64;
+    bench.progress.expect(steps * (subjects.len() as u64 - 1));
     bench
         .progress
-        .step(&format!("{name}, {connections} connections, round {round}"));
-    let driven = bench
-        .drive_fresh(to, &site.database, &site.api_key, load)
-        .await
-        .context(name)?;
-    let run = Run::of(series, connections, round, &driven);
-    bench.progress.say(&format!(
-        "{:.0}/s, p50 {:.1} ms, p99 {:.1} ms",
-        run.per_second, driven.latency.p50_ms, driven.latency.p99_ms
-    ));
-    Ok(run)
-}
-
-pub async fn fresh(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let plan = &bench.plan;
-    let steps = plan.connections.len() as u64 * 3 * u64::from(plan.rounds);
-    bench.progress.expect(steps + u64::from(plan.rounds));
-    let payonce = start_payonce(bench, Series::Payonce, "payonce", &[]).await?;
-    let alone = [("PAYONCE_GROUP_SIZE", "1")];
-    let alone = start_payonce(bench, Series::PayonceAlone, "alone", &alone).await?;
-    let reference = References::start(bench, report).await?;
-    let mut pgbench = Pgbench::start(bench, report).await?;
+        .expect(plan.connections.len() as u64 + u64::from(plan.rounds));
     for round in 1..=plan.rounds {
         for &connections in &plan.connections {
-            let load = bench.load(connections);
-            // Each round begins with another variant, so that none is always the first.
-            for turn in 0..3 {
-                let run = match (turn + round) % 3 {
-                    1 => payonce.drive(bench, load.clone(), round).await?,
-                    2 => alone.drive(bench, load.clone(), round).await?,
-                    _ => reference.drive(bench, load.clone(), round).await?,
-                };
-                report.runs.push(run);
+            for turn in 0..subjects.len() {
+                // Each round begins with another one, so that none is always the first.
+                let subject = &subjects[(turn + round as usize) % subjects.len()];
+                // No ratio is made of it, and once shows what grouping brings.
+                if subject.series == Series::PayonceAlone && round > 1 {
+                    continue;
+                }
+                report.runs.push(subject.drive(connections, round).await?);
             }
             if connections == BESIDE_PGBENCH || plan.connections == [connections] {
                 report.runs.push(pgbench.run(bench, round).await?);
             }
         }
     }
-    let site = payonce.site.clone();
-    payonce.server.stop().await?;
-    report.table = Some(table_under_load(bench, &site.database).await?);
-    drop((alone.server, reference.servers));
-    for database in [
-        site.database,
-        alone.site.database,
-        reference.site.database,
-        pgbench.database,
-    ] {
-        bench.server.drop(&database).await?;
+    for subject in subjects {
+        if subject.series == Series::Payonce {
+            let database = subject.stop().await?;
+            report.table = Some(table_under_load(bench, &database).await?);
+            bench.server.remove(&database).await?;
+        } else {
+            subject.finish().await?;
+        }
     }
-    Ok(())
+    bench.server.remove(&pgbench.database).await
 }
 
-async fn start_payonce(
-    bench: &Bench,
-    series: Series,
-    name: &str,
-    settings: &[(&str, &str)],
-) -> anyhow::Result<Subject> {
-    let site = bench.site(name).await?;
-    let server = bench.payonce(&site, settings).await?;
-    Ok(Subject {
-        series,
-        server,
-        site,
-    })
+/// In the order of their turns: what payonce is compared with most closely is measured next to it.
+async fn start(bench: &Bench, others: &Others) -> anyhow::Result<Vec<Subject>> {
+    let plan = &bench.plan;
+    let per_request = async |series, phases, name| {
+        let (pools, steps) = (&plan.reference_pools, &plan.connections);
+        Subject::per_request(bench, (series, phases), name, pools, steps).await
+    };
+    let mut subjects = vec![per_request(Series::Reference, Phases::One, "reference").await?];
+    if let Some((_, programs)) = &others.revision {
+        let bench = bench.with_payonce(programs.clone());
+        subjects.push(Subject::payonce(&bench, Series::Against, "against", &[]).await?);
+    }
+    subjects.push(Subject::payonce(bench, Series::Payonce, "payonce", &[]).await?);
+    subjects.extend(others.yardstick.as_ref().map(Subject::yardstick));
+    subjects.push(per_request(Series::TwoPhase, Phases::Two, "two_phase").await?);
+    let alone = [("PAYONCE_GROUP_SIZE", "1")];
+    subjects.push(Subject::payonce(bench, Series::PayonceAlone, "alone", &alone).await?);
+    Ok(subjects)
 }
 
-/// The reference handler with each size of its pool. At each number of connections the best of them counts.
-struct References {
-    servers: Vec<(u32, Server)>,
-    best: Vec<ReferencePool>,
-    site: Site,
-}
-
-impl References {
-    async fn start(bench: &Bench, report: &mut Report) -> anyhow::Result<Self> {
-        let database = bench.rival_database("reference").await?;
-        // It checks no API key, but gets the same bytes.
-        let api_key = format!("sk_{}", "0".repeat(64));
-        let site = Site { database, api_key };
-        let mut servers = Vec::new();
-        for &pool in &bench.plan.reference_pools {
-            servers.push((pool, bench.reference(&site.database, pool).await?));
-        }
-        let mut references = Self {
-            servers,
-            best: Vec::new(),
-            site,
-        };
-        for &connections in &bench.plan.connections {
-            let pool = references.find_best(bench, connections).await?;
-            references.best.push(ReferencePool { connections, pool });
-        }
-        report.reference_pools.clone_from(&references.best);
-        Ok(references)
-    }
-
-    async fn find_best(&self, bench: &Bench, connections: u32) -> anyhow::Result<u32> {
-        let mut best = (0, 0.0);
-        // A larger pool than necessary is as good as one of the right size.
-        let enough = self
-            .servers
-            .iter()
-            .map(|(pool, _)| *pool)
-            .find(|pool| *pool >= connections);
-        for (pool, server) in &self.servers {
-            if *pool > enough.unwrap_or(u32::MAX) {
-                continue;
-            }
-            bench.progress.expect(1);
-            let load = bench.short_load(connections);
-            let to = server.address();
-            let run = drive(bench, Series::Reference, to, &self.site, load, 0).await?;
-            if run.per_second > best.1 {
-                best = (*pool, run.per_second);
-            }
-        }
-        Ok(best.0)
-    }
-
-    async fn drive(&self, bench: &Bench, load: Load, round: u32) -> anyhow::Result<Run> {
-        let best = self
-            .best
-            .iter()
-            .find(|best| best.connections == load.connections);
-        let pool = best.context("no pool was tried")?.pool;
-        let server = self.servers.iter().find(|(size, _)| *size == pool);
-        let to = server.context("no such pool")?.1.address();
-        drive(bench, Series::Reference, to, &self.site, load, round).await
-    }
+fn best_pools(subjects: &[Subject], series: Series) -> Vec<ReferencePool> {
+    let subject = subjects.iter().find(|subject| subject.series == series);
+    subject.map_or(Vec::new(), |subject| subject.best_pools().to_vec())
 }
 
 /// pgbench at the best number of clients.
@@ -280,7 +210,8 @@ pub fn pgbench_run(series: Series, clients: u32, round: u32, found: pgbench::Res
 pub fn allowed_clients(bench: &Bench) -> Vec<u32> {
     let pools: u32 = bench.plan.reference_pools.iter().sum();
     let allowed = u32::try_from(bench.server.settings.max_connections).unwrap_or(0);
-    let left = allowed.saturating_sub(pools + 2 * 20 + 10);
+    // Two per-request handlers, and three services of some 20 connections with a running one besides.
+    let left = allowed.saturating_sub(2 * pools + 4 * 20 + 10);
     let clients = bench.plan.pgbench_clients.iter().copied();
     clients.filter(|clients| *clients <= left).collect()
 }

@@ -42,5 +42,5 @@ pub async fn latency(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         report.gateway.push(added);
     }
     drop(server);
-    bench.server.drop(&site.database).await
+    bench.server.remove(&site.database).await
 }

@@ -60,7 +60,7 @@ pub async fn layer(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
             server, database, ..
         } = subject;
         server.stop().await?;
-        bench.server.drop(&database).await?;
+        bench.server.remove(&database).await?;
     }
     Ok(())
 }

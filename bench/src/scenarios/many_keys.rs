@@ -12,7 +12,7 @@ use crate::keys::KeyKind;
 use crate::load::Keys;
 use crate::load::closed;
 use crate::report::{ManyKeys, Report, Run, Series};
-use crate::requests::{Customers, Request};
+use crate::requests::{Customers, PATH, Request};
 use crate::server::Server;
 use crate::store;
 
@@ -58,7 +58,7 @@ pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()>
             .progress
             .step(&format!("{}, round {round}", Series::EmptyTable.label()));
         let driven = bench
-            .drive_fresh(on_empty.address(), &empty.database, &empty.api_key, load)
+            .drive_fresh(on_empty.address(), PATH, &empty, load)
             .await?;
         bench.progress.say(&format!("{:.0}/s", driven.per_second));
         report
@@ -93,7 +93,7 @@ pub async fn many_keys(bench: &Bench, report: &mut Report) -> anyhow::Result<()>
     });
     drop((on_empty, on_many));
     for site in [empty, many] {
-        bench.server.drop(&site.database).await?;
+        bench.server.remove(&site.database).await?;
     }
     Ok(())
 }

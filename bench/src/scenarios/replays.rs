@@ -45,7 +45,7 @@ pub async fn replays(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
             .push(replays.select(clients, plan.rounds, round).await?);
     }
     drop(replays);
-    bench.server.drop(&site.database).await
+    bench.server.remove(&site.database).await
 }
 
 /// Copies that get the original's answer: one merchant, one customer, keys that pgbench can generate.

@@ -40,7 +40,7 @@ pub async fn storm(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         report.storms.push(storm);
     }
     drop(server);
-    bench.server.drop(&site.database).await
+    bench.server.remove(&site.database).await
 }
 
 async fn one_storm(
