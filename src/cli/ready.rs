@@ -81,7 +81,11 @@ mod tests {
             ("0.0.0.0:8080", None, "http://127.0.0.1:8080/readyz"),
             ("[::]:8443", Some("cert.pem"), "https://[::1]:8443/readyz"),
             ("[::1]:1", None, "http://[::1]:1/readyz"),
-            ("payonce.internal:80", None, "http://payonce.internal:80/readyz"),
+            (
+                "payonce.internal:80",
+                None,
+                "http://payonce.internal:80/readyz",
+            ),
         ] {
             let server = ServerArgs {
                 listen: listen.to_owned(),

@@ -150,11 +150,17 @@ mod tests {
         assert_eq!(serve[..2], ["payonce", "serve"]);
         assert_eq!(serve[4], "--no-migrate");
         for flag in ["--database-url", "--fingerprint-secret"] {
-            assert!(serve.contains(&format!("{flag}=postgres://h/d\n")), "{flag}");
+            assert!(
+                serve.contains(&format!("{flag}=postgres://h/d\n")),
+                "{flag}"
+            );
         }
         // Commands of their own, and a program without commands, take only what they know.
         for (command, args) in [
-            (Cli::command(), &["payonce", "merchants", "list", "--json"][..]),
+            (
+                Cli::command(),
+                &["payonce", "merchants", "list", "--json"][..],
+            ),
             (CleanupCli::command(), &["payonce-cleanup", "--dry-run"][..]),
         ] {
             let args = resolved(&command, args, &variables).expect("read");
@@ -202,7 +208,10 @@ mod tests {
         let largest = usize::try_from(LARGEST_SECRET).expect("a size");
         let long = file(&"s".repeat(largest + 1));
         let refused = migrate(long.path().to_str().expect("text"));
-        assert!(refused.ends_with("it is larger than 65536 bytes"), "{refused}");
+        assert!(
+            refused.ends_with("it is larger than 65536 bytes"),
+            "{refused}"
+        );
         let longest = file(&"s".repeat(largest));
         assert!(read(longest.path()).is_ok());
     }

@@ -73,9 +73,12 @@ upgrade() {
 the_proxy_writes_a_line_for_each_request_and_stops_in_order() {
   local proxy slow since
   proxy=$(container proxy)
-  docker logs "$proxy" 2>&1 | grep -q 'nodes/[ab] .* 201 .* "POST /v1/payments'
-  docker exec "$(container app)" bash -c 'exec 3<>/dev/tcp/proxy/8405 && printf "GET /metrics HTTP/1.0\r\n\r\n" >&3 && cat <&3' |
-    grep -q '^haproxy_server_status{proxy="nodes",server="a",state="UP"} 1'
+  # Not by a pipe, which `grep -q` would end early.
+  docker logs "$proxy" >"$work/lines" 2>&1
+  grep -q 'nodes/[ab] .* 201 .* "POST /v1/payments' "$work/lines" || fail "$(tail -n 3 "$work/lines")"
+  docker exec "$(container app)" bash -c \
+    'exec 3<>/dev/tcp/proxy/8405 && printf "GET /metrics HTTP/1.0\r\n\r\n" >&3 && cat <&3' >"$work/lines"
+  grep -q '^haproxy_server_status{proxy="nodes",server="a",state="UP"} 1' "$work/lines" || fail "$(head -n 3 "$work/lines")"
   # An answer that is under way when the proxy is told to stop still arrives. /readyz without a database takes two seconds.
   docker pause "$(container db)"
   curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$PAYONCE_PROXY_PORT/v1/payments/none" -H "Authorization: Bearer sk_none" \

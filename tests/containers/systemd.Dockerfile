@@ -6,5 +6,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && systemctl mask systemd-firstboot.service systemd-udevd.service getty.target console-getty.service
 STOPSIGNAL SIGRTMIN+3
+ENV PATH=/usr/lib/postgresql/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ENTRYPOINT []
 CMD ["/lib/systemd/systemd", "--show-status=no"]

@@ -42,7 +42,7 @@ on() { docker exec -i $machine "$@"; }
 script() { on bash -euo pipefail -s "$@"; }
 
 database_up() {
-  on systemd-run --quiet --unit postgresql --uid postgres --property KillSignal=SIGINT \
+  on systemd-run --quiet --unit test-postgresql --uid postgres --property KillSignal=SIGINT \
     /usr/lib/postgresql/bin/postgres -D /var/lib/postgresql/data -k /var/run/postgresql
   script <<'SH'
 for _ in $(seq 300); do
@@ -53,7 +53,7 @@ exit 1
 SH
 }
 
-database_down() { on systemctl stop postgresql; }
+database_down() { on systemctl stop test-postgresql; }
 
 until_ready() {
   local scheme=${1:-http}
@@ -69,8 +69,7 @@ until_ready() {
 
 the_units_are_installed_and_the_service_serves() {
   local name
-  docker cp --quiet "$work/programs/payonce/target/release/." $machine:/usr/local/bin/ 2>/dev/null ||
-    docker cp "$work/programs/payonce/target/release/." $machine:/usr/local/bin/
+  docker cp "$work/programs/payonce/target/release/." $machine:/usr/local/bin/
   for name in payonce.service payonce-cleanup.service payonce-cleanup.timer; do
     docker cp "$project/deploy/systemd/$name" $machine:/etc/systemd/system/
   done
@@ -174,8 +173,8 @@ a_database_that_is_away_at_the_start_is_waited_for() {
 
 the_clean_ups_numbers_can_be_read_by_the_exporter() {
   on systemctl start payonce-cleanup.service
-  on setpriv --reuid nobody --regid nogroup --clear-groups cat /var/lib/payonce-cleanup/payonce.prom |
-    grep -q '^payonce_cleanup_last_success_timestamp_seconds [0-9]'
+  on setpriv --reuid nobody --regid nogroup --clear-groups cat /var/lib/payonce-cleanup/payonce.prom >"$work/lines"
+  grep -q '^payonce_cleanup_last_success_timestamp_seconds [0-9]' "$work/lines"
   [[ $(on systemctl is-active payonce-cleanup.timer) == active ]]
 }
 
@@ -201,5 +200,6 @@ SH
 a_stop_is_clean() {
   on systemctl stop payonce
   [[ $(on systemctl show --property Result --value payonce) == success ]]
-  on journalctl --no-pager -u payonce -n 5 | grep -q stopped
+  on journalctl --no-pager -u payonce -n 5 >"$work/lines"
+  grep -q '"stopped"' "$work/lines" || fail "$(cat "$work/lines")"
 }

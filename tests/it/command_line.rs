@@ -347,14 +347,20 @@ async fn readiness_is_an_exit_status(_: PgPoolOptions, db: PgConnectOptions) {
     };
     let listen = server.url.trim_start_matches("http://").to_owned();
     let answer = printed(&ready(&listen));
-    assert_eq!((&answer["status"], &answer["database"]), (&json!("ok"), &json!("ok")));
+    assert_eq!(
+        (&answer["status"], &answer["database"]),
+        (&json!("ok"), &json!("ok"))
+    );
     let everywhere = listen.replace("127.0.0.1", "0.0.0.0");
     assert_eq!(ready(&everywhere).status.code(), Some(0));
     server.kill();
     let gone = ready(&listen);
     assert_eq!(gone.status.code(), Some(1));
     let line = error_line(&gone);
-    assert!(line.contains(&format!("http://{listen}/readyz does not answer")), "{line}");
+    assert!(
+        line.contains(&format!("http://{listen}/readyz does not answer")),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -367,7 +373,10 @@ async fn a_service_without_its_database_is_not_ready() {
         .env("PAYONCE_LISTEN", server.url.trim_start_matches("http://")));
     assert_eq!(asked.status.code(), Some(1));
     let line = error_line(&asked);
-    assert!(line.contains("answers 503: {") && line.contains("unreachable"), "{line}");
+    assert!(
+        line.contains("answers 503: {") && line.contains("unreachable"),
+        "{line}"
+    );
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -377,7 +386,11 @@ async fn secrets_may_come_from_files_and_not_from_both(_: PgPoolOptions, db: PgC
     std::fs::write(&url, format!("{}\n", db.to_url_lossy())).expect("a file");
     let listing = |program: &mut Command| run(program.env("DATABASE_URL_FILE", &url));
     let list = ["merchants", "list", "--json"];
-    let listed = listing(program("payonce", &db).args(list).env_remove("DATABASE_URL"));
+    let listed = listing(
+        program("payonce", &db)
+            .args(list)
+            .env_remove("DATABASE_URL"),
+    );
     assert_eq!(printed(&listed), json!([]));
     let cleaned = listing(program("payonce-cleanup", &db).env("DATABASE_URL", ""));
     assert_eq!(printed(&cleaned)["deleted"], 0);
@@ -397,7 +410,10 @@ async fn secrets_may_come_from_files_and_not_from_both(_: PgPoolOptions, db: PgC
         .env("PAYONCE_FINGERPRINT_SECRET_FILE", &secret));
     assert_eq!(refused.status.code(), Some(2));
     let line = error_line(&refused);
-    assert!(line.contains("PAYONCE_FINGERPRINT_SECRET") && !line.contains("hunter2"), "{line}");
+    assert!(
+        line.contains("PAYONCE_FINGERPRINT_SECRET") && !line.contains("hunter2"),
+        "{line}"
+    );
     std::fs::write(&secret, "a secret of the tests\n").expect("a file");
     let path = secret.to_str().expect("text");
     let server = Server::start(

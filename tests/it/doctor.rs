@@ -314,7 +314,11 @@ async fn each_privilege_that_the_role_lacks_is_named_and_all_of_them_are_enough(
     let said = doctor(&service, &["--no-migrate"]);
     assert_eq!(said.with("problem"), [""; 0]);
     let migrating = doctor(&service, &[]);
-    assert_eq!(migrating.with("problem"), [""; 0], "it may serve with --no-migrate");
+    assert_eq!(
+        migrating.with("problem"),
+        [""; 0],
+        "it may serve with --no-migrate"
+    );
     migrating.assert("privileges", "warning", "grant create on schema public");
     let renumber = |from: i64, to: i64| {
         format!("update _sqlx_migrations set version = {to} where version = {from}")
@@ -555,7 +559,12 @@ fn settings_that_are_not_good_together_are_told() {
         ),
         (&["--max-retries=102"], "duplicates-wait", "ok", "5s 100ms"),
         (&["--lock-timeout=3s"], "duplicates-wait", "ok", "5s"),
-        (&["--console-token=a-token-of-the-tests"], "example-secrets", "ok", "none"),
+        (
+            &["--console-token=a-token-of-the-tests"],
+            "example-secrets",
+            "ok",
+            "none",
+        ),
         (
             &["--console-token=change-me-change-me"],
             "example-secrets",

@@ -85,9 +85,16 @@ async fn a_reload_without_a_certificate_does_not_end_the_service(
     let health = format!("{}/healthz", server.url);
     assert!(client().get(&health).send().await.is_ok());
     server.signal(Signal::SIGHUP);
-    server.until_logged("there is no certificate to reload").await;
+    server
+        .until_logged("there is no certificate to reload")
+        .await;
     assert_eq!(
-        client().get(&health).send().await.expect("an answer").status(),
+        client()
+            .get(&health)
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
         200
     );
     server.signal(Signal::SIGTERM);

@@ -1,5 +1,5 @@
-//! The files by which the service is deployed agree with the programs. There is no Docker, Kubernetes or systemd here to run
-//! them: what they start, ask and set is compared with what the programs take, answer and know.
+//! The files by which the service is deployed agree with the programs: what they start, ask and set is compared with what the
+//! programs take, answer and know. `scripts/test-containers` runs them, where a container engine can be started.
 
 mod compose;
 mod kubernetes;
