@@ -65,7 +65,8 @@ upgrade() {
   compose run --rm grant
   compose up --detach --no-deps --wait app
   compose up --detach --no-deps --wait app-b
-  for service in app app-b; do
+  # The migration, too, was the new version's.
+  for service in migrate app app-b; do
     [[ $(docker inspect --format '{{index .Config.Labels "org.opencontainers.image.version"}}' "$(container "$service")") == 0.1.1 ]]
   done
 }
