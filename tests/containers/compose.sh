@@ -8,6 +8,7 @@ run_compose() {
   check nothing_runs_as_root_and_no_container_keeps_a_zombie_or_an_endless_log
   check the_doctor_finds_no_problem_and_names_the_example_secrets
   check the_clean_up_leaves_numbers_that_others_may_read
+  check the_job_of_kubernetes_sets_the_database_up_from_the_image
   check a_changed_password_holds_after_the_next_up
   check a_start_that_failed_half_way_is_put_right_by_the_next_up
   compose_down
@@ -77,6 +78,21 @@ the_clean_up_leaves_numbers_that_others_may_read() {
   eventually 90 compose exec -T cleanup test -s /var/lib/payonce/textfile/payonce.prom
   numbers=$(docker run --rm --user 65534:65534 --volume payonce-test_textfile:/textfile:ro payonce-test/payonce cat /textfile/payonce.prom)
   grep -q '^payonce_cleanup_last_success_timestamp_seconds [0-9]' <<<"$numbers"
+}
+
+# As deploy/kubernetes/base/migrate.yaml has it: the scripts out of the image, then psql under a user that no image knows, over TCP.
+the_job_of_kubernetes_sets_the_database_up_from_the_image() {
+  local confined=(docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges:true --user 65532:65532)
+  docker volume create payonce-test_job >/dev/null
+  docker run --rm --user 0 --volume payonce-test_job:/roles payonce-test/payonce chown 65532:65532 /roles
+  "${confined[@]}" --volume payonce-test_job:/roles payonce-test/payonce \
+    cp /usr/local/share/payonce/roles.sql /usr/local/share/payonce/roles.sh /roles/
+  "${confined[@]}" --volume payonce-test_job:/roles --network payonce-test_default --env PGHOST=db --env PGUSER=postgres \
+    --env PGPASSWORD=public-superuser-password --env PGDATABASE=another --env PAYONCE_OWNER_PASSWORD=public-owner-password \
+    payonce-test/postgres sh /roles/roles.sh
+  docker volume rm payonce-test_job >/dev/null
+  "${confined[@]}" --network payonce-test_default payonce-test/payonce payonce migrate --database-url \
+    postgres://payonce_owner:public-owner-password@db/another
 }
 
 a_changed_password_holds_after_the_next_up() {
