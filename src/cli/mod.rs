@@ -13,7 +13,9 @@ mod idempotency_keys;
 mod merchants;
 mod migrate;
 mod output;
+mod ready;
 mod recover;
+mod secret_files;
 mod serve;
 mod usage;
 
@@ -59,6 +61,9 @@ enum Command {
     /// Check the database, the gateway and the settings, and say what to do about each finding
     #[command(after_help = examples::DOCTOR)]
     Doctor(Box<doctor::DoctorArgs>),
+    /// Ask the service on this machine whether it is ready; for health checks
+    #[command(after_help = examples::READY)]
+    Ready(ready::ReadyArgs),
     /// Run the eight demonstrations against a real server and a real database
     #[command(after_help = examples::DEMO)]
     Demo(DatabaseArgs),
@@ -84,6 +89,7 @@ impl Command {
             Self::ApiKeys(command) => command.run().await?,
             Self::IdempotencyKeys(command) => command.run().await?,
             Self::Recover(args) => recover::run(&args).await?,
+            Self::Ready(args) => ready::run(&args).await?,
             Self::Completions(args) => completions::run(&args)?,
             Self::Doctor(args) => return doctor::run(&args).await,
             Self::Demo(args) => {

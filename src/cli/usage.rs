@@ -9,7 +9,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, Parser};
 
-use super::exit;
+use super::{exit, secret_files};
 
 /// Parses the process's arguments.
 ///
@@ -18,13 +18,16 @@ use super::exit;
 /// The exit status, if the program ends here. The message has been printed already.
 pub(super) fn parse<P: Parser>() -> Result<P, ExitCode> {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    parse_from::<P>(env::args_os(), is_empty).map_err(|error| {
+    let variable = |name: &OsStr| env::var_os(name).filter(|value| !value.is_empty());
+    let command = P::command();
+    let args = secret_files::resolve(&command, env::args_os().collect(), variable)
+        .map_err(|error| exit::misuse(command.get_name(), &error.to_string()))?;
+    parse_from::<P>(args, is_empty).map_err(|error| {
         if !error.use_stderr() {
             // --help and --version. If printing fails, there is no place to report it.
             drop(error.print());
             return ExitCode::SUCCESS;
         }
-        let command = P::command();
         exit::misuse(command.get_name(), &describe(&error, &command))
     })
 }

@@ -1,9 +1,10 @@
 //! The database, which every program needs.
 
 use clap::Args;
-use secrecy::SecretString;
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::value::secret;
+use super::value::{is_example, secret};
 use crate::database::DatabaseSettings;
 
 /// Where the database is.
@@ -26,5 +27,12 @@ impl DatabaseArgs {
             max_connections,
             allow_unsafe: self.allow_unsafe_database,
         }
+    }
+
+    /// Returns true if the password is one of the published examples.
+    pub(crate) fn has_example_password(&self) -> bool {
+        let url = Url::parse(self.database_url.expose_secret()).ok();
+        let password = url.as_ref().and_then(Url::password).map(SecretString::from);
+        password.as_ref().is_some_and(is_example)
     }
 }

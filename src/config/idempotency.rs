@@ -7,12 +7,9 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::value::{Refused, SHORTEST_SAFE_SECRET, positive_duration};
+use super::value::{Refused, SHORTEST_SAFE_SECRET, is_example, positive_duration};
 use crate::idempotency::grouped::LARGEST_GROUP;
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
-
-/// How the example secrets in `scripts/run`, `docker-compose.yml` and `.env.example` begin.
-const PUBLIC_SECRETS: [&str; 2] = ["development-only-", "change-me"];
 
 /// No secret signs fingerprints.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,11 +135,7 @@ impl SecretRotation {
 
     /// Returns true if a secret is one of the published examples.
     pub(crate) fn is_public(&self) -> bool {
-        let is_public = |secret: &SecretString| {
-            let secret = secret.expose_secret();
-            PUBLIC_SECRETS.iter().any(|start| secret.starts_with(start))
-        };
-        is_public(&self.signing) || self.older.as_ref().is_some_and(is_public)
+        is_example(&self.signing) || self.older.as_ref().is_some_and(is_example)
     }
 }
 

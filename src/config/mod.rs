@@ -28,7 +28,7 @@ pub use self::limits::{BurstWithoutLimit, RateLimitArgs};
 pub use self::server::{ServerArgs, TlsArgs, TlsArgsError};
 pub use self::telemetry::LogArgs;
 pub use self::value::Refused;
-pub(crate) use self::value::positive_duration;
+pub(crate) use self::value::{is_example, positive_duration};
 use crate::http::{CardIntake, Limits};
 use crate::idempotency::IdempotencyConfig;
 use crate::settings::Settings;

@@ -5,10 +5,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Minimum length of a secret that cannot be guessed: 128 bits.
 pub(super) const SHORTEST_SAFE_SECRET: usize = 16;
+
+/// How the example secrets in `scripts/run`, `deploy/compose` and `.env.example` begin.
+const EXAMPLES: [&str; 3] = ["development-only-", "change-me", "public-"];
 
 /// Longer than any useful setting, and well within the range of the database's timestamps.
 const LONGEST_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -45,6 +48,12 @@ pub(super) fn secret(text: &str) -> Result<SecretString, Refused> {
     } else {
         Ok(text.into())
     }
+}
+
+/// Returns true if a secret is one of the published examples.
+pub(crate) fn is_example(secret: &SecretString) -> bool {
+    let secret = secret.expose_secret();
+    EXAMPLES.iter().any(|start| secret.starts_with(start))
 }
 
 /// A secret that is sent in a header. Surrounding white space comes from the file that it was read from, and is dropped.
@@ -107,8 +116,6 @@ pub(super) fn http_url(text: &str) -> Result<String, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Finding;
-use crate::config::ServeArgs;
+use crate::config::{ServeArgs, is_example};
 use crate::settings::GatewayKind;
 use crate::startup::STOP_PATIENCE;
 
@@ -26,6 +26,7 @@ const LONGEST_SOUND_RECOVERY: Duration = Duration::from_secs(60);
 pub(super) fn examine(args: &ServeArgs) -> Vec<Finding> {
     vec![
         fingerprint_secret(args),
+        example_secrets(args),
         key_ttl(args),
         lock_timeout(args),
         waiting(args),
@@ -47,10 +48,7 @@ fn fingerprint_secret(args: &ServeArgs) -> Finding {
     let advice = "make one by `openssl rand -hex 32`, and change over as docs/OPERATIONS.md says under \"Rotate the fingerprint secret\"";
     if secret.is_public() {
         let found = "PAYONCE_FINGERPRINT_SECRET holds a value that is public: it stands in this program's source";
-        return match args.gateway.gateway {
-            GatewayKind::Simulated => Finding::warning(NAME, found, advice),
-            GatewayKind::Stripe => Finding::problem(NAME, found, advice),
-        };
+        return public(NAME, args, found, advice);
     }
     if secret.has_short_secret() {
         let found =
@@ -58,6 +56,44 @@ fn fingerprint_secret(args: &ServeArgs) -> Finding {
         return Finding::warning(NAME, found, advice);
     }
     Finding::ok(NAME, "set, and long enough")
+}
+
+/// The other secrets, whose published examples let anybody in.
+fn example_secrets(args: &ServeArgs) -> Finding {
+    const NAME: &str = "example-secrets";
+    let console = args.console.console_token.as_ref();
+    let stripe = args.gateway.stripe_secret_key.as_ref();
+    let examples = [
+        ("DATABASE_URL", args.database.has_example_password()),
+        ("PAYONCE_CONSOLE_TOKEN", console.is_some_and(is_example)),
+        ("PAYONCE_STRIPE_SECRET_KEY", stripe.is_some_and(is_example)),
+    ];
+    let examples: Vec<&str> = examples
+        .iter()
+        .filter(|(_, is_example)| *is_example)
+        .map(|(name, _)| *name)
+        .collect();
+    if examples.is_empty() {
+        return Finding::ok(NAME, "none is used");
+    }
+    let found = format!(
+        "{}: the password or secret stands in this program's source, so everybody knows it",
+        examples.join(" and ")
+    );
+    public(NAME, args, found, "set one of your own")
+}
+
+/// A public value is good enough for a try. Where money moves it is a problem.
+fn public(
+    name: &'static str,
+    args: &ServeArgs,
+    found: impl Into<String>,
+    advice: &'static str,
+) -> Finding {
+    match args.gateway.gateway {
+        GatewayKind::Simulated => Finding::warning(name, found, advice),
+        GatewayKind::Stripe => Finding::problem(name, found, advice),
+    }
 }
 
 fn key_ttl(args: &ServeArgs) -> Finding {
@@ -125,8 +161,9 @@ fn waiting(args: &ServeArgs) -> Finding {
             "clients and proxies give up before: set 50ms and 100",
         );
     }
-    if patience < config.lock_timeout {
-        let advice = "less than PAYONCE_LOCK_TIMEOUT: a duplicate of a request whose process died gets 409 and not the outcome; set both to the same";
+    // The last check has to come after the lease of a process that died just before the duplicate came.
+    if patience <= config.lock_timeout + config.retry_interval {
+        let advice = "not longer than PAYONCE_LOCK_TIMEOUT: behind a proxy, a duplicate of a request whose process died may be told 409 and not the outcome; set PAYONCE_LOCK_TIMEOUT to 3s";
         return Finding::warning(NAME, found, advice);
     }
     if config.retry_interval < SHORTEST_SOUND_PAUSE {

@@ -57,15 +57,24 @@ async fn look(connection: &mut PgConnection, args: &ServeArgs) -> sqlx::Result<F
         }
     }
     // Even if there is nothing to apply, sqlx begins with a "create table if not exists".
-    if !args.no_migrate && !role.may_create {
-        grants.push(format!(
-            "start it with --no-migrate and migrate as the tables' owner (or grant create on schema {schema} to {})",
+    let cannot_migrate = !args.no_migrate && !role.may_create;
+    let migrate_apart = format!(
+        "start it with --no-migrate and migrate as the tables' owner (or grant create on schema {schema} to {})",
+        role.name
+    );
+    if grants.is_empty() && cannot_migrate {
+        let found = format!(
+            "{} may do all that the service does, but not migrate",
             role.name
-        ));
+        );
+        return Ok(Finding::warning(NAME, found, migrate_apart));
     }
     if grants.is_empty() {
         let found = format!("{} has all privileges that the service needs", role.name);
         return Ok(Finding::ok(NAME, found));
+    }
+    if cannot_migrate {
+        grants.push(migrate_apart);
     }
     Ok(Finding::problem(
         NAME,

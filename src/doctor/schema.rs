@@ -10,10 +10,13 @@ use crate::config::ServeArgs;
 const NAME: &str = "schema";
 
 pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Finding {
+    // A role that may not create tables does not migrate, so pending migrations keep its service from starting.
+    let role = store::role(connection).await;
+    let no_migrate = args.no_migrate || role.is_ok_and(|role| !role.may_create);
     let applied = store::migrations(connection).await;
     Finding::or_unseen(
         NAME,
-        applied.map(|applied| judge(applied.as_deref(), args.no_migrate)),
+        applied.map(|applied| judge(applied.as_deref(), no_migrate)),
     )
 }
 

@@ -26,6 +26,10 @@ pub fn describe_metrics() {
         "Age of the oldest key in PROCESSING"
     );
     describe_gauge!(
+        "payonce_database_reachable",
+        "1 if the database answered this request for metrics, otherwise 0"
+    );
+    describe_gauge!(
         "payonce_database_connections",
         "Connections of this process's pool"
     );

@@ -94,8 +94,11 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
         .payments
         .engine()
         .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.unsettled()).await });
-    // Without the database the service still shows its own metrics.
-    if let Ok(Ok(Ok((count, oldest)))) = counting.await {
+    let counted = counting.await;
+    let is_reachable = matches!(counted, Ok(Ok(Ok(_))));
+    metrics::gauge!("payonce_database_reachable").set(u8::from(is_reachable));
+    // Without the database the service still shows its own counts.
+    if let Ok(Ok(Ok((count, oldest)))) = counted {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         metrics::gauge!("payonce_keys_processing").set(count);
         metrics::gauge!("payonce_keys_oldest_processing_seconds").set(oldest.as_secs_f64());

@@ -3,9 +3,11 @@
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::process::{error_line, json as stdout, program, run};
+use crate::support::cluster::Cluster;
+use crate::support::process::{Server, error_line, json as stdout, program, run};
 use crate::support::service::Service;
 
 fn payonce(db: &PgConnectOptions, arguments: &[&str]) -> Output {
@@ -330,4 +332,99 @@ async fn people_get_tables(_: PgPoolOptions, db: PgConnectOptions) {
             "{cell}: {table}"
         );
     }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn readiness_is_an_exit_status(_: PgPoolOptions, db: PgConnectOptions) {
+    let mut server = Server::start(&db, &[]);
+    let ready = |listen: &str| {
+        run(program("payonce", &db)
+            .arg("ready")
+            .env_remove("DATABASE_URL")
+            .env("PAYONCE_LISTEN", listen)
+            // A health check stays on its machine.
+            .env("http_proxy", "http://127.0.0.1:1"))
+    };
+    let listen = server.url.trim_start_matches("http://").to_owned();
+    let answer = printed(&ready(&listen));
+    assert_eq!(
+        (&answer["status"], &answer["database"]),
+        (&json!("ok"), &json!("ok"))
+    );
+    let everywhere = listen.replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(ready(&everywhere).status.code(), Some(0));
+    server.kill();
+    let gone = ready(&listen);
+    assert_eq!(gone.status.code(), Some(1));
+    let line = error_line(&gone);
+    assert!(
+        line.contains(&format!("http://{listen}/readyz does not answer")),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_without_its_database_is_not_ready() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.options(), &[]);
+    cluster.down();
+    let asked = run(program("payonce", &cluster.options())
+        .arg("ready")
+        .env("PAYONCE_LISTEN", server.url.trim_start_matches("http://")));
+    assert_eq!(asked.status.code(), Some(1));
+    let line = error_line(&asked);
+    assert!(
+        line.contains("answers 503: {") && line.contains("unreachable"),
+        "{line}"
+    );
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn secrets_may_come_from_files_and_not_from_both(_: PgPoolOptions, db: PgConnectOptions) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = folder.path().join("url");
+    std::fs::write(&url, format!("{}\n", db.to_url_lossy())).expect("a file");
+    let listing = |program: &mut Command| run(program.env("DATABASE_URL_FILE", &url));
+    let list = ["merchants", "list", "--json"];
+    let listed = listing(
+        program("payonce", &db)
+            .args(list)
+            .env_remove("DATABASE_URL"),
+    );
+    assert_eq!(printed(&listed), json!([]));
+    let cleaned = listing(program("payonce-cleanup", &db).env("DATABASE_URL", ""));
+    assert_eq!(printed(&cleaned)["deleted"], 0);
+
+    let both = listing(program("payonce", &db).args(list));
+    assert_eq!(both.status.code(), Some(2));
+    assert_eq!(
+        error_line(&both).trim_end(),
+        "payonce: DATABASE_URL and DATABASE_URL_FILE are both set: unset one of them"
+    );
+
+    // A service with all of its secrets in files; a bad one is named by its setting and not shown.
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hunter2-hunter2-hunter2,,").expect("a file");
+    let refused = run(program("payonce", &db)
+        .args(["serve", "--no-migrate"])
+        .env("PAYONCE_FINGERPRINT_SECRET_FILE", &secret));
+    assert_eq!(refused.status.code(), Some(2));
+    let line = error_line(&refused);
+    assert!(
+        line.contains("PAYONCE_FINGERPRINT_SECRET") && !line.contains("hunter2"),
+        "{line}"
+    );
+    std::fs::write(&secret, "a secret of the tests\n").expect("a file");
+    let path = secret.to_str().expect("text");
+    let server = Server::start(
+        &db,
+        &[
+            ("PAYONCE_FINGERPRINT_SECRET", ""),
+            ("PAYONCE_FINGERPRINT_SECRET_FILE", path),
+        ],
+    );
+    let ready = run(program("payonce", &db)
+        .arg("ready")
+        .env("PAYONCE_LISTEN", server.url.trim_start_matches("http://")));
+    assert_eq!(ready.status.code(), Some(0));
 }

@@ -114,6 +114,7 @@ async fn a_service_that_is_well_has_no_problem_and_each_check_is_named(
             "database",
             "duplicates-wait",
             "encoding",
+            "example-secrets",
             "fingerprint-secret",
             "fsync",
             "full-page-writes",
@@ -312,7 +313,19 @@ async fn each_privilege_that_the_role_lacks_is_named_and_all_of_them_are_enough(
     }
     let said = doctor(&service, &["--no-migrate"]);
     assert_eq!(said.with("problem"), [""; 0]);
-    doctor(&service, &[]).assert("privileges", "problem", "grant create on schema public");
+    let migrating = doctor(&service, &[]);
+    assert_eq!(
+        migrating.with("problem"),
+        [""; 0],
+        "it may serve with --no-migrate"
+    );
+    migrating.assert("privileges", "warning", "grant create on schema public");
+    let renumber = |from: i64, to: i64| {
+        format!("update _sqlx_migrations set version = {to} where version = {from}")
+    };
+    execute(&owner, &renumber(7, 70)).await;
+    doctor(&service, &[]).assert("schema", "problem", "run payonce migrate");
+    execute(&owner, &renumber(70, 7)).await;
     work_through_all_statements(&owner, &service).await;
     // A console needs its tables, too.
     let with_a_console = ["--no-migrate", "--console-token", "a token of the tests"];
@@ -539,10 +552,40 @@ fn settings_that_are_not_good_together_are_told() {
         ),
         (&["--lock-timeout=1s"], "lock-timeout", "ok", "1s"),
         (
-            &["--max-retries=99"],
+            &["--max-retries=101"],
             "duplicates-wait",
             "warning",
             "PAYONCE_LOCK_TIMEOUT",
+        ),
+        (&["--max-retries=102"], "duplicates-wait", "ok", "5s 100ms"),
+        (&["--lock-timeout=3s"], "duplicates-wait", "ok", "5s"),
+        (
+            &["--console-token=a-token-of-the-tests"],
+            "example-secrets",
+            "ok",
+            "none",
+        ),
+        (
+            &["--console-token=change-me-change-me"],
+            "example-secrets",
+            "warning",
+            "PAYONCE_CONSOLE_TOKEN",
+        ),
+        (
+            &[
+                "--database-url=postgres://u:public-password@127.0.0.1:1/d",
+                "--gateway=stripe",
+                "--stripe-secret-key=change-me",
+            ],
+            "example-secrets",
+            "problem",
+            "DATABASE_URL and PAYONCE_STRIPE_SECRET_KEY",
+        ),
+        (
+            &["--fingerprint-secret=public-fingerprint-secret-for-a-try"],
+            "fingerprint-secret",
+            "warning",
+            "public",
         ),
         (
             &["--max-retries=1201"],

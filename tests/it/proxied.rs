@@ -1,77 +1,24 @@
 //! Two nodes behind `deploy/scaling/haproxy.cfg`: one is killed under load, and no client notices.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::deployed;
+use crate::support::haproxy::{self, Proxy};
 use crate::support::process::{Server, merchant, run};
-use crate::support::service::{client, count};
-
-const HAPROXY: &str = "/usr/sbin/haproxy";
+use crate::support::service::{Merchant, count, payment};
 
 /// Number of clients at once, and of payments each.
 const CLIENTS: usize = 16;
 const PAYMENTS: usize = 25;
 
-/// A proxy in front of two nodes; it ends with the test.
-struct Proxy {
-    child: Child,
-    url: String,
-}
-
-impl Proxy {
-    async fn start(nodes: [&Server; 2]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let listen = free.local_addr().expect("an address").to_string();
-        drop(free);
-        let [a, b] = nodes.map(|node| node.url.trim_start_matches("http://"));
-        let child = Command::new(HAPROXY)
-            .arg("-f")
-            .arg(deployed::path("scaling/haproxy.cfg"))
-            .env("PAYONCE_PROXY_LISTEN", &listen)
-            .env("PAYONCE_NODE_A", a)
-            .env("PAYONCE_NODE_B", b)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("HAProxy starts");
-        let proxy = Self {
-            child,
-            url: format!("http://{listen}"),
-        };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !proxy.is_ready().await {
-            assert!(Instant::now() < deadline, "no node is ready");
-            crate::support::pause().await;
-        }
-        proxy
-    }
-
-    async fn is_ready(&self) -> bool {
-        let answer = client().get(format!("{}/readyz", self.url)).send().await;
-        answer.is_ok_and(|answer| answer.status() == 200)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_node_killed_under_load_costs_no_payment(pool: PgPoolOptions, db: PgConnectOptions) {
-    if !Path::new(HAPROXY).exists() {
-        crate::support::skipped::skip(&format!(
-            "two nodes behind HAProxy: no {HAPROXY} here (apt-get install haproxy)"
-        ));
+    if !haproxy::is_here("two nodes behind HAProxy") {
         return;
     }
     let pool = pool.connect_with(db.clone()).await.expect("a pool");
@@ -130,17 +77,81 @@ fn the_proxy_sends_only_what_is_safe_to_repeat() {
     let rule =
         "http-request disable-l7-retry unless METH_GET or { req.hdr(idempotency-key) -m found }";
     assert!(config.contains(rule));
-    if Path::new(HAPROXY).exists() {
-        let checked = run(Command::new(HAPROXY)
-            .args(["-c", "-V", "-f"])
-            .arg(deployed::path("scaling/haproxy.cfg"))
-            .env("PAYONCE_PROXY_LISTEN", "127.0.0.1:8080")
-            .env("PAYONCE_NODE_A", "127.0.0.1:8081")
-            .env("PAYONCE_NODE_B", "127.0.0.1:8082"));
+    if haproxy::is_here("HAProxy's check of its configuration") {
+        let checked = run(haproxy::command(
+            "127.0.0.1:8080",
+            "127.0.0.1:8405",
+            ["127.0.0.1:8081", "127.0.0.1:8082"],
+        )
+        .args(["-c", "-V"]));
         let said = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(
             checked.status.success() && !said.contains("[WARNING]"),
             "{said}"
         );
     }
+}
+
+/// A request whose head is at the proxy while its body is still to come.
+struct HalfSent {
+    stream: TcpStream,
+    body: String,
+}
+
+impl HalfSent {
+    async fn head(proxy: &Proxy, merchant: &Merchant, key: &str) -> Self {
+        let body = payment("10").to_string();
+        let host = proxy.url.trim_start_matches("http://");
+        let head = format!(
+            "POST /v1/payments HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\n\
+             Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            merchant.api_key,
+            body.len()
+        );
+        let mut stream = TcpStream::connect(host).await.expect("a connection");
+        stream.write_all(head.as_bytes()).await.expect("a head");
+        Self { stream, body }
+    }
+
+    /// Sends the body, and returns the answer.
+    async fn finish(mut self) -> String {
+        let sent = self.stream.write_all(self.body.as_bytes()).await;
+        let mut answer = String::new();
+        let read = self.stream.read_to_string(&mut answer).await;
+        format!("{sent:?} {read:?} {answer}")
+    }
+}
+
+/// Clients send head and body apart. A node that has the head alone, and dies, must not take the request with it.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_node_killed_between_head_and_body_costs_no_payment(
+    pool: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    if !haproxy::is_here("a node that dies between head and body") {
+        return;
+    }
+    let pool = pool.connect_with(db.clone()).await.expect("a pool");
+    let settings = [("PAYONCE_SIMULATED_GATEWAY_LATENCY", "1ms")];
+    let mut dying = Server::start(&db, &settings);
+    let living = Server::start(&db, &settings);
+    let proxy = Proxy::start([&dying, &living]).await;
+    let acme = merchant(&db, &proxy.url, "acme");
+    // Several for each node.
+    let mut halves = Vec::new();
+    for client in 0..8 {
+        halves.push(HalfSent::head(&proxy, &acme, &format!("half-{client}")).await);
+    }
+    // The proxy has answered later requests, so it has read the heads.
+    for _ in 0..20 {
+        assert_eq!(acme.get("/healthz").await.status, 200);
+    }
+    dying.kill();
+    for half in halves {
+        let answer = half.finish().await;
+        assert!(answer.contains("HTTP/1.1 201 "), "{answer}");
+    }
+    assert_eq!(count(&pool, "payments").await, 8);
+    pool.close().await;
 }

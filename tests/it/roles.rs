@@ -143,6 +143,30 @@ async fn the_service_role_does_all_of_the_services_work() {
     assert_eq!(count(pool, "payments").await, 5);
 }
 
+/// The doctor, with the settings and the role that are shipped, finds nothing that keeps the service from working.
+#[tokio::test]
+async fn the_doctor_has_no_problem_with_the_roles() {
+    let installation = Installation::new().await;
+    for (role, flags) in [
+        ("payonce_service", &["--no-migrate"][..]),
+        ("payonce_service", &[]),
+        ("payonce_owner", &[]),
+    ] {
+        let examined = run(program("payonce", &installation.role(role))
+            .args(["doctor", "--json"])
+            .args(flags)
+            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests")
+            .env("PAYONCE_CONSOLE_TOKEN", "a token of the tests"));
+        let report = stdout(&examined);
+        // The cluster of the tests has fsync off.
+        let findings = report["findings"].as_array().expect("findings").iter();
+        let problems: Vec<_> = findings
+            .filter(|finding| finding["result"] == "problem" && finding["name"] != "fsync")
+            .collect();
+        assert!(problems.is_empty(), "{role}: {problems:#?}");
+    }
+}
+
 #[tokio::test]
 async fn the_service_role_alters_neither_the_schema_nor_who_may_come_in() {
     let installation = Installation::new().await;

@@ -75,6 +75,55 @@ async fn clients_pay_over_tls_and_only_over_tls(_: PgPoolOptions, db: PgConnectO
     assert!(!server.log().contains("no key"));
 }
 
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_reload_without_a_certificate_does_not_end_the_service(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let mut server = Server::start(&db, &[]);
+    // Only once it answers does it listen to signals.
+    let health = format!("{}/healthz", server.url);
+    assert!(client().get(&health).send().await.is_ok());
+    server.signal(Signal::SIGHUP);
+    server
+        .until_logged("there is no certificate to reload")
+        .await;
+    assert_eq!(
+        client()
+            .get(&health)
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        200
+    );
+    server.signal(Signal::SIGTERM);
+    assert!(server.ended().await.success());
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn readiness_is_asked_by_tls_where_the_service_speaks_it(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = Authority::new().issue(folder.path(), "pay.example.com", &[]);
+    let files = [
+        ("PAYONCE_TLS_CERT", text(&certificate)),
+        ("PAYONCE_TLS_KEY", text(&key)),
+    ];
+    let server = Server::start(&db, &files);
+    let listen = server.url.trim_start_matches("http://");
+    let ready = |files: &[(&str, &str)]| {
+        run(program("payonce", &db)
+            .arg("ready")
+            .env("PAYONCE_LISTEN", listen)
+            .envs(files.iter().copied()))
+    };
+    assert_eq!(ready(&files).status.code(), Some(0));
+    assert_eq!(ready(&[]).status.code(), Some(1), "plain HTTP");
+}
+
 /// RFC 8996: TLS 1.0 and 1.1 are not spoken.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn tls_1_2_and_1_3_are_spoken(_: PgPoolOptions, db: PgConnectOptions) {

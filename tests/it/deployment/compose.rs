@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 
 use super::{STOP_SECONDS, assert_is_taken, settings, strings};
 use crate::support::cluster::{Cluster, postgres_program};
 use crate::support::deployed;
-use crate::support::process::{Server, plain_url, run};
+use crate::support::process::{json as json_of, program, run};
 
 const COMPOSE: &str = "../docker-compose.yml";
 const SCALING: &str = "scaling/docker-compose.yml";
@@ -21,7 +21,12 @@ fn services() -> BTreeMap<String, Value> {
     for file in [COMPOSE, SCALING] {
         let file = deployed::yaml(file);
         let found = file["services"].as_object().expect("services").clone();
-        services.extend(found);
+        for (name, service) in found {
+            // A service that an earlier file has gets what the later one adds.
+            let merged = services.entry(name).or_insert_with(|| json!({}));
+            let merged = merged.as_object_mut().expect("a service");
+            merged.extend(service.as_object().expect("a service").clone());
+        }
     }
     services
 }
@@ -47,11 +52,15 @@ fn nothing_runs_as_root_or_writes_to_its_image() {
             ["no-new-privileges:true"],
             "{name}"
         );
+        // Who collects orphans, and how far a log grows.
+        assert_eq!(service["init"], true, "{name}");
+        assert_eq!(service["logging"]["driver"], "local", "{name}");
+        assert_eq!(service["logging"]["options"]["max-size"], "10m", "{name}");
         // The images of the observability profile name a user of their own.
         if service["profiles"].is_null() {
             let user = service["user"].as_str().expect(&name);
             assert!(
-                ["payonce", "postgres", "haproxy"].contains(&user),
+                ["65532:65532", "postgres", "haproxy"].contains(&user),
                 "{name}: {user}"
             );
         }
@@ -131,13 +140,32 @@ fn what_is_mounted_and_waited_for_is_there() {
     }
     let prometheus = deployed::yaml("observability/prometheus.yml");
     let jobs = prometheus["scrape_configs"].as_array().expect("jobs");
-    for target in jobs
-        .iter()
-        .flat_map(|job| strings(&job["static_configs"][0]["targets"]))
-    {
+    let mut watched = Vec::new();
+    for job in jobs {
+        let lists = job["static_configs"].as_array().into_iter().flatten();
+        watched.extend(
+            lists
+                .flat_map(|list| strings(&list["targets"]))
+                .map(str::to_owned),
+        );
+        for list in job["file_sd_configs"].as_array().into_iter().flatten() {
+            for file in strings(&list["files"]) {
+                let file = file.replace("targets/", "scaling/prometheus/");
+                let lists = deployed::yaml(&file);
+                let lists = lists.as_array().expect("a list of targets");
+                let targets = lists.iter().flat_map(|list| strings(&list["targets"]));
+                watched.extend(targets.map(str::to_owned));
+            }
+        }
+    }
+    for target in &watched {
         let (host, _) = target.split_once(':').expect("host:port");
         assert!(services.contains_key(host), "{target}");
     }
+    assert_eq!(
+        watched,
+        ["app:8080", "app-b:8080", "proxy:8405", "textfile:9100"]
+    );
     let proxy = services["proxy"]["environment"]
         .as_object()
         .expect("variables");
@@ -153,80 +181,117 @@ fn what_is_mounted_and_waited_for_is_there() {
     assert!(dockerfile.contains("install -d -o payonce -g payonce /var/lib/payonce/textfile"));
 }
 
-/// The health check is run as the container would run it.
-#[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn the_health_check_sees_a_node_that_is_ready_and_one_that_is_not(
-    _: PgPoolOptions,
-    db: PgConnectOptions,
-) {
-    let mut server = Server::start(&db, &[]);
-    let port = server.url.rsplit(':').next().expect("a port").to_owned();
+/// What each asks is tried in `command_line`.
+#[test]
+fn whether_a_node_is_ready_is_asked_of_itself() {
+    let services = services();
     for name in ["app", "app-b"] {
-        let services = services();
-        let check = strings(&services[name]["healthcheck"]["test"]);
-        let ["CMD", shell, "-c", script] = check[..] else {
-            panic!("{check:?}");
-        };
-        let listen = &environment(&services[name])["PAYONCE_LISTEN"];
-        let configured = listen.rsplit(':').next().expect("a port");
-        let ask = |from: &str, to: &str| {
-            let script = script.replace(&format!("/{configured} "), &format!("/{port} "));
-            assert!(script.contains(&port) && script.contains(from), "{script}");
-            run(Command::new(shell).arg("-c").arg(script.replace(from, to)))
-                .status
-                .success()
-        };
-        assert!(ask("/readyz", "/readyz"), "{name}");
-        assert!(!ask("/readyz", "/nowhere"), "{name}");
+        let check = &services[name]["healthcheck"]["test"];
+        assert_eq!(strings(check), ["CMD", "payonce", "ready"], "{name}");
     }
-    server.kill();
-    let gone = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
-    assert!(
-        !run(Command::new("bash").arg("-c").arg(gone))
-            .status
-            .success()
-    );
+    assert_is_taken(&["payonce", "ready"]);
+    let dockerfile = deployed::read("../Dockerfile");
+    assert!(dockerfile.contains(r#"CMD ["payonce", "ready"]"#));
+    // A directive that names a frontend would be asked of a registry.
+    assert!(!dockerfile.contains("syntax="));
 }
 
-/// The script that the database's image runs when it makes the database.
+/// Behind a proxy, a duplicate goes to the node that did not die. It has to wait until the dead one's lease is over.
+#[test]
+fn a_duplicate_waits_longer_than_a_lease() {
+    let nowhere = PgConnectOptions::new_without_pgpass();
+    let mut doctor = program("payonce", &nowhere);
+    doctor.args(["doctor", "--json"]);
+    doctor.envs(environment(&services()["app"]));
+    let report = json_of(&run(
+        doctor.env("DATABASE_URL", "postgres://u@127.0.0.1:1/d")
+    ));
+    let mut findings = report["findings"].as_array().expect("findings").iter();
+    let wait = findings.find(|finding| finding["name"] == "duplicates-wait");
+    assert_eq!(wait.expect("a finding")["result"], "ok", "{wait:?}");
+}
+
+/// A service of the compose file runs it with each `docker compose up`.
 #[tokio::test]
-async fn each_role_gets_its_password_when_the_database_is_made() {
+async fn the_database_its_roles_and_passwords_are_set_up_as_often_as_one_likes() {
     let cluster = Cluster::start();
     let psql = postgres_program("psql");
-    let url = plain_url(&cluster.options());
-    let made = run(Command::new(&psql)
-        .args(["-X", "-q", "-f"])
-        .arg(deployed::path("roles.sql"))
-        .arg(&url));
-    assert!(made.status.success(), "{made:?}");
     let folder = psql.parent().map(Path::to_path_buf).unwrap_or_default();
     let search = format!(
         "{}:{}",
         folder.display(),
         std::env::var("PATH").unwrap_or_default()
     );
-    let mut script = Command::new("sh");
-    script
-        .arg(deployed::path("compose/passwords.sh"))
-        .env("PATH", search)
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", cluster.options().get_port().to_string())
-        .envs(environment(&services()["db"]))
-        .env("POSTGRES_DB", "postgres");
-    let given = run(&mut script);
-    assert!(given.status.success(), "{given:?}");
+    let services = services();
+    let set_up = |more: &[(&str, &str)]| {
+        let mut script = Command::new("sh");
+        script
+            .arg(deployed::path("roles.sh"))
+            .env("PATH", &search)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", cluster.options().get_port().to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "payonce")
+            .envs(environment(&services["db"]))
+            .envs(more.iter().copied());
+        run(&mut script)
+    };
     let pool = PgPool::connect_with(cluster.options())
         .await
         .expect("a pool");
-    let with_password: Vec<String> = sqlx::query_scalar(
-        "select rolname::text from pg_authid where rolpassword is not null and rolname like 'payonce%' order by 1",
-    )
-    .fetch_all(&pool)
-    .await
-    .expect("the roles");
+    let passwords = async || {
+        let query = "select rolname::text, rolpassword from pg_authid \
+                     where rolpassword is not null order by 1";
+        let roles: Vec<(String, String)> =
+            sqlx::query_as(query).fetch_all(&pool).await.expect("roles");
+        roles
+    };
+
+    let first = set_up(&[("POSTGRES_PASSWORD", "")]);
+    assert!(first.status.success(), "{first:?}");
+    let made = passwords().await;
+    let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
-        with_password,
+        names,
         ["payonce_cleanup", "payonce_owner", "payonce_service"]
+    );
+    assert!(
+        made.iter()
+            .all(|(_, hash)| hash.starts_with("SCRAM-SHA-256$"))
+    );
+
+    // Once more, with a password that is changed, one from a file, one that is not given, and characters that SQL and shells read.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "it's $(from) a \"file\"\n").expect("written");
+    let again = set_up(&[
+        ("PAYONCE_OWNER_PASSWORD", ""),
+        ("PAYONCE_SERVICE_PASSWORD", ""),
+        (
+            "PAYONCE_SERVICE_PASSWORD_FILE",
+            file.path().to_str().expect("text"),
+        ),
+        ("PAYONCE_CLEANUP_PASSWORD", "it's '; \\ `changed`"),
+    ]);
+    assert!(again.status.success(), "{again:?}");
+    let changed = passwords().await;
+    assert_eq!(changed.len(), 4, "the superuser's, too");
+    let hash = |roles: &[(String, String)], name: &str| {
+        let found = roles.iter().find(|(role, _)| role == name);
+        found.map(|(_, hash)| hash.clone())
+    };
+    assert_eq!(
+        hash(&made, "payonce_owner"),
+        hash(&changed, "payonce_owner")
+    );
+    for role in ["payonce_service", "payonce_cleanup"] {
+        assert_ne!(hash(&made, role), hash(&changed, role), "{role}");
+    }
+
+    let both = set_up(&[("PAYONCE_SERVICE_PASSWORD_FILE", "/nowhere")]);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&both.stderr)
+            .contains("PAYONCE_SERVICE_PASSWORD and PAYONCE_SERVICE_PASSWORD_FILE are both set")
     );
     pool.close().await;
 }

@@ -1,5 +1,5 @@
-//! The deployment files agree with the programs. There is no Docker, Kubernetes or systemd here to run them, so their commands,
-//! requests and settings are compared with those of the programs.
+//! The files by which the service is deployed agree with the programs: what they start, ask and set is compared with what the
+//! programs take, answer and know. `scripts/test-containers` runs them, where a container engine can be started.
 
 mod compose;
 mod kubernetes;

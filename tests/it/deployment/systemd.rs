@@ -27,7 +27,6 @@ fn the_units_start_what_there_is_confined_and_with_time_to_stop() {
         let command = setting(unit, "ExecStart").expect("a command");
         assert_is_taken(&command.split(' ').collect::<Vec<_>>());
         for (name, value) in [
-            ("DynamicUser", "yes"),
             ("NoNewPrivileges", "yes"),
             ("ProtectSystem", "strict"),
             ("ProtectHome", "yes"),
@@ -44,6 +43,22 @@ fn the_units_start_what_there_is_confined_and_with_time_to_stop() {
             setting(unit, "EnvironmentFile").is_some_and(|file| file.starts_with("/etc/payonce/"))
         );
     }
+    assert_eq!(
+        setting("payonce.service", "DynamicUser").as_deref(),
+        Some("yes")
+    );
+    // Never given up, whatever is away for however long.
+    assert_eq!(
+        setting("payonce.service", "StartLimitIntervalSec").as_deref(),
+        Some("0")
+    );
+    // The state of a DynamicUser lies where only root may look, and the exporter is not root.
+    assert_eq!(setting("payonce-cleanup.service", "DynamicUser"), None);
+    let user = setting("payonce-cleanup.service", "User").expect("a user");
+    let users = deployed::read("systemd/payonce.sysusers.conf");
+    assert!(users.contains(&format!("\nu {user} ")), "{user}");
+    let group = setting("payonce.service.d/tls.conf", "SupplementaryGroups").expect("a group");
+    assert!(users.contains(&format!("\ng {group} ")), "{group}");
     assert_eq!(
         setting("payonce.service", "TimeoutStopSec"),
         Some(format!("{STOP_SECONDS}s"))

@@ -12,23 +12,34 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::deployed;
 use crate::support::gateway::{Endpoint, Fault, TestGateway};
+use crate::support::haproxy::{self, Proxy};
 use crate::support::process::{Server, merchant, program, run};
 use exported::{Sample, missing, names, samples};
 
-/// The rules' names and expressions.
-fn alerts() -> Vec<(String, String)> {
+/// All rules, of the service and of the proxy.
+fn rules() -> Vec<Value> {
     let rules = deployed::yaml("observability/alerts.yml");
     let groups = rules["groups"].as_array().expect("groups");
     let rules = groups
         .iter()
         .flat_map(|group| group["rules"].as_array().expect("rules"));
-    rules
+    rules.cloned().collect()
+}
+
+/// The rules' names and expressions.
+fn alerts() -> Vec<(String, String)> {
+    rules()
+        .iter()
         .map(|rule| (text(&rule["alert"]), text(&rule["expr"])))
         .collect()
 }
 
 fn text(value: &Value) -> String {
     value.as_str().expect("text").to_owned()
+}
+
+fn is_of_the_proxy(alert: &str) -> bool {
+    alert.starts_with("PayonceProxy")
 }
 
 /// The dashboard's panels, without the rows' headings.
@@ -106,6 +117,7 @@ async fn export_everything(db: &PgConnectOptions) -> Vec<Sample> {
 async fn what_rules_and_dashboard_ask_for_is_exported(_: PgPoolOptions, db: PgConnectOptions) {
     let exported = export_everything(&db).await;
     let mut asked = alerts();
+    asked.retain(|(alert, _)| !is_of_the_proxy(alert));
     for panel in panels() {
         let title = text(&panel["title"]);
         let expressions = expressions(&panel).into_iter();
@@ -125,6 +137,24 @@ async fn what_rules_and_dashboard_ask_for_is_exported(_: PgPoolOptions, db: PgCo
         "sum by (shop) (payonce_keys_processing)",
     ] {
         assert_eq!(missing(expression, &exported).len(), 1, "{expression}");
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn what_the_proxys_rules_ask_for_is_exported_by_it(_: PgPoolOptions, db: PgConnectOptions) {
+    if !haproxy::is_here("the proxy's metrics") {
+        return;
+    }
+    let nodes = [Server::start(&db, &[]), Server::start(&db, &[])];
+    let proxy = Proxy::start([&nodes[0], &nodes[1]]).await;
+    let exported = samples(&proxy.metrics().await);
+    let rules: Vec<_> = alerts()
+        .into_iter()
+        .filter(|(alert, _)| is_of_the_proxy(alert))
+        .collect();
+    assert_eq!(rules.len(), 3);
+    for (alert, expression) in rules {
+        assert_eq!(missing(&expression, &exported), [""; 0], "{alert}");
     }
 }
 
@@ -192,9 +222,7 @@ fn promtool_accepts_the_rules_and_sees_each_alert_come() {
 #[test]
 fn each_alert_has_a_heading_that_says_what_to_do() {
     let operations = deployed::read("../docs/OPERATIONS.md");
-    let rules = deployed::yaml("observability/alerts.yml");
-    let rules = rules["groups"][0]["rules"].as_array().expect("rules");
-    for rule in rules {
+    for rule in rules() {
         let alert = text(&rule["alert"]);
         let heading = format!("\n### {alert}\n\n");
         let advice = operations.split(&heading).nth(1).expect(&alert);

@@ -6,6 +6,7 @@ pub mod collector;
 pub mod deployed;
 pub mod flaky;
 pub mod gateway;
+pub mod haproxy;
 pub mod pair;
 pub mod process;
 pub mod proxy;
