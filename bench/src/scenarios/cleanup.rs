@@ -1,26 +1,20 @@
 //! The clean-up compared with a plain DELETE of the same rows, and its effect on payments.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::Value;
 use sqlx::Connection;
 
+use super::cleanup_beside::{alone, beside};
 use super::replays::fill_by_a_payment;
-use crate::bench::{Bench, Site, count, random_seed};
+use crate::bench::{Bench, Site};
 use crate::fill::{Fill, KEYS};
 use crate::keys::KeyKind;
-use crate::load::open::{self, Pace};
-use crate::load::{Keys, Latency};
+use crate::load::open::Pace;
 use crate::programs;
 use crate::report::{Cleanup, Report};
-use crate::requests::{Customers, Request};
-use crate::server::Server;
 use crate::store;
-
-/// Maximum duration of payments during a clean-up.
-const LONGEST: Duration = Duration::from_secs(300);
 
 pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let plan = &bench.plan;
@@ -46,14 +40,18 @@ pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 
         fill_expired(bench, &site).await?;
         let server = bench.payonce(&site, &[]).await?;
+        let pace = || Pace::new(plan.steady_rate, plan.warm_up, plan.steady_duration);
+        // First without the clean-up, because what it leaves to vacuum would be felt afterwards.
+        bench
+            .progress
+            .step(&format!("payments without payonce-cleanup, round {round}"));
+        let without = alone(bench, &site, &server, pace()).await?;
         bench
             .progress
             .step(&format!("payments beside payonce-cleanup, round {round}"));
-        let (with, took) = payments_beside(bench, &site, &server).await?;
-        bench
-            .progress
-            .step(&format!("payments without it, round {round}"));
-        let without = payments_alone(bench, &site, &server, took).await?;
+        bench.server.settle_down().await?;
+        let (with, _) = beside(bench, &site, &server, without.created(), pace()).await?;
+        let without = without.latency();
         bench.progress.say(&format!(
             "p99 {:.1} ms with, {:.1} ms without",
             with.p99_ms, without.p99_ms
@@ -112,61 +110,4 @@ async fn plain_delete(bench: &Bench, site: &Site) -> anyhow::Result<f64> {
         .checks
         .equal("deleted keys", bench.plan.expired_keys, deleted)?;
     Ok(deleted as f64 / took.as_secs_f64())
-}
-
-/// Makes payments for the duration of a clean-up. Returns their latencies, and the duration.
-async fn payments_beside(
-    bench: &Bench,
-    site: &Site,
-    server: &Server,
-) -> anyhow::Result<(Latency, Duration)> {
-    let pace = Pace::new(bench.plan.steady_rate, bench.plan.warm_up, LONGEST);
-    let (stop, warm_up) = (pace.stop.clone(), pace.warm_up);
-    let cleaning = async {
-        tokio::time::sleep(warm_up).await;
-        let began = Instant::now();
-        let cleaned = clean_up(bench, site).await;
-        stop.store(true, Ordering::Relaxed);
-        cleaned.map(|_| began.elapsed())
-    };
-    let keys = Keys::fresh(random_seed());
-    let request = Request::new(&site.api_key, keys.kind(), Customers::Many);
-    let paying = open::drive(server.address().socket, request, keys, pace);
-    let (took, tally) = tokio::join!(cleaning, paying);
-    let (took, tally) = (took?, tally?);
-    ensure!(
-        tally.measured > 0,
-        "the clean-up was over before a payment was measured"
-    );
-    // All other keys had expired and are gone. The template's payment has no key.
-    let after = count(&site.database).await?;
-    bench.checks.equal(
-        "keys of payments beside it",
-        tally.created(),
-        after.keys.unsigned_abs(),
-    )?;
-    bench.checks.equal(
-        "their payments",
-        tally.created() + 1,
-        after.payments.unsigned_abs(),
-    )?;
-    Ok((tally.latency(), took))
-}
-
-/// The same without a clean-up, for the same time.
-async fn payments_alone(
-    bench: &Bench,
-    site: &Site,
-    server: &Server,
-    duration: Duration,
-) -> anyhow::Result<Latency> {
-    bench.server.settle_down().await?;
-    let before = count(&site.database).await?;
-    let keys = Keys::fresh(random_seed());
-    let request = Request::new(&site.api_key, keys.kind(), Customers::Many);
-    let pace = Pace::new(bench.plan.steady_rate, bench.plan.warm_up, duration);
-    let tally = open::drive(server.address().socket, request, keys, pace).await?;
-    let after = count(&site.database).await?;
-    bench.checks.created(before, after, &tally)?;
-    Ok(tally.latency())
 }

@@ -32,6 +32,8 @@ pub async fn cleanup_beside(bench: &Bench, report: &mut Report) -> anyhow::Resul
 async fn on_disk(bench: &Bench, disk: Disk, report: &mut Report) -> anyhow::Result<()> {
     let plan = &bench.plan;
     bench.progress.expect(2 * u64::from(plan.rounds));
+    // One that has been stopped would end the next load at once.
+    let pace = || Pace::new(plan.busy_rate, plan.warm_up, plan.busy_duration);
     let site = bench.site("cleanup_beside").await?;
     for round in 1..=plan.rounds {
         fill_expired(bench, &site).await?;
@@ -43,10 +45,11 @@ async fn on_disk(bench: &Bench, disk: Disk, report: &mut Report) -> anyhow::Resu
         );
         // First without it: what it leaves to vacuum would be felt afterwards.
         bench.progress.step(&format!("{what}, no clean-up"));
-        let without = alone(bench, &site, &server).await?;
+        let without = alone(bench, &site, &server, pace()).await?;
         bench.progress.step(&format!("{what}, payonce-cleanup"));
         bench.server.settle_down().await?;
-        let (with, keys_per_second) = beside(bench, &site, &server, without.created()).await?;
+        let (with, keys_per_second) =
+            beside(bench, &site, &server, without.created(), pace()).await?;
         bench.progress.say(&format!(
             "{keys_per_second:.0} keys/s; p99 {:.1} ms with, {:.1} ms without",
             with.p99_ms,
@@ -64,34 +67,35 @@ async fn on_disk(bench: &Bench, disk: Disk, report: &mut Report) -> anyhow::Resu
     bench.server.remove(&site.database).await
 }
 
-fn pace(bench: &Bench) -> Pace {
-    let plan = &bench.plan;
-    Pace::new(plan.busy_rate, plan.warm_up, plan.busy_duration)
-}
-
 async fn drive(site: &Site, server: &Server, pace: Pace) -> anyhow::Result<Tally> {
     let keys = Keys::fresh(random_seed());
     let request = Request::new(&site.api_key, keys.kind(), Customers::Many);
     open::drive(server.address().socket, request, keys, pace).await
 }
 
-async fn alone(bench: &Bench, site: &Site, server: &Server) -> anyhow::Result<Tally> {
+/// Payments without the clean-up.
+pub(super) async fn alone(
+    bench: &Bench,
+    site: &Site,
+    server: &Server,
+    pace: Pace,
+) -> anyhow::Result<Tally> {
     bench.server.settle_down().await?;
     let before = count(&site.database).await?;
-    let tally = drive(site, server, pace(bench)).await?;
+    let tally = drive(site, server, pace).await?;
     let after = count(&site.database).await?;
     bench.checks.created(before, after, &tally)?;
     Ok(tally)
 }
 
 /// The payments' waits, and the keys that were deleted in a second. `created`: the payments that there are.
-async fn beside(
+pub(super) async fn beside(
     bench: &Bench,
     site: &Site,
     server: &Server,
     created: u64,
+    pace: Pace,
 ) -> anyhow::Result<(Latency, f64)> {
-    let pace = pace(bench);
     let cleaning = clean_up_for_a_while(bench, site, &pace);
     let (cleaned, tally) = tokio::join!(cleaning, drive(site, server, pace.clone()));
     let (seconds, tally) = (cleaned?, tally?);
