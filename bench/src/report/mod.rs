@@ -5,6 +5,7 @@ mod headline;
 mod median;
 mod plot;
 mod ratios;
+mod runs_table;
 #[cfg(test)]
 mod sample;
 mod slow_commits;
@@ -21,6 +22,9 @@ use crate::machine::Machine;
 use crate::options::Plan;
 use crate::process::Usage;
 use crate::revision::Revision;
+
+/// The connections of the new requests.
+pub const LAYER_CONNECTIONS: u32 = 32;
 
 /// The results of a run of the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]

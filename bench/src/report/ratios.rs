@@ -2,7 +2,7 @@
 
 use super::{Disk, Report, Run, Series, median};
 use crate::load::Latency;
-use crate::scenarios::LAYER_CONNECTIONS;
+use crate::report::LAYER_CONNECTIONS;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::document::runs_table;
 use super::ratios::thousands;
+use super::runs_table::runs_table;
 use super::{Report, Series};
 use crate::load::Latency;
 

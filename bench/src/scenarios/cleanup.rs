@@ -7,10 +7,8 @@ use serde_json::Value;
 use sqlx::Connection;
 
 use super::cleanup_beside::{alone, beside};
-use super::replays::fill_by_a_payment;
+use super::expired::fill_expired;
 use crate::bench::{Bench, Site};
-use crate::fill::{Fill, KEYS};
-use crate::keys::KeyKind;
 use crate::load::open::Pace;
 use crate::programs;
 use crate::report::{Cleanup, Report};
@@ -66,25 +64,6 @@ pub async fn cleanup(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         });
     }
     bench.server.remove(&site.database).await
-}
-
-/// The same rows each time, all of which expired within the last day.
-pub(super) async fn fill_expired(bench: &Bench, site: &Site) -> anyhow::Result<()> {
-    let mut connection = site.database.connect().await?;
-    let truncate = "truncate idempotency_keys, payments cascade".to_owned();
-    store::execute(&mut connection, truncate).await?;
-    connection.close().await?;
-    let fill = Fill {
-        count: bench.plan.expired_keys,
-        kind: KeyKind::Uuid { seed: 1 },
-        payment_id: String::new(),
-        merchants: 1000,
-        customers: false,
-        expires_in: -24 * 3600..-60,
-        tables: KEYS,
-    };
-    fill_by_a_payment(bench, site, fill).await?;
-    bench.server.settle_down().await
 }
 
 /// Rows per second of `payonce-cleanup`, according to its own report.

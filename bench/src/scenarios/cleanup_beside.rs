@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use sqlx::Connection;
 
-use super::cleanup::fill_expired;
+use super::expired::fill_expired;
 use super::slow_commits::start_slow;
 use crate::bench::{Bench, Site, count, random_seed};
 use crate::load::open::{self, Pace};

@@ -13,14 +13,11 @@ use crate::fill::MERCHANT;
 use crate::keys::KeyKind;
 use crate::load::closed::{self, Driven, Load};
 use crate::load::{Keys, Tally};
-use crate::report::{Report, Run, Series};
+use crate::report::{LAYER_CONNECTIONS, Report, Run, Series};
 use crate::requests::{Customers, Request};
 use crate::rivals::{Handler, LAYERED_SCHEMA};
 use crate::server::Server;
 use crate::store::{self, Counts};
-
-/// The connections of the new requests.
-pub const CONNECTIONS: u32 = 32;
 
 /// How many keys are repeated.
 const HOT_KEYS: u64 = 1000;
@@ -92,15 +89,15 @@ impl Subject {
 
     async fn fresh(&self, bench: &Bench, round: u32) -> anyhow::Result<Run> {
         bench.progress.step(&format!(
-            "{}, {CONNECTIONS} connections, round {round}",
+            "{}, {LAYER_CONNECTIONS} connections, round {round}",
             self.series.label()
         ));
         bench.server.settle_down().await?;
         let keys = Keys::fresh(random_seed());
-        let load = bench.load(CONNECTIONS);
+        let load = bench.load(LAYER_CONNECTIONS);
         let driven = self.drive_new(bench, keys, load).await?;
         bench.progress.say(&format!("{:.0}/s", driven.per_second));
-        Ok(Run::of(self.series, CONNECTIONS, round, &driven))
+        Ok(Run::of(self.series, LAYER_CONNECTIONS, round, &driven))
     }
 
     /// Drives new requests, and checks that the database has just what was answered: a row for each, and a key where they were wrapped.
@@ -148,7 +145,7 @@ impl Subject {
         // One customer: a repeat has to be the same request.
         let request = Request::new(MERCHANT, kind, Customers::One);
         let keys = Keys::once_each(kind, HOT_KEYS);
-        let load = until_used_up(bench, CONNECTIONS);
+        let load = until_used_up(bench, LAYER_CONNECTIONS);
         let made = closed::drive(self.server.address(), request, keys, load).await?;
         bench
             .checks
@@ -202,7 +199,7 @@ impl Subject {
                 bench.plan.layer_requests
             ));
             let share = keys.at_most(bench.plan.layer_requests / PARTS);
-            let load = until_used_up(bench, CONNECTIONS);
+            let load = until_used_up(bench, LAYER_CONNECTIONS);
             let driven = self.drive_new(bench, share, load).await?;
             memory.extend(driven.usage.memory_mib);
         }

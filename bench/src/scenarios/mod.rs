@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod cleanup_beside;
+mod expired;
 mod fresh;
 mod latency;
 mod layer;
@@ -15,7 +16,7 @@ pub use self::cleanup::cleanup;
 pub use self::cleanup_beside::cleanup_beside;
 pub use self::fresh::{Others, fresh};
 pub use self::latency::latency;
-pub use self::layer::{CONNECTIONS as LAYER_CONNECTIONS, layer};
+pub use self::layer::layer;
 pub use self::many_keys::many_keys;
 pub use self::replays::replays;
 pub use self::slow_commits::{slow_disk, standby};
