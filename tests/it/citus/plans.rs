@@ -137,7 +137,11 @@ async fn a_group_of_one_merchant_is_one_task_a_statement() {
         ("seen.sql", "'acme', 'create_payment'", 1),
         ("claim_unsettled.sql", "'acme', 'create_payment'", 2),
         ("claim_payments.sql", "'acme'", 23),
-        ("settle.sql", "'acme', 'create_payment', null", 20),
+        (
+            "settle.sql",
+            "'acme', 'create_payment', '01a21b6b-99e4-7200-b3d5-b2ab851ffd0d'",
+            20,
+        ),
     ] {
         let sql = std::fs::read_to_string(folder.join(file)).expect("a file");
         let arguments = format!("{scalars}{}", ", null".repeat(arrays));

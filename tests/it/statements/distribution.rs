@@ -77,12 +77,11 @@ impl Statement {
     fn relate(&mut self, scope: &Scope) {
         self.reads_a_table |= !scope.tables.is_empty();
         self.names_a_merchant |= !scope.tables.is_empty() && scope.names_a_merchant();
-        let compared = scope.merchants_compared();
-        let is_valued = |alias: &str| {
-            let mut of_alias = compared.iter().filter(|(one, _)| one == alias);
-            of_alias.any(|(_, other)| other.is_none())
-        };
-        self.has_a_part_for_many |= scope.tables.iter().any(|(alias, _)| !is_valued(alias));
+        let valued = scope.compared_with_a_value();
+        self.has_a_part_for_many |= scope
+            .tables
+            .iter()
+            .any(|(alias, _)| !valued.contains(alias));
         for alias in scope.strangers() {
             self.breach(format!("{alias} is not joined by {MERCHANT}"));
         }
@@ -195,7 +194,14 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// Our tables that are not joined to the rest by the merchant.
+    /// The relations whose merchant is a parameter.
+    fn compared_with_a_value(&self) -> Vec<String> {
+        let compared = self.merchants_compared().into_iter();
+        let with_a_value = compared.filter(|(_, other)| other.is_none());
+        with_a_value.map(|(alias, _)| alias).collect()
+    }
+
+    /// Our tables that are not joined to the rest by the merchant, and whose merchant is no parameter.
     fn strangers(&self) -> Vec<String> {
         let tables = self.tables.iter().map(|(alias, _)| alias.as_str());
         let all = tables.clone().chain(self.others.iter().map(String::as_str));
@@ -214,8 +220,11 @@ impl<'a> Scope<'a> {
             let group = groups[alias];
             groups.len() > 1 && groups.values().filter(|other| **other == group).count() == 1
         };
+        let valued = self.compared_with_a_value();
         let strangers = tables.clone().filter(|alias| {
-            is_alone(alias) || tables.clone().any(|other| groups[other] != groups[alias])
+            let is_apart =
+                is_alone(alias) || tables.clone().any(|other| groups[other] != groups[alias]);
+            is_apart && !valued.iter().any(|valued| valued == alias)
         });
         strangers.map(str::to_owned).collect()
     }

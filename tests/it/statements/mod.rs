@@ -212,7 +212,7 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
         ),
         (
             "select 1 from payments p join refunds r on r.payment_id = p.payment_id where p.merchant_id = $1",
-            "p is not joined by merchant_id; r is not joined by merchant_id",
+            "r is not joined by merchant_id",
         ),
     ] {
         assert_eq!(breaches(sql).join("; "), breach, "{sql}");
