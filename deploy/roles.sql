@@ -30,6 +30,14 @@ begin
 end
 $$;
 
+-- Each session asks for these by itself. In a cluster (Citus) the sessions between the nodes get only what the role has.
+alter role payonce_service set statement_timeout = '5s';
+alter role payonce_service set lock_timeout = '3s';
+alter role payonce_service set idle_in_transaction_session_timeout = '10s';
+alter role payonce_cleanup set statement_timeout = '1min';
+alter role payonce_cleanup set lock_timeout = '250ms';
+alter role payonce_cleanup set idle_in_transaction_session_timeout = '10s';
+
 -- PostgreSQL 14 lets everybody create tables in the schema public, and every version temporary ones.
 revoke create on schema public from public;
 do $$

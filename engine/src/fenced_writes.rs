@@ -9,6 +9,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
+use super::database::Spread;
 use super::engine::{Engine, is_this_claim};
 use super::error::IdempotencyError;
 use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
@@ -382,7 +383,12 @@ async fn a_clean_up_by_time_spares_what_is_not_over(pool: PgPool) {
 
 fn engine(pool: &PgPool) -> Engine {
     let config = IdempotencyConfig::default();
-    Engine::on(pool.clone(), config, &FingerprintSecrets::new("secret"))
+    Engine::on(
+        pool.clone(),
+        Spread::OneServer,
+        config,
+        &FingerprintSecrets::new("secret"),
+    )
 }
 
 /// After the answer to its commit was lost, a claim is found by its owner, its attempt and its resource.

@@ -102,9 +102,12 @@ mod tests {
     fn only_what_the_caller_can_mend_is_misuse() {
         let misuse = [
             anyhow!(DatabaseError::Configuration("is bad".to_owned())),
-            anyhow!(DatabaseError::Unsafe { setting: "fsync" }).context("failed"),
+            anyhow!(DatabaseError::Unsafe {
+                setting: "fsync".to_owned()
+            })
+            .context("failed"),
             anyhow!(StartupError::from(DatabaseError::Unsafe {
-                setting: "fsync"
+                setting: "fsync".to_owned()
             })),
             anyhow!(MerchantError::InvalidId),
             anyhow!(ConfigError::from(NoStripeSecretKey)),

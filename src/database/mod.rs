@@ -91,8 +91,8 @@ pub enum DatabaseError {
          Turn it on, or pass --allow-unsafe-database"
     )]
     Unsafe {
-        /// The setting's name in PostgreSQL.
-        setting: &'static str,
+        /// The setting's name in PostgreSQL, and the node's address in a cluster.
+        setting: String,
     },
     /// No migration was ever applied.
     #[error("the database has no payonce schema; run payonce migrate first")]

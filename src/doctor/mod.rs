@@ -5,6 +5,7 @@
 //!
 //! * `configuration`: settings that are valid, but questionable. Needs no connection.
 //! * `server`, `clock`, `capacity`: the configuration of PostgreSQL.
+//! * `cluster`: the nodes, where the tables are distributed.
 //! * `schema`, `privileges`: the tables, and the privileges of the role.
 //! * `secrets`: whether our secret signed the fingerprints in the database.
 //! * `upkeep`: unfinished work, and keys that were not cleaned up.
@@ -12,6 +13,7 @@
 
 mod capacity;
 mod clock;
+mod cluster;
 mod configuration;
 mod finding;
 mod gateway;
@@ -81,6 +83,7 @@ async fn examine_connected(
 ) {
     findings.extend(server::examine(connection, args).await);
     findings.push(clock::examine(connection).await);
+    findings.extend(cluster::examine(connection, args.database.allow_unsafe_database).await);
     findings.extend(capacity::examine(connection, args).await);
     findings.push(schema::examine(connection, args).await);
     findings.push(privileges::examine(connection, args).await);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::store::{self, ClaimTerms, PaymentClaim, PaymentSettle};
+use super::store::{self, ClaimTerms, ClaimedKey, PaymentClaim, PaymentSettle, SettledKey};
 use super::{Operation, Payment};
 use crate::idempotency::Outcome;
 use crate::idempotency::grouped::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey};
@@ -54,41 +54,64 @@ impl GroupWriter for ClaimWriter {
         connection: &mut sqlx::PgConnection,
         items: &[ClaimItem],
     ) -> sqlx::Result<Vec<Option<Claimed>>> {
-        let Some(first) = items.first() else {
+        let Some(terms) = terms(items) else {
             return Ok(Vec::new());
         };
-        // All of a process's claims have one owner and one configuration.
-        let terms = ClaimTerms {
-            owner: first.key.owner(),
-            lock_timeout: first.key.lock_timeout(),
-            ttl: first.key.ttl(),
-        };
-        let claims: Vec<PaymentClaim<'_>> = items
-            .iter()
-            .map(|item| PaymentClaim {
-                key: item.key.columns(),
-                payment: &item.payment,
-            })
-            .collect();
-        let mut rows = store::claim_payments(connection, &terms, &claims).await?;
-        rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
-        let find = |item: &ClaimItem| {
-            let payment = &item.payment;
-            let wanted = (&payment.merchant_id, &payment.idempotency_key);
-            let row = rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted));
-            let row = row.ok().and_then(|at| rows.get_mut(at))?;
-            match row.found() {
-                Ok(Some(found)) => Some(Claimed::Found(found)),
-                Ok(None) => Some(Claimed::New(Inserted {
-                    created_at: row.created_at,
-                    expires_at: row.expires_at,
-                })),
-                // The other claims are committed. A request for this one alone gets the error.
-                Err(_) => None,
-            }
-        };
-        Ok(items.iter().map(find).collect())
+        let rows = store::claim_payments(connection, &terms, &claims(items)).await?;
+        Ok(in_order(items, rows))
     }
+
+    async fn write_of(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        merchant_id: &str,
+        items: &[ClaimItem],
+    ) -> sqlx::Result<Vec<Option<Claimed>>> {
+        let Some(terms) = terms(items) else {
+            return Ok(Vec::new());
+        };
+        let claims = claims(items);
+        let rows = store::claim_payments_of(connection, merchant_id, &terms, &claims).await?;
+        Ok(in_order(items, rows))
+    }
+}
+
+/// All of a process's claims have one owner and one configuration.
+fn terms(items: &[ClaimItem]) -> Option<ClaimTerms> {
+    items.first().map(|item| ClaimTerms {
+        owner: item.key.owner(),
+        lock_timeout: item.key.lock_timeout(),
+        ttl: item.key.ttl(),
+    })
+}
+
+fn claims(items: &[ClaimItem]) -> Vec<PaymentClaim<'_>> {
+    let claims = items.iter().map(|item| PaymentClaim {
+        key: item.key.columns(),
+        payment: &item.payment,
+    });
+    claims.collect()
+}
+
+/// The rows that a claim returned, in the order of its items.
+fn in_order(items: &[ClaimItem], mut rows: Vec<ClaimedKey>) -> Vec<Option<Claimed>> {
+    rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+    let find = |item: &ClaimItem| {
+        let payment = &item.payment;
+        let wanted = (&payment.merchant_id, &payment.idempotency_key);
+        let row = rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted));
+        let row = row.ok().and_then(|at| rows.get_mut(at))?;
+        match row.found() {
+            Ok(Some(found)) => Some(Claimed::Found(found)),
+            Ok(None) => Some(Claimed::New(Inserted {
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+            })),
+            // The other claims are committed. A request for this one alone gets the error.
+            Err(_) => None,
+        }
+    };
+    items.iter().map(find).collect()
 }
 
 /// One payment to settle.
@@ -126,25 +149,45 @@ impl GroupWriter for SettleWriter {
         connection: &mut sqlx::PgConnection,
         items: &[SettleItem],
     ) -> sqlx::Result<Vec<Option<()>>> {
-        let settles: Vec<PaymentSettle<'_>> = items
-            .iter()
-            .map(|item| PaymentSettle {
-                attempt: item.attempt,
-                payment: &item.payment,
-                response: item.outcome.columns(),
-            })
-            .collect();
-        let operation = Operation::CreatePayment.as_str();
-        let mut settled =
-            store::settle_payments(connection, operation, self.owner, &settles).await?;
-        settled.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
-        let is_settled = |item: &SettleItem| {
-            let wanted = (&item.payment.merchant_id, &item.payment.idempotency_key);
-            settled
-                .binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
-                .ok()
-                .map(drop)
-        };
-        Ok(items.iter().map(is_settled).collect())
+        let settles = settles(items);
+        let rows = store::settle_payments(connection, OPERATION, self.owner, &settles).await?;
+        Ok(settled(items, rows))
     }
+
+    async fn write_of(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        merchant_id: &str,
+        items: &[SettleItem],
+    ) -> sqlx::Result<Vec<Option<()>>> {
+        let settles = settles(items);
+        let owner = self.owner;
+        let rows =
+            store::settle_payments_of(connection, merchant_id, OPERATION, owner, &settles).await?;
+        Ok(settled(items, rows))
+    }
+}
+
+/// The only operation whose settles are written in groups.
+const OPERATION: &str = Operation::CreatePayment.as_str();
+
+fn settles(items: &[SettleItem]) -> Vec<PaymentSettle<'_>> {
+    let settles = items.iter().map(|item| PaymentSettle {
+        attempt: item.attempt,
+        payment: &item.payment,
+        response: item.outcome.columns(),
+    });
+    settles.collect()
+}
+
+/// Whether each item is among the rows that were settled.
+fn settled(items: &[SettleItem], mut rows: Vec<SettledKey>) -> Vec<Option<()>> {
+    rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
+    let is_settled = |item: &SettleItem| {
+        let wanted = (&item.payment.merchant_id, &item.payment.idempotency_key);
+        rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
+            .ok()
+            .map(drop)
+    };
+    items.iter().map(is_settled).collect()
 }

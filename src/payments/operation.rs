@@ -23,7 +23,7 @@ impl Operation {
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// The name in the key's scope.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         self.into_str()
     }
 

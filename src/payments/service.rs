@@ -19,7 +19,7 @@ use crate::mismatches::Mismatches;
 use crate::problem::Charged;
 
 /// How many groups of one kind may commit at the same time. More lanes make smaller groups, and so more commits.
-const LANES: usize = 1;
+const LANES: u32 = 1;
 
 /// The gateway's state, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]

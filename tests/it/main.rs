@@ -10,6 +10,7 @@
 mod backlog;
 #[cfg(feature = "failpoints")]
 mod chaos;
+mod citus;
 mod clients;
 mod command_line;
 mod console;

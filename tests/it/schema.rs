@@ -2,10 +2,10 @@
 
 use sqlx::PgPool;
 
-use crate::statements::distribution::{COPIES, TABLES};
+use crate::statements::distribution::{COPIES, ON_COORDINATOR, TABLES};
 use crate::support::deployed;
 
-/// sqlx's own table of the applied migrations: it stays on the coordinator.
+/// sqlx's own table of the applied migrations.
 const OF_SQLX: &str = "_sqlx_migrations";
 
 /// Indexes that need not begin with the merchant, because they are not unique, each with what it is for.
@@ -141,16 +141,20 @@ async fn the_citus_script_knows_each_table(pool: PgPool) {
         order by relname",
     )
     .await;
-    let mut known = [&TABLES[..], &COPIES].concat();
+    let mut known = [&TABLES[..], &COPIES, &ON_COORDINATOR].concat();
     known.sort_unstable();
     assert_eq!(tables, known);
     for table in TABLES {
         let distributed = format!("select create_distributed_table('{table}', 'merchant_id'");
         assert_eq!(script.matches(&distributed).count(), 1, "{table}");
     }
-    for table in COPIES {
+    for table in COPIES.into_iter().chain([OF_SQLX]) {
         let copied = format!("select create_reference_table('{table}')");
         assert_eq!(script.matches(&copied).count(), 1, "{table}");
+    }
+    for table in ON_COORDINATOR {
+        let kept = format!("select citus_add_local_table_to_metadata('{table}')");
+        assert_eq!(script.matches(&kept).count(), 1, "{table}");
     }
 }
 

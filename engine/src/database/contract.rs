@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
 use super::session::LENT_CHECKED;
-use super::{ACQUIRE_TIMEOUT, Bounded, USE_TIMEOUT, acquire};
+use super::{ACQUIRE_TIMEOUT, Bounded, USE_TIMEOUT, acquire, cluster_nodes};
 
 /// Whether an engine starts on a database that may lose confirmed commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub enum UnfitPool {
          role and the connection"
     )]
     LosesCommits {
-        /// The setting's name in PostgreSQL.
-        setting: &'static str,
+        /// The setting's name in PostgreSQL, and the node's address in a cluster.
+        setting: String,
     },
     /// The pool does not check that a connection is outside a transaction before it lends it.
     #[error(
@@ -94,14 +94,42 @@ pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPoo
     Ok(())
 }
 
-/// Returns those of `fsync`, `full_page_writes` and `synchronous_commit` that are off in this session.
+/// Returns those of `fsync`, `full_page_writes` and `synchronous_commit` that are off in this session, or on a node of the cluster
+/// that the tables are distributed over: `fsync on 10.0.0.2:5432`. A node that cannot be asked is noted in the log.
 ///
 /// # Errors
 ///
-/// The query's.
+/// The queries'.
 pub async fn settings_that_lose_commits(
     connection: &mut PgConnection,
-) -> sqlx::Result<Vec<&'static str>> {
+) -> sqlx::Result<Vec<String>> {
+    let mut off: Vec<String> = off_in_session(connection)
+        .await?
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    for node in cluster_nodes(connection).await? {
+        match node.settings {
+            Ok(settings) => {
+                let address = &node.address;
+                off.extend(
+                    settings
+                        .off
+                        .iter()
+                        .map(|name| format!("{name} on {address}")),
+                );
+            }
+            Err(error) => tracing::warn!(
+                node = node.address,
+                error,
+                "a node of the cluster could not be asked whether its commits are durable"
+            ),
+        }
+    }
+    Ok(off)
+}
+
+async fn off_in_session(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static str>> {
     let on = sqlx::query!(
         r#"
         select
@@ -315,7 +343,7 @@ mod tests {
         let pool = pool.await.expect("connected");
         let refused = refusal(&pool).await;
         assert!(
-            matches!(refused, UnfitPool::LosesCommits { setting } if setting == "synchronous_commit"),
+            matches!(refused, UnfitPool::LosesCommits { ref setting } if setting == "synchronous_commit"),
             "{refused:?}"
         );
         check(&pool, Durability::Waived).await.expect("waived");

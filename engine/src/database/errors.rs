@@ -3,8 +3,9 @@
 use sqlx::postgres::PgDatabaseError;
 
 /// SQLSTATE codes and classes: the server shuts down, crashed or ended the session; the connection is broken (08); or the server
-/// ended an idle transaction, for example of a stopped process (25P03, 25P04).
-const SESSION_ENDED: [&str; 4] = ["08", "57P", "25P03", "25P04"];
+/// ended an idle transaction, for example of a stopped process (25P03, 25P04). XX000 is an internal error: a cluster's node reports
+/// so that it has lost another one, and what that one did is not known.
+const SESSION_ENDED: [&str; 5] = ["08", "57P", "25P03", "25P04", "XX000"];
 
 /// Errors that another connection may not have: the server is a standby or read-only (25006), the connection was left in a failed
 /// transaction (25P02), or a pooler moved it to a session without its prepared statements (26000, 42P05). Class 28 and 3D000: this
@@ -152,6 +153,16 @@ mod tests {
         let error = error_of(&pool, "select nothing_there").await;
         assert!(
             !is_transient(&error) && !is_wrong_connection(&error),
+            "{error}"
+        );
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn what_a_lost_node_of_a_cluster_did_is_not_known(pool: PgPool) {
+        let statements = "do $$ begin raise exception 'lost' using errcode = 'XX000'; end $$";
+        let error = error_of(&pool, statements).await;
+        assert!(
+            may_have_committed(&error) && is_transient(&error),
             "{error}"
         );
     }

@@ -15,6 +15,7 @@
 //! pool that cannot keep the guarantees with an [`UnfitPool`] that says what to set.
 
 mod address;
+mod cluster;
 mod contract;
 mod errors;
 mod lease;
@@ -23,6 +24,8 @@ mod session;
 pub(crate) mod shortage;
 
 pub use self::address::describe;
+pub use self::cluster::{ClusterNode, NodeSettings, Spread, cluster_nodes, spread};
+pub(crate) use self::cluster::{Node, Nodes};
 pub use self::contract::{
     Durability, UnfitPool, check, settings_that_lose_commits, shares_sessions,
 };

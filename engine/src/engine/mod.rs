@@ -31,7 +31,7 @@ pub(crate) use self::planned::is_this_claim;
 pub(crate) use self::read_back::SLOW_COMMIT;
 use crate::caller::Presence;
 use crate::config::IdempotencyConfig;
-use crate::database::{self, UnfitPool};
+use crate::database::{self, Spread, UnfitPool};
 use crate::error::IdempotencyError;
 use crate::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Signer};
 use crate::flights::Flights;
@@ -50,6 +50,7 @@ pub struct Engine(Arc<Shared>);
 
 struct Shared {
     pool: PgPool,
+    spread: Spread,
     config: IdempotencyConfig,
     signer: Signer,
     owner: Uuid,
@@ -91,17 +92,20 @@ impl Engine {
         secrets: &FingerprintSecrets,
     ) -> Result<Self, UnfitPool> {
         database::check(&pool, config.durability).await?;
-        Ok(Self::on(pool, config, secrets))
+        let spread = database::spread(&mut *database::acquire(&pool).await?).await?;
+        Ok(Self::on(pool, spread, config, secrets))
     }
 
     /// Starts an engine on a pool that was checked before.
     pub(crate) fn on(
         pool: PgPool,
+        spread: Spread,
         config: IdempotencyConfig,
         secrets: &FingerprintSecrets,
     ) -> Self {
         let shared = Shared {
             pool,
+            spread,
             config,
             signer: Signer::new(secrets),
             owner: Uuid::now_v7(),
@@ -268,6 +272,11 @@ impl Engine {
     /// Returns the id of this engine, which is the value of `idempotency_keys.owner` for its claims.
     pub fn owner(&self) -> Uuid {
         self.0.owner
+    }
+
+    /// Returns how the tables were stored when it started.
+    pub fn spread(&self) -> Spread {
+        self.0.spread
     }
 
     /// Returns the pool of its database.

@@ -1,22 +1,27 @@
 //! Takeovers of abandoned claims, and the leases that tell which claims are abandoned.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Engine;
 use super::enter::Asked;
 use crate::clock::Moment;
-use crate::database::{self, Bounded, is_lock_timeout, may_have_committed};
+use crate::database::{self, Bounded, Spread, is_lock_timeout, may_have_committed};
 use crate::error::IdempotencyError;
 use crate::flights::Boarding;
 use crate::gate::{Claim, Held, Permit};
 use crate::key::ScopedKey;
 use crate::lease::{Fence, Lease};
 use crate::store::{self, Abandoned, Standing};
+
+/// Maximum number of owners whose leases are renewed at the same time, where the tables are distributed by owner.
+const RENEWED_AT_ONCE: usize = 8;
 
 impl Engine {
     /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` if it is held, here or
@@ -115,11 +120,20 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<Abandoned>, IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
-        Ok(
-            store::list_abandoned(&mut connection, operations, after, limit.into())
-                .bounded()
-                .await?,
-        )
+        let listed = store::list_abandoned(&mut connection, operations, after, limit.into())
+            .bounded()
+            .await;
+        match listed {
+            // A lost node is not to keep the work on the others from being resumed.
+            Err(error) if self.0.spread == Spread::ByOwner && database::is_transient(&error) => {
+                drop(connection);
+                let mut connection = database::acquire(&self.0.pool).await?;
+                let listed =
+                    store::list_on_live_nodes(&mut connection, operations, after, limit.into());
+                Ok(listed.bounded().await?)
+            }
+            listed => Ok(listed?),
+        }
     }
 
     /// Returns how many keys are in `PROCESSING`, and how long the oldest has been.
@@ -164,6 +178,32 @@ impl Engine {
         if due.is_empty() {
             return Ok(());
         }
+        if self.0.spread == Spread::OneServer {
+            return self.renew_together(due, None).await;
+        }
+        let mut by_owner: HashMap<String, Vec<(ScopedKey, Arc<Lease>)>> = HashMap::new();
+        for (key, lease) in due {
+            let of_owner = by_owner.entry(key.merchant_id.clone()).or_default();
+            of_owner.push((key.clone(), Arc::clone(lease)));
+        }
+        // A node that does not answer is not to keep the leases of other nodes' owners from being renewed.
+        let renewals: Vec<_> = by_owner
+            .into_iter()
+            .map(|(owner, due)| async move { self.renew_together(&due, Some(&owner)).await })
+            .collect();
+        let results: Vec<_> = stream::iter(renewals)
+            .buffer_unordered(RENEWED_AT_ONCE)
+            .collect()
+            .await;
+        results.into_iter().collect()
+    }
+
+    /// Renews leases in one statement; those of one owner, if it is given.
+    async fn renew_together(
+        &self,
+        due: &[(ScopedKey, Arc<Lease>)],
+        of: Option<&str>,
+    ) -> sqlx::Result<()> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let sent = Moment::now();
         let keys: Vec<(&ScopedKey, i32)> = due
@@ -171,10 +211,19 @@ impl Engine {
             .map(|(key, lease)| (key, lease.attempt))
             .collect();
         let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
-        let renewed = store::renew_leases(&mut connection, owner, &keys, lock_timeout)
-            .bounded()
-            .await?;
-        let renewed: HashSet<ScopedKey> = renewed.into_iter().collect();
+        let renewed = match of {
+            None => {
+                store::renew_leases(&mut connection, owner, &keys, lock_timeout)
+                    .bounded()
+                    .await
+            }
+            Some(of) => {
+                store::renew_leases_of(&mut connection, of, owner, &keys, lock_timeout)
+                    .bounded()
+                    .await
+            }
+        };
+        let renewed: HashSet<ScopedKey> = renewed?.into_iter().collect();
         for (key, lease) in due {
             if renewed.contains(key) {
                 lease.confirm(sent);

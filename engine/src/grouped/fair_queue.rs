@@ -29,6 +29,15 @@ struct Lines<T> {
     is_closed: bool,
 }
 
+/// Which items are taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// One of each line in turn.
+    OfAll,
+    /// Those of the line whose turn it is.
+    OfOne,
+}
+
 /// The line is as long as it may be, or the queue is closed.
 #[derive(Debug)]
 pub(super) struct Full;
@@ -66,8 +75,8 @@ impl<T> FairQueue<T> {
         pushed
     }
 
-    /// Waits for items and takes `most` of them, one of each line in turn. Empty: the queue is closed.
-    pub(super) async fn take(&self, most: usize) -> Vec<T> {
+    /// Waits for items and takes `most` of them. Empty: the queue is closed.
+    pub(super) async fn take(&self, most: usize, turns: Turns) -> Vec<T> {
         loop {
             // Before the look, so that what comes after it is noticed.
             let arrived = self.arrived.notified();
@@ -76,7 +85,10 @@ impl<T> FairQueue<T> {
                 if lines.is_closed {
                     return Vec::new();
                 }
-                let taken = lines.take(most);
+                let taken = match turns {
+                    Turns::OfAll => lines.take(most),
+                    Turns::OfOne => lines.take_line(most),
+                };
                 if !taken.is_empty() {
                     if lines.length > 0 {
                         // One notice may stand for many items: another lane has work, too.
@@ -149,6 +161,24 @@ impl<T> Lines<T> {
         self.length -= taken.len();
         taken
     }
+
+    fn take_line(&mut self, most: usize) -> Vec<T> {
+        let Some(line) = self.turns.pop_front() else {
+            return Vec::new();
+        };
+        let Entry::Occupied(mut waiting) = self.waiting.entry(line) else {
+            return Vec::new();
+        };
+        let count = most.min(waiting.get().len());
+        let taken: Vec<T> = waiting.get_mut().drain(..count).collect();
+        if waiting.get().is_empty() {
+            waiting.remove();
+        } else {
+            self.turns.push_back(line);
+        }
+        self.length -= taken.len();
+        taken
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +200,10 @@ mod tests {
     }
 
     fn take(queue: &FairQueue<(&'static str, u32)>, most: usize) -> Vec<(&'static str, u32)> {
-        queue.take(most).now_or_never().unwrap_or_default()
+        queue
+            .take(most, Turns::OfAll)
+            .now_or_never()
+            .unwrap_or_default()
     }
 
     #[test]
@@ -185,6 +218,21 @@ mod tests {
         let rest = [("a", 2), ("storm", 3), ("b", 2), ("storm", 4), ("storm", 5)];
         assert_eq!(take(&queue, 9), rest);
         assert_eq!(take(&queue, 9), []);
+    }
+
+    #[test]
+    fn a_whole_line_is_taken_and_the_next_one_has_the_next_turn() {
+        let queue = FairQueue::new(100);
+        push(&queue, "storm", (1..=5).map(|n| ("storm", n)));
+        push(&queue, "a", [("a", 1), ("a", 2)]);
+        let take = |most| {
+            let taken = queue.take(most, Turns::OfOne).now_or_never();
+            taken.unwrap_or_default()
+        };
+        assert_eq!(take(3), [("storm", 1), ("storm", 2), ("storm", 3)]);
+        assert_eq!(take(3), [("a", 1), ("a", 2)]);
+        assert_eq!(take(3), [("storm", 4), ("storm", 5)]);
+        assert_eq!(take(3), []);
     }
 
     #[test]
@@ -211,7 +259,7 @@ mod tests {
         assert_eq!(push(&queue, "new", [0]), 1);
         // Worked off and filled again and again, all three come to the same.
         for _ in 0..200 {
-            drop(queue.take(256).now_or_never());
+            drop(queue.take(256, Turns::OfAll).now_or_never());
             for _ in 0..256 {
                 for name in names {
                     push(&queue, name, [0]);
@@ -232,7 +280,10 @@ mod tests {
         let pushed = (0..1000).filter(|n| push(&queue, &n.to_string(), [()]) == 1);
         assert_eq!(pushed.count(), 64);
         assert_eq!(
-            queue.take(1000).now_or_never().map(|all| all.len()),
+            queue
+                .take(1000, Turns::OfAll)
+                .now_or_never()
+                .map(|all| all.len()),
             Some(64)
         );
         let lines = queue.lock();
@@ -245,7 +296,7 @@ mod tests {
         let queue = Arc::new(FairQueue::new(8));
         let waiting = [(); 2].map(|()| {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.take(1).await })
+            tokio::spawn(async move { queue.take(1, Turns::OfAll).await })
         });
         tokio::task::yield_now().await;
         for item in 1..=2 {
@@ -261,7 +312,7 @@ mod tests {
 
         let waiting = tokio::spawn({
             let queue = Arc::clone(&queue);
-            async move { queue.take(1).await }
+            async move { queue.take(1, Turns::OfAll).await }
         });
         tokio::task::yield_now().await;
         queue.close();

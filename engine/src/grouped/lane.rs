@@ -1,20 +1,22 @@
 //! A lane: it takes groups from the queue and writes one after the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{CloseOnDrop, GroupWriter, Grouped, Progress, Waiting};
+use super::fair_queue::Turns;
+use super::{CloseOnDrop, GroupWriter, Grouped, Kind, Progress, Waiting};
 use crate::config::LARGEST_GROUP;
-use crate::database::{self, Bounded, Lease, shortage};
-use crate::engine::{Engine, SLOW_COMMIT};
+use crate::database::{self, Bounded, Lease, Spread, shortage};
+use crate::engine::SLOW_COMMIT;
 use crate::store;
 
-/// With fewer connections no lane keeps one: claims and settles would take them all, and other work needs one, too.
-const ROOM_TO_KEEP: u32 = 3;
+/// Claims and settles each have their lanes.
+const KINDS_OF_LANES: u32 = 2;
 
 /// How long the items of a group that failed are tried one by one. Each may wait for a row that another transaction holds, and others
 /// wait for them all.
@@ -44,8 +46,11 @@ pub(super) struct Lane<W: GroupWriter> {
     queue: Arc<CloseOnDrop<W>>,
     /// Kept from group to group: borrowing one would cost a round trip each time.
     connection: Option<Connection>,
+    spread: Spread,
     planning: Planning,
     group_size: usize,
+    /// How many lanes of its kind there are.
+    lanes: Arc<AtomicU32>,
     progress: Progress,
 }
 
@@ -58,21 +63,22 @@ struct Connection {
 }
 
 impl<W: GroupWriter> Lane<W> {
-    pub(super) fn new(
-        engine: &Engine,
-        writer: Arc<W>,
-        queue: Arc<CloseOnDrop<W>>,
-        progress: Progress,
-    ) -> Self {
+    pub(super) fn new(kind: &Kind<W>, queue: Arc<CloseOnDrop<W>>, progress: Progress) -> Self {
+        let engine = &kind.engine;
         Self {
             pool: engine.pool().clone(),
             subject: shortage::subject(engine.pool()),
-            writer,
+            writer: Arc::clone(&kind.writer),
             queue,
             connection: None,
-            planning: Planning::Once,
+            spread: engine.spread(),
+            planning: match engine.spread() {
+                Spread::OneServer => Planning::Once,
+                Spread::ByOwner => Planning::EachTime,
+            },
             // The settings' range is checked where they are read; a library user's 0 would wait for ever.
             group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
+            lanes: Arc::clone(&kind.all_lanes),
             progress,
         }
     }
@@ -85,7 +91,7 @@ impl<W: GroupWriter> Lane<W> {
                 self.connection = None;
             }
             let group = tokio::select! {
-                group = self.queue.0.take(self.group_size) => group,
+                group = self.queue.0.take(self.group_size, self.spread.into()) => group,
                 () = shortage => continue,
             };
             if group.is_empty() {
@@ -190,11 +196,7 @@ impl<W: GroupWriter> Lane<W> {
         let mut connection = self.connection().await.map_err(Unwritten::NotSent)?;
         failpoint!(&format!("{}-before-commit", W::LANE));
         let begun = Instant::now();
-        let mut written = self
-            .writer
-            .write(&mut connection.lease, items)
-            .bounded()
-            .await;
+        let mut written = self.send(&mut connection.lease, items).await;
         if written.is_ok() && begun.elapsed() >= SLOW_COMMIT {
             let durable = store::wait_until_durable(&mut connection.lease).bounded();
             if let Err(error) = durable.await {
@@ -215,6 +217,25 @@ impl<W: GroupWriter> Lane<W> {
         written.map_err(Unwritten::Failed)
     }
 
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        items: &[W::Item],
+    ) -> sqlx::Result<Vec<Option<W::Written>>> {
+        let Some(owner) = items.first().map(W::whose) else {
+            return Ok(Vec::new());
+        };
+        if self.spread == Spread::OneServer {
+            return self.writer.write(lease, items).bounded().await;
+        }
+        // Owners whose hashes are the same share a line.
+        if items.iter().any(|item| W::whose(item) != owner) {
+            let error = "the group's items have several owners".to_owned();
+            return Err(sqlx::Error::InvalidArgument(error));
+        }
+        self.writer.write_of(lease, owner, items).bounded().await
+    }
+
     async fn connection(&mut self) -> sqlx::Result<Connection> {
         if let Some(mut kept) = self.connection.take().filter(|kept| !kept.is_old()) {
             if kept.is_alive().await {
@@ -225,8 +246,11 @@ impl<W: GroupWriter> Lane<W> {
         Connection::open(&self.pool, self.planning).await
     }
 
+    /// With few connections no lane keeps one: the lanes would take them all, and other work needs one, too.
     fn may_keep_connections(&self) -> bool {
-        self.pool.options().get_max_connections() >= ROOM_TO_KEEP && !shortage::is_on(&self.subject)
+        let lanes = self.lanes.load(Ordering::Relaxed);
+        let kept = lanes.saturating_mul(KINDS_OF_LANES);
+        self.pool.options().get_max_connections() > kept && !shortage::is_on(&self.subject)
     }
 }
 
@@ -234,6 +258,16 @@ fn fail_all<W: GroupWriter>(items: impl Iterator<Item = (W::Item, Reply<W>)>, er
     let error = Arc::new(error);
     for (item, reply) in items {
         drop(reply.send(Grouped::Failed(item, Arc::clone(&error))));
+    }
+}
+
+/// In a cluster, a group of several owners would be of several nodes.
+impl From<Spread> for Turns {
+    fn from(spread: Spread) -> Self {
+        match spread {
+            Spread::OneServer => Self::OfAll,
+            Spread::ByOwner => Self::OfOne,
+        }
     }
 }
 

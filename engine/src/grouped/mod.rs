@@ -18,8 +18,10 @@ mod fair_queue;
 mod lane;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{self, AtomicU32};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -31,6 +33,7 @@ use self::lane::Lane;
 use crate::caller::Caller;
 pub use crate::claimant::{Attempt, Claimant, Remembered};
 pub use crate::config::LARGEST_GROUP;
+use crate::database::{Node, Nodes, Spread};
 use crate::engine::Engine;
 pub use crate::engine::SignedRequest;
 use crate::error::IdempotencyError;
@@ -72,6 +75,19 @@ pub trait GroupWriter: Send + Sync + 'static {
         connection: &mut PgConnection,
         items: &[Self::Item],
     ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send;
+
+    /// Writes a sorted group of one owner, [`whose`](Self::whose), in one transaction, where the tables are
+    /// [distributed by owner](Spread::ByOwner). Statements that name the owner as a value go to its node alone; others ask every
+    /// node. The default is [`write`](Self::write).
+    fn write_of(
+        &self,
+        connection: &mut PgConnection,
+        whose: &str,
+        items: &[Self::Item],
+    ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send {
+        let _ = whose;
+        self.write(connection, items)
+    }
 }
 
 struct Waiting<W: GroupWriter> {
@@ -97,48 +113,99 @@ pub enum Grouped<W: GroupWriter> {
 }
 
 /// A queue, and the lanes that work it off.
-pub struct GroupCommit<W: GroupWriter> {
-    queue: Arc<FairQueue<Waiting<W>>>,
-    progress: Vec<Progress>,
+///
+/// Where the tables are [distributed by owner](Spread::ByOwner), each node has a queue and lanes of its own, and a group is of one
+/// owner: it is one node's alone, and a node that does not answer delays nobody else.
+pub struct GroupCommit<W: GroupWriter>(Queues<W>);
+
+enum Queues<W: GroupWriter> {
+    One(Queue<W>),
+    OfNodes(OfNodes<W>),
 }
 
-impl<W: GroupWriter> Drop for GroupCommit<W> {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
+/// What all queues of a kind have in common.
+struct Kind<W: GroupWriter> {
+    engine: Engine,
+    writer: Arc<W>,
+    /// How many lanes each queue has.
+    lanes: u32,
+    /// How many lanes all queues have.
+    all_lanes: Arc<AtomicU32>,
 }
 
 impl<W: GroupWriter> GroupCommit<W> {
-    /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped.
-    pub fn start(engine: &Engine, writer: W, lanes: usize) -> Self {
-        let queue = Arc::new(FairQueue::new(MAX_WAITING));
-        let writer = Arc::new(writer);
-        let closing = Arc::new(CloseOnDrop(Arc::clone(&queue)));
-        let progress: Vec<Progress> = (0..lanes.max(1)).map(|_| Progress::default()).collect();
-        for progress in &progress {
-            let lane = Lane::new(
-                engine,
-                Arc::clone(&writer),
-                Arc::clone(&closing),
-                progress.clone(),
-            );
-            engine.spawn_background(lane.run());
-        }
-        Self { queue, progress }
+    /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped. In a cluster, each
+    /// node has so many, from its first item on.
+    pub fn start(engine: &Engine, writer: W, lanes: u32) -> Self {
+        let kind = Kind {
+            engine: engine.clone(),
+            writer: Arc::new(writer),
+            lanes: lanes.max(1),
+            all_lanes: Arc::default(),
+        };
+        Self(match engine.spread() {
+            Spread::OneServer => Queues::One(Queue::start(&kind)),
+            Spread::ByOwner => Queues::OfNodes(OfNodes::new(kind)),
+        })
     }
 
     /// Waits for the item's group. Dropping the future takes the item back only where it was not sent yet and
     /// [`GroupWriter::NEEDS_CALLER`] is set.
     pub async fn submit(&self, item: W::Item) -> Result<Grouped<W>, IdempotencyError> {
+        match &self.0 {
+            Queues::One(queue) => queue.submit(item).await,
+            Queues::OfNodes(nodes) => {
+                // Boxed: only clusters need it.
+                Box::pin(async { nodes.queue_of(W::whose(&item)).await.submit(item).await }).await
+            }
+        }
+    }
+
+    /// True while a lane has been busy with one group for longer than 2 s: it waits for a database that does not answer. In a
+    /// cluster, while that is so on every node that has had work.
+    pub fn is_stalled(&self) -> bool {
+        match &self.0 {
+            Queues::One(queue) => queue.is_stalled(),
+            Queues::OfNodes(nodes) => nodes.are_stalled(),
+        }
+    }
+}
+
+struct Queue<W: GroupWriter> {
+    waiting: Arc<FairQueue<Waiting<W>>>,
+    progress: Vec<Progress>,
+}
+
+impl<W: GroupWriter> Drop for Queue<W> {
+    fn drop(&mut self) {
+        self.waiting.close();
+    }
+}
+
+impl<W: GroupWriter> Queue<W> {
+    fn start(kind: &Kind<W>) -> Self {
+        let waiting = Arc::new(FairQueue::new(MAX_WAITING));
+        let closing = Arc::new(CloseOnDrop(Arc::clone(&waiting)));
+        let progress: Vec<Progress> = (0..kind.lanes).map(|_| Progress::default()).collect();
+        kind.all_lanes
+            .fetch_add(kind.lanes, atomic::Ordering::Relaxed);
+        for progress in &progress {
+            let lane = Lane::new(kind, Arc::clone(&closing), progress.clone());
+            kind.engine.spawn_background(lane.run());
+        }
+        Self { waiting, progress }
+    }
+
+    async fn submit(&self, item: W::Item) -> Result<Grouped<W>, IdempotencyError> {
         let (reply, replied) = oneshot::channel();
-        let line = self.queue.line(W::whose(&item));
+        let line = self.waiting.line(W::whose(&item));
         let caller = Caller::current();
         let waiting = Waiting {
             item,
             reply,
             caller,
         };
-        self.queue
+        self.waiting
             .push(line, waiting)
             .map_err(|_| IdempotencyError::Overloaded)?;
         replied.await.map_err(|_| {
@@ -148,9 +215,44 @@ impl<W: GroupWriter> GroupCommit<W> {
         })
     }
 
-    /// True while a lane has been busy with one group for longer than 2 s: it waits for a database that does not answer.
-    pub fn is_stalled(&self) -> bool {
+    fn is_stalled(&self) -> bool {
         self.progress.iter().any(Progress::is_stalled)
+    }
+}
+
+/// The queues of a cluster's nodes.
+struct OfNodes<W: GroupWriter> {
+    kind: Kind<W>,
+    nodes: Nodes,
+    queues: Mutex<HashMap<Node, Arc<Queue<W>>>>,
+}
+
+impl<W: GroupWriter> OfNodes<W> {
+    fn new(kind: Kind<W>) -> Self {
+        Self {
+            nodes: Nodes::new(kind.engine.pool().clone()),
+            kind,
+            queues: Mutex::default(),
+        }
+    }
+
+    async fn queue_of(&self, owner: &str) -> Arc<Queue<W>> {
+        let node = self.nodes.of(owner).await;
+        let mut queues = self.lock();
+        let queue = queues
+            .entry(node)
+            .or_insert_with(|| Arc::new(Queue::start(&self.kind)));
+        Arc::clone(queue)
+    }
+
+    fn are_stalled(&self) -> bool {
+        let queues = self.lock();
+        !queues.is_empty() && queues.values().all(|queue| queue.is_stalled())
+    }
+
+    /// A panic elsewhere leaves the queues as they were.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Node, Arc<Queue<W>>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
-use crate::database::pool_options;
+use crate::database::{Spread, pool_options};
 use crate::{FingerprintSecrets, IdempotencyConfig};
 
 /// Says when it is about to wait in the queue.
@@ -51,7 +51,12 @@ impl<const NEEDS_CALLER: bool> GroupWriter for Held<NEEDS_CALLER> {
 
 fn engine(pool: PgPool) -> Engine {
     let secrets = FingerprintSecrets::new("a secret of the tests");
-    Engine::on(pool, IdempotencyConfig::default(), &secrets)
+    Engine::on(
+        pool,
+        Spread::OneServer,
+        IdempotencyConfig::default(),
+        &secrets,
+    )
 }
 
 /// What is written of an item whose caller went away while another was being written, and of one whose caller waits.

@@ -63,6 +63,83 @@ pub(crate) async fn list_abandoned(
         .collect()
 }
 
+/// Does what [`list_abandoned`] does, where a node of the cluster is lost, for the shards of the others. It asks shard by shard, which
+/// takes longer, and also lists claims whose lease has not ended; to take one over fails then.
+pub(crate) async fn list_on_live_nodes(
+    connection: &mut PgConnection,
+    operations: &[&str],
+    after: Option<&Abandoned>,
+    limit: i64,
+) -> sqlx::Result<Vec<Abandoned>> {
+    let shards: Vec<(bool, String)> = sqlx::query_as(
+        "select success, result
+        from run_command_on_shards(
+            $1::text::regclass,
+            format(
+                $$select coalesce(json_agg(x), '[]')
+                from (
+                    select merchant_id, operation, key, claimed_at
+                    from %%s
+                    where operation = any(%L::text[])
+                        and (
+                            %L::timestamptz is null
+                            or (claimed_at, merchant_id, operation, key) > (%L, %L, %L, %L)
+                        )
+                    order by claimed_at, merchant_id, operation, key
+                    limit %s
+                ) as x$$,
+                $2::text[],
+                $3::timestamptz,
+                $3::timestamptz,
+                $4::text,
+                $5::text,
+                $6::text,
+                $7::bigint
+            )
+        )",
+    )
+    .bind(UNSETTLED)
+    .bind(operations)
+    .bind(after.map(|after| after.claimed_at))
+    .bind(after.map(|after| after.scope.merchant_id.as_str()))
+    .bind(after.map(|after| after.scope.operation.as_str()))
+    .bind(after.map(|after| after.scope.key.as_str()))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let lost = shards.iter().filter(|(is_answer, _)| !is_answer).count();
+    tracing::warn!(
+        shards = shards.len(),
+        lost,
+        "a node of the cluster is lost: unfinished work on it is not seen"
+    );
+    let mut found = Vec::new();
+    for (_, rows) in shards.iter().filter(|(is_answer, _)| *is_answer) {
+        let rows: Vec<UnsettledRow> =
+            serde_json::from_str(rows).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        for row in rows {
+            found.push(Abandoned {
+                scope: stored_scope(row.merchant_id, row.operation, &row.key)?,
+                claimed_at: row.claimed_at,
+            });
+        }
+    }
+    found.sort_by(|a, b| (a.claimed_at, &a.scope).cmp(&(b.claimed_at, &b.scope)));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
+}
+
+/// The table whose shards are asked.
+const UNSETTLED: &str = "unsettled_keys";
+
+#[derive(serde::Deserialize)]
+struct UnsettledRow {
+    merchant_id: String,
+    operation: String,
+    key: String,
+    claimed_at: DateTime<Utc>,
+}
+
 /// Returns how many keys are in `PROCESSING`, and how long the oldest has been.
 pub(crate) async fn count_unsettled(connection: &mut PgConnection) -> sqlx::Result<(i64, f64)> {
     let row = sqlx::query!(

@@ -279,3 +279,43 @@ pub(crate) async fn renew_leases(
         .map(|row| stored_scope(row.merchant_id, row.operation, &row.key))
         .collect()
 }
+
+/// Does what [`renew_leases`] does, for keys of one owner where the tables are distributed by owner: it asks the owner's node alone.
+pub(crate) async fn renew_leases_of(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    owner: Uuid,
+    keys: &[(&ScopedKey, i32)],
+    lock_timeout: Duration,
+) -> sqlx::Result<Vec<ScopedKey>> {
+    let columns = ScopeColumns::of(keys.iter().map(|(key, _)| *key));
+    let attempts: Vec<i32> = keys.iter().map(|(_, attempt)| *attempt).collect();
+    let rows = sqlx::query!(
+        r#"
+        update idempotency_keys k
+        set lease_expires_at = statement_timestamp() + $6::interval
+        from unnest($2::text[], $3::text[], $4::integer[]) as held (operation, key, attempt)
+        where k.merchant_id = $1
+            and k.operation = held.operation
+            and k.key = held.key
+            and k.attempt = held.attempt
+            and k.owner = $5
+            and k.state = 'PROCESSING'
+        returning
+            k.merchant_id,
+            k.operation,
+            k.key
+        "#,
+        merchant_id,
+        &columns.operations as _,
+        &columns.keys as _,
+        &attempts,
+        owner,
+        interval(lock_timeout),
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| stored_scope(row.merchant_id, row.operation, &row.key))
+        .collect()
+}

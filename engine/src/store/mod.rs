@@ -10,14 +10,15 @@ mod seen;
 mod stored;
 
 pub use self::abandoned::Abandoned;
-pub(crate) use self::abandoned::{count_unsettled, list_abandoned};
+pub(crate) use self::abandoned::{count_unsettled, list_abandoned, list_on_live_nodes};
 pub use self::columns::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns};
 pub(crate) use self::expired::{
     ExpiredKey, count_expired, delete_expired, delete_expired_between, end_of_batch, list_expired,
     oldest_expired, release_cleanup_lock, set_cleanup_timeouts, try_cleanup_lock, written,
 };
 pub(crate) use self::keys::{
-    finish_key, forget_unsettled, insert_key, keep_unsettled, remove_key, renew_leases, take_over,
+    finish_key, forget_unsettled, insert_key, keep_unsettled, remove_key, renew_leases,
+    renew_leases_of, take_over,
 };
 pub(crate) use self::records::{find_record, list_records, list_stuck_records};
 pub use self::secrets::UnknownSecret;

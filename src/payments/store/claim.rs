@@ -33,13 +33,13 @@ pub(in crate::payments) struct ClaimedKey {
     pub(in crate::payments) key: String,
     pub(in crate::payments) created_at: DateTime<Utc>,
     pub(in crate::payments) expires_at: DateTime<Utc>,
-    seconds_left: Option<f64>,
-    fingerprint: Option<Vec<u8>>,
-    fingerprint_version: Option<i16>,
-    fingerprint_fields: Option<String>,
-    response_status: Option<i16>,
-    response_headers: Option<Value>,
-    response_body: Option<Vec<u8>>,
+    pub(super) seconds_left: Option<f64>,
+    pub(super) fingerprint: Option<Vec<u8>>,
+    pub(super) fingerprint_version: Option<i16>,
+    pub(super) fingerprint_fields: Option<String>,
+    pub(super) response_status: Option<i16>,
+    pub(super) response_headers: Option<Value>,
+    pub(super) response_body: Option<Vec<u8>>,
 }
 
 impl ClaimedKey {
@@ -74,7 +74,7 @@ pub(in crate::payments) async fn claim_payments(
     terms: &ClaimTerms,
     claims: &[PaymentClaim<'_>],
 ) -> sqlx::Result<Vec<ClaimedKey>> {
-    let columns = Columns::of(claims);
+    let columns = Columns::of(&column(claims, |claim| claim));
     let claimed = sqlx::query_file_as!(
         ClaimedKey,
         "src/payments/store/claim.sql",
@@ -112,13 +112,18 @@ pub(in crate::payments) async fn claim_payments(
     .fetch_all(connection)
     .await;
     match claimed {
-        Err(error) if keys_and_payments_differ(&error) => match claims {
-            [_] => Ok(Vec::new()),
-            _ => Err(sqlx::Error::InvalidArgument(
-                "a key of the group has no payment, or a payment no key".to_owned(),
-            )),
-        },
+        Err(error) if keys_and_payments_differ(&error) => not_claimed(claims),
         claimed => claimed,
+    }
+}
+
+/// The result for claims of which none was written, because a key would have no payment or a payment no key.
+pub(super) fn not_claimed(claims: &[PaymentClaim<'_>]) -> sqlx::Result<Vec<ClaimedKey>> {
+    match claims {
+        [_] => Ok(Vec::new()),
+        _ => Err(sqlx::Error::InvalidArgument(
+            "a key of the group has no payment, or a payment no key".to_owned(),
+        )),
     }
 }
 
@@ -131,37 +136,37 @@ fn keys_and_payments_differ(error: &sqlx::Error) -> bool {
 }
 
 /// A group's claims, column by column, as the statement takes them.
-struct Columns<'a> {
-    merchant_ids: Vec<&'a str>,
-    operations: Vec<&'a str>,
-    keys: Vec<&'a str>,
-    fingerprints: Vec<&'a [u8]>,
-    fingerprint_fields: Vec<&'a str>,
-    payment_ids: Vec<&'a str>,
-    currencies: Vec<&'a str>,
-    amounts: Vec<i64>,
-    capture_methods: Vec<&'a str>,
-    gateway_types: Vec<&'a str>,
-    gateway_tokens: Vec<Option<&'a str>>,
-    card_brands: Vec<Option<&'a str>>,
-    card_last4s: Vec<Option<&'a str>>,
-    card_expiry_months: Vec<Option<i16>>,
-    card_expiry_years: Vec<Option<i16>>,
-    card_holder_names: Vec<Option<&'a str>>,
-    customer_ids: Vec<Option<&'a str>>,
-    customer_emails: Vec<Option<&'a str>>,
-    customer_names: Vec<Option<&'a str>>,
-    descriptions: Vec<Option<&'a str>>,
-    metadata: Vec<Json<&'a BTreeMap<String, String>>>,
-    failure_codes: Vec<Option<&'a str>>,
-    failure_messages: Vec<Option<&'a str>>,
-    gateway_accounts: Vec<Option<&'a str>>,
-    gateway_customer_ids: Vec<Option<&'a str>>,
-    off_sessions: Vec<bool>,
+pub(super) struct Columns<'a> {
+    pub(super) merchant_ids: Vec<&'a str>,
+    pub(super) operations: Vec<&'a str>,
+    pub(super) keys: Vec<&'a str>,
+    pub(super) fingerprints: Vec<&'a [u8]>,
+    pub(super) fingerprint_fields: Vec<&'a str>,
+    pub(super) payment_ids: Vec<&'a str>,
+    pub(super) currencies: Vec<&'a str>,
+    pub(super) amounts: Vec<i64>,
+    pub(super) capture_methods: Vec<&'a str>,
+    pub(super) gateway_types: Vec<&'a str>,
+    pub(super) gateway_tokens: Vec<Option<&'a str>>,
+    pub(super) card_brands: Vec<Option<&'a str>>,
+    pub(super) card_last4s: Vec<Option<&'a str>>,
+    pub(super) card_expiry_months: Vec<Option<i16>>,
+    pub(super) card_expiry_years: Vec<Option<i16>>,
+    pub(super) card_holder_names: Vec<Option<&'a str>>,
+    pub(super) customer_ids: Vec<Option<&'a str>>,
+    pub(super) customer_emails: Vec<Option<&'a str>>,
+    pub(super) customer_names: Vec<Option<&'a str>>,
+    pub(super) descriptions: Vec<Option<&'a str>>,
+    pub(super) metadata: Vec<Json<&'a BTreeMap<String, String>>>,
+    pub(super) failure_codes: Vec<Option<&'a str>>,
+    pub(super) failure_messages: Vec<Option<&'a str>>,
+    pub(super) gateway_accounts: Vec<Option<&'a str>>,
+    pub(super) gateway_customer_ids: Vec<Option<&'a str>>,
+    pub(super) off_sessions: Vec<bool>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(claims: &'a [PaymentClaim<'a>]) -> Self {
+    pub(super) fn of(claims: &[&'a PaymentClaim<'a>]) -> Self {
         let payments = column(claims, |claim| claim.payment);
         let cards = column(claims, |claim| claim.payment.card.as_ref());
         let customers = column(claims, |claim| &claim.payment.customer);

@@ -1,9 +1,11 @@
 //! The payments' SQL. Every function runs one statement on a connection that the service or the engine lends it; the two
-//! statements that write a whole group stand in files of their own, `claim.sql` and `settle.sql`.
+//! statements that write a whole group are in files of their own, `claim.sql` and `settle.sql`, and those for tables that are
+//! distributed over several servers are in `of_merchant`.
 
 mod claim;
 mod due_refunds;
 mod lists;
+mod of_merchant;
 mod payment_row;
 mod payments;
 mod refunds;
@@ -11,11 +13,10 @@ mod settle;
 
 use chrono::{DateTime, Utc};
 
-#[cfg(test)]
-pub(super) use self::claim::ClaimedKey;
-pub(super) use self::claim::{ClaimTerms, PaymentClaim, claim_payments};
+pub(super) use self::claim::{ClaimTerms, ClaimedKey, PaymentClaim, claim_payments};
 pub(super) use self::due_refunds::{DueRefund, claim_check, list_due_refunds};
 pub(super) use self::lists::{list_among, list_newest, list_newest_of_customer, list_payments};
+pub(super) use self::of_merchant::{claim_payments_of, settle_payments_of};
 pub(super) use self::payments::{
     find_gateway_of, find_payment, find_payment_of_key, find_state_by_key, lock_claimed,
     lock_payment, remove_payment, save_payment,
@@ -23,7 +24,7 @@ pub(super) use self::payments::{
 pub(super) use self::refunds::{
     find_refund, find_refund_of_key, insert_refund, list_refunds, remove_refund, save_refund,
 };
-pub(super) use self::settle::{PaymentSettle, settle_payments};
+pub(super) use self::settle::{PaymentSettle, SettledKey, settle_payments};
 use crate::gateway::Decline;
 use crate::money::{Amount, ArithmeticError, Currency};
 

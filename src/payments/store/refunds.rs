@@ -77,7 +77,7 @@ pub(in crate::payments) async fn save_refund(
             failure_code = $5,
             failure_message = $6,
             updated_at = now(),
-            next_look_at = case when $3 = 'PENDING' then now() + $7::interval end
+            next_look_at = now() + $7::interval
         where merchant_id = $1
             and refund_id = $2
         "#,
@@ -90,7 +90,8 @@ pub(in crate::payments) async fn save_refund(
             .failure
             .as_ref()
             .map(|failure| failure.message.as_str()),
-        interval(FIRST_LOOK_AFTER),
+        // No interval: no time. A cluster takes no CASE with a time in it.
+        (refund.state == RefundState::Pending).then(|| interval(FIRST_LOOK_AFTER)),
     )
     .execute(connection)
     .await

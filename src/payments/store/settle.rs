@@ -63,34 +63,34 @@ pub(in crate::payments) async fn settle_payments(
 }
 
 /// A group's settles, column by column, as the statement takes them.
-struct Columns<'a> {
-    merchant_ids: Vec<&'a str>,
-    keys: Vec<&'a str>,
-    attempts: Vec<i32>,
-    key_states: Vec<&'a str>,
-    response_statuses: Vec<i16>,
-    response_headers: Vec<&'a Value>,
-    response_bodies: Vec<&'a [u8]>,
-    payment_ids: Vec<&'a str>,
-    states: Vec<&'a str>,
-    captured_amounts: Vec<i64>,
-    gateway_transaction_ids: Vec<Option<&'a str>>,
-    card_brands: Vec<Option<&'a str>>,
-    card_last4s: Vec<Option<&'a str>>,
-    card_expiry_months: Vec<Option<i16>>,
-    card_expiry_years: Vec<Option<i16>>,
-    failure_codes: Vec<Option<&'a str>>,
-    failure_messages: Vec<Option<&'a str>>,
-    updated_ats: Vec<DateTime<Utc>>,
+pub(super) struct Columns<'a> {
+    pub(super) merchant_ids: Vec<&'a str>,
+    pub(super) keys: Vec<&'a str>,
+    pub(super) attempts: Vec<i32>,
+    pub(super) key_states: Vec<&'a str>,
+    pub(super) response_statuses: Vec<i16>,
+    pub(super) response_headers: Vec<&'a Value>,
+    pub(super) response_bodies: Vec<&'a [u8]>,
+    pub(super) payment_ids: Vec<&'a str>,
+    pub(super) states: Vec<&'a str>,
+    pub(super) captured_amounts: Vec<i64>,
+    pub(super) gateway_transaction_ids: Vec<Option<&'a str>>,
+    pub(super) card_brands: Vec<Option<&'a str>>,
+    pub(super) card_last4s: Vec<Option<&'a str>>,
+    pub(super) card_expiry_months: Vec<Option<i16>>,
+    pub(super) card_expiry_years: Vec<Option<i16>>,
+    pub(super) failure_codes: Vec<Option<&'a str>>,
+    pub(super) failure_messages: Vec<Option<&'a str>>,
+    pub(super) updated_ats: Vec<DateTime<Utc>>,
     /// The same for all. With a constant in its place the planner may scan the whole index.
-    operations: Vec<&'a str>,
-    failure_advice_codes: Vec<Option<&'a str>>,
-    failure_network_advice_codes: Vec<Option<&'a str>>,
-    failure_network_decline_codes: Vec<Option<&'a str>>,
+    pub(super) operations: Vec<&'a str>,
+    pub(super) failure_advice_codes: Vec<Option<&'a str>>,
+    pub(super) failure_network_advice_codes: Vec<Option<&'a str>>,
+    pub(super) failure_network_decline_codes: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(operation: &'a str, settles: &'a [PaymentSettle<'a>]) -> Self {
+    pub(super) fn of(operation: &'a str, settles: &'a [PaymentSettle<'a>]) -> Self {
         let payments = column(settles, |settle| settle.payment);
         let cards = column(settles, |settle| settle.payment.card.as_ref());
         let failures = column(settles, |settle| settle.payment.failure.as_ref());

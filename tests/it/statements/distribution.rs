@@ -16,14 +16,10 @@ use sqlparser::parser::Parser;
 pub const TABLES: [&str; 4] = ["idempotency_keys", "unsettled_keys", "payments", "refunds"];
 
 /// The tables that every node has a copy of (`deploy/citus/distribute.sql`).
-pub const COPIES: [&str; 6] = [
-    "fingerprint_secrets",
-    "api_keys",
-    "merchants",
-    "operator_actions",
-    "refused_reuses",
-    "traffic_minutes",
-];
+pub const COPIES: [&str; 3] = ["api_keys", "fingerprint_secrets", "merchants"];
+
+/// The tables that stay on the coordinator, where the other nodes find them. The console's.
+pub const ON_COORDINATOR: [&str; 3] = ["operator_actions", "refused_reuses", "traffic_minutes"];
 
 const MERCHANT: &str = "merchant_id";
 
@@ -36,6 +32,9 @@ const VOLATILE: [&str; 5] = [
     "timeofday",
 ];
 
+/// Functions of the time. Citus takes their value once, for all nodes, before it sends a statement, where it can.
+const OF_THE_TIME: [&str; 3] = ["now", "statement_timestamp", "current_timestamp"];
+
 /// The rules that a statement breaks. Empty if there are none.
 pub fn breaches(sql: &str) -> Vec<String> {
     Statement::parse(sql).breaches
@@ -47,6 +46,8 @@ pub struct Statement {
     breaches: Vec<String>,
     reads_a_table: bool,
     names_a_merchant: bool,
+    /// A part of it reads or writes a table and does not compare its merchant with a value of its own.
+    has_a_part_for_many: bool,
 }
 
 impl Statement {
@@ -63,6 +64,11 @@ impl Statement {
         self.reads_a_table && !self.names_a_merchant
     }
 
+    /// Each part of it compares each table's merchant with a parameter, so that one node plans and executes it all.
+    pub fn is_of_one_node(&self) -> bool {
+        self.reads_a_table && !self.has_a_part_for_many
+    }
+
     fn breach(&mut self, breach: impl Into<String>) {
         self.breaches.push(breach.into());
     }
@@ -71,6 +77,11 @@ impl Statement {
     fn relate(&mut self, scope: &Scope) {
         self.reads_a_table |= !scope.tables.is_empty();
         self.names_a_merchant |= !scope.tables.is_empty() && scope.names_a_merchant();
+        let valued = scope.compared_with_a_value();
+        self.has_a_part_for_many |= scope
+            .tables
+            .iter()
+            .any(|(alias, _)| !valued.contains(alias));
         for alias in scope.strangers() {
             self.breach(format!("{alias} is not joined by {MERCHANT}"));
         }
@@ -183,7 +194,14 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// Our tables that are not joined to the rest by the merchant.
+    /// The relations whose merchant is a parameter.
+    fn compared_with_a_value(&self) -> Vec<String> {
+        let compared = self.merchants_compared().into_iter();
+        let with_a_value = compared.filter(|(_, other)| other.is_none());
+        with_a_value.map(|(alias, _)| alias).collect()
+    }
+
+    /// Our tables that are not joined to the rest by the merchant, and whose merchant is no parameter.
     fn strangers(&self) -> Vec<String> {
         let tables = self.tables.iter().map(|(alias, _)| alias.as_str());
         let all = tables.clone().chain(self.others.iter().map(String::as_str));
@@ -202,8 +220,11 @@ impl<'a> Scope<'a> {
             let group = groups[alias];
             groups.len() > 1 && groups.values().filter(|other| **other == group).count() == 1
         };
+        let valued = self.compared_with_a_value();
         let strangers = tables.clone().filter(|alias| {
-            is_alone(alias) || tables.clone().any(|other| groups[other] != groups[alias])
+            let is_apart =
+                is_alone(alias) || tables.clone().any(|other| groups[other] != groups[alias]);
+            is_apart && !valued.iter().any(|valued| valued == alias)
         });
         strangers.map(str::to_owned).collect()
     }
@@ -300,7 +321,34 @@ impl Statement {
         if sets_merchant {
             self.breach(format!("sets {MERCHANT}"));
         }
+        for assignment in &update.assignments {
+            self.assigns(&assignment.value);
+        }
         self.writes(update, &update.returning);
+    }
+
+    /// Citus takes a function's value before it sends an update: not inside of a CASE or COALESCE, and not where a column has a
+    /// part in it.
+    fn assigns(&mut self, value: &Expr) {
+        let of_the_time = |part: &Expr| {
+            let calls = calls(part);
+            calls
+                .into_iter()
+                .find(|call| OF_THE_TIME.contains(&call.as_str()))
+        };
+        let mut parts = Parts::default();
+        let ControlFlow::Continue(()) = value.visit(&mut parts);
+        for branch in &parts.branches {
+            if let Some(call) = of_the_time(branch) {
+                self.breach(format!(
+                    "{call} is inside of a CASE or COALESCE of an update"
+                ));
+                return;
+            }
+        }
+        if let (Some(call), true) = (of_the_time(value), parts.has_columns) {
+            self.breach(format!("an update computes {call} with a column"));
+        }
     }
 
     fn delete(&mut self, delete: &Delete) {
@@ -332,6 +380,29 @@ fn scope_of_select(select: &Select) -> Scope<'_> {
         scope.require(selection);
     }
     scope
+}
+
+/// What an expression is made of.
+#[derive(Default)]
+struct Parts {
+    branches: Vec<Expr>,
+    has_columns: bool,
+}
+
+impl Visitor for Parts {
+    type Break = std::convert::Infallible;
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Self::Break> {
+        match expression {
+            Expr::Case { .. } => self.branches.push(expression.clone()),
+            Expr::Function(function) if function.name.to_string() == "coalesce" => {
+                self.branches.push(expression.clone());
+            }
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.has_columns = true,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// The functions that a part of a statement calls.

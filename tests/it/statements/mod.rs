@@ -94,19 +94,41 @@ fn only_those_statements_ask_every_node_that_have_a_reason() {
     assert!(unused.is_empty(), "these are no more: {unused:#?}");
 }
 
-/// The engine claims one key, and the payments' claim claims a group of them with their payments. Both replace a record by the
-/// same rule. The text is there twice, because a query macro takes string literals or one file, not a fragment of a file.
+/// What a cluster's lanes send: each is planned for one node, that of the merchant whose group it is.
 #[test]
-fn both_claims_replace_a_record_by_one_rule() {
+fn what_a_clusters_lanes_send_is_of_one_node() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/payments/store/of_merchant");
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let paths = files.map(|file| file.expect("an entry").path());
+    let sql: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .collect();
+    assert_eq!(sql.len(), 5, "{sql:?}");
+    for path in sql {
+        let text = std::fs::read_to_string(&path).expect("a file");
+        let statement = Statement::parse(&text);
+        assert!(statement.is_of_one_node(), "{}", path.display());
+    }
+    let many = "update payments p set state = s.state from unnest($1::text[], $2::text[]) as s (merchant_id, state) \
+                where p.merchant_id = s.merchant_id";
+    assert!(!Statement::parse(many).is_of_one_node());
+}
+
+/// The engine claims one key, and the payments' claim claims a group of them with their payments, on one server or in a cluster. All
+/// replace a record by the same rule. The text is there more than once, because a query macro takes string literals or one file, not
+/// a fragment of a file.
+#[test]
+fn all_claims_replace_a_record_by_one_rule() {
     let statements = statements();
     let claims: Vec<KeyClaim<'_>> = statements
         .iter()
         .filter_map(|sql| KeyClaim::find(sql))
         .collect();
-    let [one, other] = &claims[..] else {
-        panic!("two statements claim keys, not these: {claims:#?}");
+    let [one, other, another] = &claims[..] else {
+        panic!("three statements claim keys, not these: {claims:#?}");
     };
     assert_eq!(one, other);
+    assert_eq!(one, another);
     assert!(one.condition.contains("<> 'PROCESSING'"), "{one:#?}");
 }
 
@@ -177,12 +199,20 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
             "returning calls now",
         ),
         (
+            "update refunds set next_look_at = case when $2 = 'PENDING' then now() + $3::interval end where merchant_id = $1",
+            "now is inside of a CASE or COALESCE of an update",
+        ),
+        (
+            "update refunds set next_look_at = statement_timestamp() + $2::interval * power(2, looks) where merchant_id = $1",
+            "an update computes statement_timestamp with a column",
+        ),
+        (
             "delete from unsettled_keys u using idempotency_keys k where u.key = k.key",
             "u is not joined by merchant_id; k is not joined by merchant_id",
         ),
         (
             "select 1 from payments p join refunds r on r.payment_id = p.payment_id where p.merchant_id = $1",
-            "p is not joined by merchant_id; r is not joined by merchant_id",
+            "r is not joined by merchant_id",
         ),
     ] {
         assert_eq!(breaches(sql).join("; "), breach, "{sql}");
@@ -191,6 +221,7 @@ fn what_a_distributed_schema_cannot_do_is_recognised() {
         "select key from idempotency_keys where merchant_id = $1 and key = $2 for update",
         "select 1 from payments p join refunds r on r.merchant_id = p.merchant_id and r.payment_id = p.payment_id",
         "update payments set updated_at = statement_timestamp() where merchant_id = $1 returning updated_at",
+        "update refunds set next_look_at = now() + $2::interval, looks = looks + 1 where merchant_id = $1",
     ] {
         assert_eq!(breaches(sql), [""; 0], "{sql}");
     }
@@ -219,7 +250,11 @@ fn no_table_is_asked_past_the_macros() {
             for (at, _) in code.match_indices(call) {
                 let argument: String = code[at..].chars().take(400).collect();
                 let argument = argument.split(");").next().unwrap_or("");
-                for table in distribution::TABLES.into_iter().chain(distribution::COPIES) {
+                for table in distribution::TABLES
+                    .into_iter()
+                    .chain(distribution::COPIES)
+                    .chain(distribution::ON_COORDINATOR)
+                {
                     assert!(!argument.contains(table), "{}: {argument}", file.display());
                 }
             }
