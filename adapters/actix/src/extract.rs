@@ -12,7 +12,7 @@ use payonce_engine::IdempotencyKey;
 use payonce_http::{Lent, NoTransaction, Refusal, Slot};
 use sqlx::PgConnection;
 
-use crate::middleware::respond;
+use crate::reply::respond;
 
 /// Left in the request of a handler that is executed.
 #[derive(Clone)]

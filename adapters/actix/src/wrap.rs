@@ -11,7 +11,7 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use payonce_engine::Engine;
 use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 
-use crate::middleware::{IdempotentMiddleware, Rules};
+use crate::middleware::{IdempotentMiddleware, OwnerOf, Rules};
 
 /// A wrap that still needs its operation.
 #[derive(Clone, Debug)]
@@ -24,8 +24,6 @@ pub struct Unowned(());
 /// A wrap that has all it needs.
 #[derive(Clone)]
 pub struct Ready(OwnerOf);
-
-pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send + Sync>;
 
 /// Makes the handlers of a route idempotent. It is a middleware once it has an operation and an owner:
 ///

@@ -8,7 +8,7 @@ use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 use tower_layer::Layer;
 
 use crate::nesting;
-use crate::service::Idempotent;
+use crate::service::{Idempotent, OwnerOf};
 
 /// A layer that still needs its operation.
 #[derive(Clone, Debug)]
@@ -21,8 +21,6 @@ pub struct Unowned(());
 /// A layer that has all it needs.
 #[derive(Clone)]
 pub struct Ready(OwnerOf);
-
-pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 /// Makes the handlers of a route idempotent. It is a layer once it has an operation and an owner:
 ///
