@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use crate::extract::Executing;
 use crate::reply::respond;
 
-/// The service that [`Idempotent`](crate::Idempotent) makes.
+/// The service that [`Idempotent`](crate::Idempotent) creates, which has an example.
 pub struct IdempotentMiddleware<S> {
     inner: Rc<S>,
     rules: Rc<Rules>,

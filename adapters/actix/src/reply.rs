@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use payonce_http::Reply;
 
-/// A reply as actix-web sends it: for what was made without a middleware, as an answer of two phases. What cannot be sent, as a header
-/// of a route's own refusals may be, is answered by 500.
+/// Converts a reply into actix-web's type, for answers that were made without the middleware, such as those of two phases. A reply that
+/// cannot be sent becomes a 500, for example if a route's own form of a refusal has an invalid header.
 ///
 /// ```
 /// use payonce_actix::{Refusal, respond};

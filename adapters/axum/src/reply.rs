@@ -5,8 +5,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use payonce_http::Reply;
 
-/// A reply as axum sends it: for what was made without a layer, as an answer of two phases. What cannot be sent, as a header of a route's
-/// own refusals may be, is answered by 500.
+/// Converts a reply into axum's type, for answers that were made without the layer, such as those of two phases. A reply that cannot be
+/// sent becomes a 500, for example if a route's own form of a refusal has an invalid header.
 ///
 /// ```
 /// use payonce_axum::{Refusal, respond};

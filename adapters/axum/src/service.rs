@@ -20,7 +20,7 @@ use crate::extract::Executing;
 use crate::nesting;
 use crate::reply::respond;
 
-/// The service that [`IdempotentLayer`](crate::IdempotentLayer) makes.
+/// The service that [`IdempotentLayer`](crate::IdempotentLayer) creates, which has an example.
 pub struct Idempotent<S> {
     inner: S,
     rules: Arc<Rules>,
