@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use http_body_util::LengthLimitError;
 use payonce_engine::{IdempotencyKey, SignedRequest};
-use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Reply, Route, Slot};
+use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Route, Slot};
 use tower_service::Service;
 
 use crate::extract::Executing;
