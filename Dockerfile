@@ -50,7 +50,7 @@ COPY --from=build /payonce/target/release/payonce /payonce/target/release/payonc
 COPY deploy/roles.sql deploy/roles.sh /usr/local/share/payonce/
 # By number: Kubernetes refuses a name where it has to know that it is not root's.
 USER 65532:65532
-# Inside a container the loopback address reaches nobody.
+# Inside a container, nobody outside can reach the loopback address.
 ENV PAYONCE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["payonce", "ready"]

@@ -1,15 +1,15 @@
 #!/bin/sh
 #
-# Makes what payonce needs of a PostgreSQL server: its database, the roles of roles.sql with their rights to the tables that there
-# are, and the passwords that are given. It may be run at any time, and as often as one likes: before the first migration, after each
-# migration, and to change a password.
+# Sets up what payonce needs on a PostgreSQL server: the database, the roles of roles.sql, their rights on the existing tables, and the
+# passwords that are given. Run it before the first migration, after each migration, and to change a password. It may be run at any time
+# and any number of times.
 #
 #   PGHOST=db PGUSER=postgres PGPASSWORD=… PAYONCE_SERVICE_PASSWORD=… sh deploy/roles.sh
 #
-# The server is named by PostgreSQL's own variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGSSLMODE, …), with a superuser's name.
-# PGDATABASE is payonce's database, by default payonce. PAYONCE_OWNER_PASSWORD, PAYONCE_SERVICE_PASSWORD and
-# PAYONCE_CLEANUP_PASSWORD are the roles' passwords, POSTGRES_PASSWORD that of the superuser itself; each may be in a file, named
-# by its …_FILE. What is not given stays as it is.
+# PostgreSQL's own variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGSSLMODE, …) name the server and a superuser. PGDATABASE is payonce's
+# database, by default payonce. PAYONCE_OWNER_PASSWORD, PAYONCE_SERVICE_PASSWORD and PAYONCE_CLEANUP_PASSWORD are the roles' passwords,
+# and POSTGRES_PASSWORD is the superuser's own. Each may be read from a file instead, named by the variable with _FILE. A password that
+# is not given stays unchanged.
 set -eu
 
 folder=$(cd "$(dirname "$0")" && pwd)
@@ -44,8 +44,8 @@ SQL
 
 run --dbname="$database" --file="$folder/roles.sql"
 
-# psql reads the passwords from the environment by a shell: arguments can be seen by everybody on the machine. The server's log does
-# not get them either.
+# psql reads the passwords from the environment, because everybody on the machine can see a program's arguments. The settings below keep
+# the passwords out of the server's log.
 run --dbname="$database" <<'SQL'
 \set owner `printf %s "$PAYONCE_OWNER_PASSWORD"`
 \set service `printf %s "$PAYONCE_SERVICE_PASSWORD"`

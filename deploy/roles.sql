@@ -1,21 +1,19 @@
--- The roles of payonce, and what each may do; whatever is not said here, it may not. In payonce's own database, as a
--- superuser:
+-- The roles of payonce and their rights; they have no others. Run it in payonce's own database, as a superuser:
 --
 --   psql -v ON_ERROR_STOP=1 -f deploy/roles.sql "$ADMIN_URL"
 --
--- Before the first migration it makes the roles; after each migration it gives them their rights to the tables, so run it
--- again then, before the new version of the service starts. It may be run at any time, and as often as one likes.
+-- Before the first migration it creates the roles. After each migration it grants their rights on the tables, so run it again then,
+-- before the new version of the service starts. It may be run at any time and any number of times.
 --
 --   payonce_owner    payonce migrate, merchants, api-keys: owns the tables
---   payonce_service  payonce serve --no-migrate, recover: works on the rows, and cannot alter the schema
---   payonce_cleanup  payonce-cleanup: deletes keys, reads of a key only what it is and whether its time is over
+--   payonce_service  payonce serve --no-migrate, recover: reads and writes rows, and cannot alter the schema
+--   payonce_cleanup  payonce-cleanup: deletes keys, and reads only a key's name, state and expiry
 --
--- They can log in once they have a password, which no file need hold: \password payonce_service
+-- They can log in once they have a password. To set one without writing it to a file: \password payonce_service
 
 begin;
 
--- Only a table whose owner changes is locked, and traffic queues up behind a lock that is waited for: this gives way, and may be
--- run again.
+-- Only tables whose owner changes are locked. Traffic queues up behind a lock that is waited for, so this gives up soon; run it again.
 set local lock_timeout = '2s';
 
 do $$
@@ -38,7 +36,7 @@ alter role payonce_cleanup set statement_timeout = '1min';
 alter role payonce_cleanup set lock_timeout = '250ms';
 alter role payonce_cleanup set idle_in_transaction_session_timeout = '10s';
 
--- PostgreSQL 14 lets everybody create tables in the schema public, and every version temporary ones.
+-- PostgreSQL 14 lets everybody create tables in the schema public, and every version lets everybody create temporary tables.
 revoke create on schema public from public;
 do $$
 begin
@@ -59,12 +57,12 @@ declare
 begin
     for table_name, service_may, cleanup_may in
         values
-            -- Which migrations were applied: each program refuses an older schema.
+            -- The applied migrations: each program refuses an older schema.
             ('_sqlx_migrations', 'select', 'select'),
             ('merchants', 'select', null),
             ('api_keys', 'select', null),
-            -- The clean-up sees neither fingerprints nor stored answers. It may not lock a row either, which would take
-            -- the right to update it.
+            -- The clean-up can read neither fingerprints nor stored answers. It cannot lock a row either, because that needs the right
+            -- to update it.
             (
                 'idempotency_keys',
                 'select, insert, update, delete',
@@ -72,15 +70,15 @@ begin
             ),
             ('unsettled_keys', 'select, insert, delete', null),
             ('fingerprint_secrets', 'select, insert, update', null),
-            -- Deleted is only what never reached the gateway.
+            -- Only payments and refunds that never reached the gateway are deleted.
             ('payments', 'select, insert, update, delete', null),
             ('refunds', 'select, insert, update, delete', null),
-            -- What operators did stays: only what came of it is added.
+            -- The record of operators' actions is permanent: only an action's outcome is added to it.
             ('operator_actions', 'select, insert, update (outcome)', null),
             ('refused_reuses', 'select, insert, update, delete', null),
             ('traffic_minutes', 'select, insert, update, delete', null)
     loop
-        -- Before the migration that makes it, a table is not there.
+        -- The table does not exist before its migration.
         if to_regclass('public.' || table_name) is not null then
             if exists (
                 select

@@ -7,9 +7,11 @@ use crate::key::ScopedKey;
 use crate::record::Answer;
 use crate::store::{FoundKey, Inserted, NewKey};
 
-/// How a first request takes its key. The engine asks; what is written beside the key is the implementor's.
+/// How a first request takes its key. The implementor decides what is written beside the key. The example of
+/// [`grouped`](crate::grouped#claims-in-groups) implements it for claims that are committed in groups.
 pub trait Claimant<T> {
-    /// Inserts the key, and all that belongs to it, in one commit.
+    /// Inserts the key, and all that belongs to it, in one commit. It may be called more than once: a key that was in use may be
+    /// free the next time.
     fn try_claim(
         &mut self,
         key: NewKey,
@@ -30,7 +32,7 @@ pub trait Claimant<T> {
     ) -> impl Future<Output = Result<(), IdempotencyError>> + Send;
 }
 
-/// The result of an attempt to take a key.
+/// The result of an attempt to take a key, as in the example of [`grouped`](crate::grouped#claims-in-groups).
 pub enum Attempt<T> {
     /// This request took the key, which is in `PROCESSING`.
     Claimed {
@@ -43,15 +45,32 @@ pub enum Attempt<T> {
     },
     /// This request took the key, and its outcome is final.
     Finished(Answer),
-    /// The key's resource was created long ago.
+    /// The key has expired, and its resource still exists.
     Expired(Remembered),
-    /// It is in use, and final.
+    /// The key is in use, and this is its final answer.
     Found(FoundKey),
-    /// It is in use, or its record is gone and the resource that it created exists.
+    /// The key is in use, or its record is gone and the resource that it created exists. The engine then reads the record, and waits,
+    /// replays, refuses or takes over.
     InUse,
 }
 
 /// What a key created, according to the caller's own tables.
+///
+/// ```no_run
+/// use payonce_engine::ScopedKey;
+/// use payonce_engine::grouped::Remembered;
+///
+/// /// For orders that keep their key under a unique constraint, so that a late repeat makes no second order.
+/// async fn remembered(connection: &mut sqlx::PgConnection, key: &ScopedKey) -> sqlx::Result<Option<Remembered>> {
+///     let row: Option<(String, chrono::DateTime<chrono::Utc>)> =
+///         sqlx::query_as("select order_id, created_at from orders where merchant_id = $1 and idempotency_key = $2")
+///             .bind(&key.merchant_id)
+///             .bind(key.key.as_str())
+///             .fetch_optional(connection)
+///             .await?;
+///     Ok(row.map(|(resource_id, created_at)| Remembered { resource_id, created_at }))
+/// }
+/// ```
 pub struct Remembered {
     /// Its id.
     pub resource_id: String,

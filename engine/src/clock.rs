@@ -6,6 +6,19 @@ use std::time::{Duration, Instant, SystemTime};
 ///
 /// The monotonic clock does not run while a machine is suspended; the wall clock does, but may be stepped back. The elapsed time is
 /// the greater of the two. If it is wrong, it is too long, which is safe wherever it is used.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::clock::Moment;
+///
+/// const LEASE: Duration = Duration::from_secs(5);
+///
+/// let asked = Moment::now();
+/// // Here the machine may be suspended. `Instant` would not count that time.
+/// let may_still_act = asked.elapsed() < LEASE;
+/// assert!(may_still_act);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     monotonic: Instant,

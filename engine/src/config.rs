@@ -5,6 +5,13 @@ use std::time::Duration;
 use super::database::Durability;
 
 /// Maximum number of items in one group: its statement and its parameters stay in the processor's cache.
+///
+/// ```
+/// use payonce_engine::IdempotencyConfig;
+/// use payonce_engine::grouped::LARGEST_GROUP;
+///
+/// assert_eq!(IdempotencyConfig::default().group_size, LARGEST_GROUP);
+/// ```
 pub const LARGEST_GROUP: u16 = 256;
 
 /// The engine's settings. [`Default`] fits a service that answers people's requests.
@@ -54,6 +61,16 @@ impl Default for IdempotencyConfig {
 
 impl IdempotencyConfig {
     /// Sets [`IdempotencyConfig::ttl`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// // At least as long as clients repeat their requests: an expired key counts as unused.
+    /// let config = IdempotencyConfig::default().with_ttl(Duration::from_secs(30 * 24 * 60 * 60));
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
@@ -61,6 +78,17 @@ impl IdempotencyConfig {
     }
 
     /// Sets [`IdempotencyConfig::lock_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// // Leases are renewed while their owner lives. So this is how long the claim of a dead process stays, and not how long a call
+    /// // may take.
+    /// let config = IdempotencyConfig::default().with_lock_timeout(Duration::from_secs(2));
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
@@ -68,6 +96,18 @@ impl IdempotencyConfig {
     }
 
     /// Sets [`IdempotencyConfig::retry_interval`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// // Fewer reads, and the same wait.
+    /// let config = IdempotencyConfig::default()
+    ///     .with_retry_interval(Duration::from_millis(500))
+    ///     .with_max_retries(10);
+    /// assert_eq!(config.patience(), IdempotencyConfig::default().patience());
+    /// ```
     #[must_use]
     pub fn with_retry_interval(mut self, retry_interval: Duration) -> Self {
         self.retry_interval = retry_interval;
@@ -75,6 +115,16 @@ impl IdempotencyConfig {
     }
 
     /// Sets [`IdempotencyConfig::max_retries`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// // A duplicate is told at once that the first request is in progress.
+    /// let config = IdempotencyConfig::default().with_max_retries(0);
+    /// assert_eq!(config.patience(), Duration::ZERO);
+    /// ```
     #[must_use]
     pub fn with_max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
@@ -82,6 +132,14 @@ impl IdempotencyConfig {
     }
 
     /// Sets [`IdempotencyConfig::group_size`].
+    ///
+    /// ```
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// // Each item of a `GroupCommit` is written and committed alone, for example to see a statement's plan in the server's log.
+    /// let config = IdempotencyConfig::default().with_group_size(1);
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn with_group_size(mut self, group_size: u16) -> Self {
         self.group_size = group_size;
@@ -89,6 +147,14 @@ impl IdempotencyConfig {
     }
 
     /// Sets [`IdempotencyConfig::durability`].
+    ///
+    /// ```
+    /// use payonce_engine::{Durability, IdempotencyConfig};
+    ///
+    /// // For a test database that runs with `fsync = off`.
+    /// let config = IdempotencyConfig::default().with_durability(Durability::Waived);
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -96,6 +162,17 @@ impl IdempotencyConfig {
     }
 
     /// How long a duplicate waits in all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::IdempotencyConfig;
+    ///
+    /// let config = IdempotencyConfig::default();
+    /// assert_eq!(config.patience(), Duration::from_secs(5));
+    /// // A duplicate waits as long as the claim of a dead process stays, and can then take it over.
+    /// assert!(config.patience() >= config.lock_timeout);
+    /// ```
     pub fn patience(&self) -> Duration {
         self.retry_interval.saturating_mul(self.max_retries)
     }

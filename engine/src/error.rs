@@ -83,6 +83,16 @@ pub enum IdempotencyError {
 
 impl IdempotencyError {
     /// Returns the database's error if this is one and the request may be repeated.
+    ///
+    /// ```
+    /// use payonce_engine::IdempotencyError;
+    ///
+    /// let error = IdempotencyError::Database(sqlx::Error::PoolTimedOut);
+    /// assert!(error.database_error().is_some());
+    /// // The outcome is not known, so this is not a plain failure of the database.
+    /// let unknown = IdempotencyError::OutcomeUnknown(Box::new(error));
+    /// assert!(unknown.database_error().is_none());
+    /// ```
     pub fn database_error(&self) -> Option<&sqlx::Error> {
         match self {
             Self::Database(error) => Some(error),

@@ -14,6 +14,23 @@ use super::lease::Lease;
 use super::record::{Answer, Outcome};
 
 /// The decision about a request at the gate. Each variant must be handled.
+///
+/// ```
+/// use payonce_engine::Gate;
+///
+/// /// The status of an answer that needs no further work; `None` for a request that executes.
+/// fn status<T>(gate: &Gate<T>) -> Option<u16> {
+///     match gate {
+///         Gate::Claimed { .. } | Gate::TakenOver(_) => None,
+///         Gate::Answered(answer) => Some(answer.response.status),
+///         Gate::InProgress { .. } | Gate::Expired { .. } => Some(409),
+///         Gate::Mismatch(_) => Some(422),
+///     }
+/// }
+///
+/// let gate = Gate::<()>::InProgress { retry_after: std::time::Duration::from_secs(1) };
+/// assert_eq!(status(&gate), Some(409));
+/// ```
 #[must_use]
 pub enum Gate<T> {
     /// The key is this request's to execute: make the call, then settle.
@@ -98,6 +115,19 @@ impl<T> Plan<T> {
 
 /// The right to settle one attempt at one key. It is consumed by settling; if it is dropped, another process takes the claim over
 /// when its lease has ended.
+///
+/// ```no_run
+/// # use payonce_engine::*;
+/// # async fn parcel(engine: Engine, permit: Permit) -> Result<(), IdempotencyError> {
+/// let claim = permit.claim().clone();
+/// let work = |_: Transaction| async { StoredResponse::json(201, &"sent").map(Outcome::Completed) };
+/// // This takes the permit, so nothing can be settled twice.
+/// let settled = engine.settle(permit, work).await?;
+/// # drop(settled);
+/// println!("{} needed {} attempts", claim.resource_id, claim.attempt);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct Permit(pub(super) Box<Held>);
 
@@ -115,6 +145,17 @@ pub(super) struct Held {
 }
 
 /// One attempt at one key.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::Claim;
+///
+/// /// The other system forgets its idempotency keys after a day. If the age is not known, the claim may be as old.
+/// fn may_call_again(claim: &Claim) -> bool {
+///     claim.age.is_some_and(|age| age < Duration::from_secs(20 * 60 * 60))
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The key.
@@ -145,6 +186,19 @@ impl Permit {
 }
 
 /// The result of a settle.
+///
+/// ```
+/// use payonce_engine::{Answer, Settled};
+///
+/// /// What to send. `None`: another owner is still working on it, so answer 409 with Retry-After.
+/// fn to_send(settled: Settled) -> Option<Answer> {
+///     match settled {
+///         Settled::Stored(answer) => Some(answer),
+///         Settled::Lost(answer) => answer,
+///     }
+/// }
+/// assert_eq!(to_send(Settled::Lost(None)), None);
+/// ```
 #[must_use]
 pub enum Settled {
     /// The outcome is stored.
@@ -153,7 +207,7 @@ pub enum Settled {
     Lost(Option<Answer>),
 }
 
-/// The result of a release.
+/// The result of a release. [`Engine::release`](super::Engine::release) has an example.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {

@@ -1,5 +1,4 @@
-//! The inspector looks at the engine's records from outside of a service: it needs no secret, and
-//! changes nothing.
+//! The inspector reads the engine's records from outside of a service. It needs no secret and changes nothing.
 
 use sqlx::PgPool;
 
@@ -32,13 +31,24 @@ impl Inspector {
         Self { pool }
     }
 
-    /// One key's record.
+    /// Returns the key's record. An expired key may still have one, until the clean-up deletes it.
     pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         Ok(store::find_record(&mut connection, key).bounded().await?)
     }
 
     /// At most `limit` records, in one state or in any, newest first.
+    ///
+    /// ```no_run
+    /// # async fn look(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::records::{Inspector, KeyState};
+    ///
+    /// for record in Inspector::new(pool).list(Some(KeyState::Failed), 20).await? {
+    ///     println!("{} {} {:?}", record.created_at, record.scope, record.response_status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn list(
         &self,
         state: Option<KeyState>,
@@ -51,6 +61,18 @@ impl Inspector {
     }
 
     /// At most `limit` records in `PROCESSING` whose lease has ended, oldest first.
+    ///
+    /// ```no_run
+    /// # async fn look(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::records::Inspector;
+    ///
+    /// // The recovery takes them over within seconds. What stays here needs an operator.
+    /// for record in Inspector::new(pool).list_stuck(20).await? {
+    ///     println!("{} for {:?}, attempt {}", record.scope, record.resource_id, record.attempt);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         Ok(store::list_stuck_records(&mut connection, limit.into())

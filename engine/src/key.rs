@@ -5,6 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// The longest key, in bytes.
+///
+/// ```
+/// use payonce_engine::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH};
+///
+/// assert!(IdempotencyKey::new("k".repeat(MAX_KEY_LENGTH)).is_ok());
+/// assert_eq!(IdempotencyKey::new("k".repeat(256)), Err(InvalidKey::TooLong(256)));
+/// ```
 pub const MAX_KEY_LENGTH: usize = 255;
 
 /// A client's key: 1–255 visible ASCII characters.
@@ -21,6 +28,14 @@ pub const MAX_KEY_LENGTH: usize = 255;
 pub struct IdempotencyKey(String);
 
 /// Why a text is not a valid key.
+///
+/// ```
+/// use payonce_engine::{IdempotencyKey, InvalidKey};
+///
+/// assert_eq!(IdempotencyKey::new(""), Err(InvalidKey::Empty));
+/// assert_eq!(IdempotencyKey::new("cart 17"), Err(InvalidKey::NotVisibleAscii));
+/// assert_eq!(IdempotencyKey::from_header(br#""cart-17"#), Err(InvalidKey::BadQuoting));
+/// ```
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidKey {
     /// It is empty.
@@ -40,6 +55,14 @@ pub enum InvalidKey {
 impl IdempotencyKey {
     /// Reads a key as it stands in the `Idempotency-Key` header: bare, or as an RFC 8941 quoted string. Both spellings
     /// are the same key.
+    ///
+    /// ```
+    /// use payonce_engine::IdempotencyKey;
+    ///
+    /// let quoted = IdempotencyKey::from_header(br#""cart-17""#)?;
+    /// assert_eq!(quoted, IdempotencyKey::from_header(b"cart-17")?);
+    /// # Ok::<(), payonce_engine::InvalidKey>(())
+    /// ```
     pub fn from_header(value: &[u8]) -> Result<Self, InvalidKey> {
         let value = value.trim_ascii();
         if value.first() == Some(&b'"') {
@@ -50,6 +73,15 @@ impl IdempotencyKey {
     }
 
     /// Parses a bare key.
+    ///
+    /// Unlike in [`IdempotencyKey::from_header`], a quote is a character like any other:
+    ///
+    /// ```
+    /// use payonce_engine::IdempotencyKey;
+    ///
+    /// assert_eq!(IdempotencyKey::new(r#""cart-17""#)?.as_str(), r#""cart-17""#);
+    /// # Ok::<(), payonce_engine::InvalidKey>(())
+    /// ```
     pub fn new(key: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let key = key.as_ref();
         if key.is_empty() {
@@ -114,6 +146,15 @@ fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
 pub struct ScopedKey(Arc<Scope>);
 
 /// What a [`ScopedKey`] consists of.
+///
+/// ```
+/// use payonce_engine::{IdempotencyKey, Scope, ScopedKey};
+///
+/// let key = ScopedKey::new("acme", "create_order", IdempotencyKey::new("cart-17")?);
+/// let Scope { merchant_id, operation, key } = &*key;
+/// assert_eq!((merchant_id.as_str(), operation.as_str(), key.as_str()), ("acme", "create_order", "cart-17"));
+/// # Ok::<(), payonce_engine::InvalidKey>(())
+/// ```
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope {
     /// Whose key it is.
@@ -125,8 +166,19 @@ pub struct Scope {
 }
 
 impl ScopedKey {
-    /// Puts a key in its scope. `merchant_id` and `operation` are the service's own words, 1–255 bytes each, never a
-    /// client's.
+    /// Puts a key in its scope. `merchant_id` and `operation` are names that the service chooses, 1–255 bytes each. Never take them
+    /// from a client: a client that chose another merchant's id would read that merchant's answers.
+    ///
+    /// ```
+    /// use payonce_engine::{IdempotencyKey, ScopedKey};
+    ///
+    /// let cart = IdempotencyKey::new("cart-17")?;
+    /// let acme = ScopedKey::new("acme", "create_order", cart.clone());
+    /// // Two merchants may use the same key, and so may two operations of one merchant.
+    /// assert_ne!(acme, ScopedKey::new("globex", "create_order", cart.clone()));
+    /// assert_ne!(acme, ScopedKey::new("acme", "cancel_order", cart));
+    /// # Ok::<(), payonce_engine::InvalidKey>(())
+    /// ```
     pub fn new(
         merchant_id: impl Into<String>,
         operation: impl Into<String>,

@@ -6,6 +6,22 @@ use std::time::Duration;
 use super::clock::Moment;
 
 /// Whether a claim may still act: the result of [`super::Engine::fence`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::Fence;
+///
+/// /// Whether to make the call: the other system forgets its idempotency keys after a day.
+/// fn may_call(fence: Fence) -> bool {
+///     match fence {
+///         Fence::Held { age: Some(age) } => age < Duration::from_secs(20 * 60 * 60),
+///         Fence::Held { age: None } | Fence::Lost => false,
+///     }
+/// }
+/// assert!(may_call(Fence::Held { age: Some(Duration::ZERO) }));
+/// assert!(!may_call(Fence::Lost));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fence {

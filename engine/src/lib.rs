@@ -71,6 +71,20 @@ pub use self::response::{InvalidResponse, StoredResponse};
 pub use self::transaction::Transaction;
 
 /// Reads records from outside of a service, for operators' programs and pages.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+/// use payonce_engine::records::{Inspector, KeyState};
+///
+/// // No secret is needed, and nothing is changed.
+/// match Inspector::new(pool).find(&key).await? {
+///     None => println!("the key was never used, or its record has been deleted"),
+///     Some(record) if record.state == KeyState::Processing => println!("in progress since {}", record.created_at),
+///     Some(record) => println!("final, and remembered until {}", record.expires_at),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub mod records {
     pub use crate::engine::GATE_RESULTS;
     pub use crate::inspector::Inspector;

@@ -7,6 +7,15 @@ use crate::recovery::Recovered;
 
 /// Describes the engine's metrics to the process's recorder, and starts the counters of these operations at zero, because an alert
 /// sees no rise in a counter that appears with its first event.
+///
+/// ```
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+///
+/// let recorder = PrometheusBuilder::new().build_recorder();
+/// let page = recorder.handle();
+/// metrics::with_local_recorder(&recorder, || payonce_engine::describe_metrics(["create_order"]));
+/// assert!(page.render().contains(r#"payonce_idempotency_checks_total{operation="create_order",result="hit"} 0"#));
+/// ```
 pub fn describe_metrics(operations: impl IntoIterator<Item = &'static str>) {
     describe_counter!(
         "payonce_idempotency_checks_total",

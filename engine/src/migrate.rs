@@ -7,6 +7,16 @@ use sqlx::migrate::{MigrateError, Migrator};
 
 /// Creates the engine's tables. It records what was applied in a table of its own (`_payonce_engine_migrations`), so a service's
 /// own migrator can work on the same database.
+///
+/// ```no_run
+/// # use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+/// // A test's database gets the engine's tables.
+/// #[sqlx::test(migrator = "payonce_engine::MIGRATOR")]
+/// async fn an_order_is_placed_once(_: PgPoolOptions, database: PgConnectOptions) {
+///     // …
+/// #   drop(database);
+/// }
+/// ```
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!();
     migrator.dangerous_set_table_name("_payonce_engine_migrations");

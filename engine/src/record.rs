@@ -81,6 +81,14 @@ impl Outcome {
     }
 
     /// Returns the answer alone.
+    ///
+    /// ```
+    /// use payonce_engine::{Outcome, StoredResponse};
+    ///
+    /// let outcome = Outcome::Failed(StoredResponse::json(409, &"out of stock")?);
+    /// assert_eq!(outcome.into_response().status, 409);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn into_response(self) -> StoredResponse {
         match self {
             Self::Completed(response) | Self::Failed(response) => response,
@@ -96,6 +104,24 @@ impl Outcome {
 }
 
 /// A final answer, and whether it is a replay.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use payonce_engine::{Answer, StoredResponse};
+///
+/// /// The headers to send: those that were stored, and one that tells a replay from the first answer.
+/// fn headers(answer: &Answer) -> Vec<(String, String)> {
+///     let mut headers = answer.response.headers.clone();
+///     headers.push(("idempotent-replayed".to_owned(), answer.replayed.to_string()));
+///     headers
+/// }
+///
+/// let response = Arc::new(StoredResponse::json(201, &"ordered")?);
+/// let answer = Answer { response, replayed: true, expires_at: chrono::Utc::now() };
+/// assert_eq!(headers(&answer)[1].1, "true");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The stored answer.
@@ -107,6 +133,16 @@ pub struct Answer {
 }
 
 /// A record for an operator or its merchant, without the stored body.
+///
+/// ```
+/// use payonce_engine::records::{KeyRecord, KeyState};
+///
+/// /// How long the work took; `None` while it is not final.
+/// fn duration(record: &KeyRecord) -> Option<chrono::TimeDelta> {
+///     assert_eq!(record.completed_at.is_none(), record.state == KeyState::Processing);
+///     record.completed_at.map(|completed_at| completed_at - record.created_at)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
     /// The key in its scope.

@@ -22,6 +22,13 @@ const OF_THE_REPLAY: [&str; 2] = ["idempotent-replayed", "idempotency-key-expire
 const WITHOUT_BODY: [u16; 3] = [204, 205, 304];
 
 /// Why an answer cannot be stored: it could not be sent unchanged.
+///
+/// ```
+/// use payonce_engine::{InvalidResponse, StoredResponse};
+///
+/// let with_body = StoredResponse::new(204, Vec::new(), "gone");
+/// assert_eq!(with_body, Err(InvalidResponse::BodyNotAllowed(204)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResponse {
     /// A final answer has a status of 200 to 599; 1xx only announces one.
@@ -69,6 +76,15 @@ pub struct StoredResponse {
 impl StoredResponse {
     /// Creates an answer.
     ///
+    /// ```
+    /// use payonce_engine::StoredResponse;
+    ///
+    /// let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+    /// let answer = StoredResponse::new(200, headers, "ordered")?;
+    /// assert_eq!(&answer.body[..], b"ordered");
+    /// # Ok::<(), payonce_engine::InvalidResponse>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidResponse`] if it could not be sent unchanged.
@@ -87,6 +103,14 @@ impl StoredResponse {
     }
 
     /// Creates an answer with a JSON body, which is serialized here, once.
+    ///
+    /// ```
+    /// use payonce_engine::StoredResponse;
+    ///
+    /// let answer = StoredResponse::json(201, &serde_json::json!({"id": "order-7"}))?;
+    /// assert_eq!(answer.headers, [("content-type".to_owned(), "application/json".to_owned())]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn json(status: u16, body: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self {
             status,
@@ -96,6 +120,16 @@ impl StoredResponse {
     }
 
     /// Adds a header. It keeps other headers of the same name.
+    ///
+    /// ```
+    /// use payonce_engine::StoredResponse;
+    ///
+    /// let answer = StoredResponse::json(200, &())?
+    ///     .with_header("set-cookie", "cart=17")
+    ///     .with_header("set-cookie", "seen=yes");
+    /// assert_eq!(answer.headers.len(), 3);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -103,6 +137,15 @@ impl StoredResponse {
     }
 
     /// Checks that it can be sent unchanged. The engine does this before it stores an answer.
+    ///
+    /// ```
+    /// use payonce_engine::{InvalidResponse, StoredResponse};
+    ///
+    /// // `json` and `with_header` do not check.
+    /// let answer = StoredResponse::json(200, &())?.with_header("x-note", "two\nlines");
+    /// assert_eq!(answer.check(), Err(InvalidResponse::HeaderValue("x-note".to_owned())));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

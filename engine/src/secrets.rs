@@ -9,6 +9,14 @@ use super::store::{self, UnknownSecret};
 use crate::database::{self, Bounded};
 
 /// Why an engine's secrets do not match its database.
+///
+/// ```
+/// use payonce_engine::records::{SecretsError, UnknownSecret};
+///
+/// let unknown = vec![UnknownSecret { id: "1f2e3d4c".to_owned(), retired_at: None }];
+/// let error = SecretsError::Other { unknown, ours: vec!["0a1b2c3d".to_owned()] };
+/// assert!(error.to_string().contains("its id is 1f2e3d4c, ours are 0a1b2c3d"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
     /// Keys of this database are signed by other secrets: each repeated request would be unreadable. Final.
@@ -28,7 +36,7 @@ pub enum SecretsError {
     Database(#[from] IdempotencyError),
 }
 
-/// A comparison of secrets with those that signed a database's fingerprints.
+/// A comparison of secrets with those that signed a database's fingerprints. [`ComparedSecrets::read`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedSecrets {
     /// The ids of this process's secrets; the first signs.
@@ -41,6 +49,20 @@ pub struct ComparedSecrets {
 
 impl ComparedSecrets {
     /// Reads which secrets a database has recorded. It writes nothing. Pass `None` if there are no secrets to compare.
+    ///
+    /// ```no_run
+    /// # async fn look(pool: sqlx::PgPool) -> sqlx::Result<()> {
+    /// use payonce_engine::FingerprintSecrets;
+    /// use payonce_engine::records::ComparedSecrets;
+    ///
+    /// let secrets = FingerprintSecrets::new("the configured one");
+    /// let compared = ComparedSecrets::read(&mut *pool.acquire().await?, Some(&secrets)).await?;
+    /// for secret in compared.other_signers() {
+    ///     println!("this database's fingerprints are signed by {}, not by {:?}", secret.id, compared.ours);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -67,6 +89,19 @@ impl ComparedSecrets {
     }
 
     /// The secrets that sign and that this process does not have. Requests that they signed cannot be compared.
+    ///
+    /// ```
+    /// use payonce_engine::records::{ComparedSecrets, UnknownSecret};
+    ///
+    /// let retired = UnknownSecret { id: "1f2e3d4c".to_owned(), retired_at: Some(chrono::Utc::now()) };
+    /// let signing = UnknownSecret { id: "5b6a7988".to_owned(), retired_at: None };
+    /// let compared = ComparedSecrets {
+    ///     ours: vec!["0a1b2c3d".to_owned()],
+    ///     unknown: vec![retired, signing.clone()],
+    ///     is_ours_noted: false,
+    /// };
+    /// assert_eq!(compared.other_signers(), [signing]);
+    /// ```
     pub fn other_signers(&self) -> Vec<UnknownSecret> {
         let unknown = self.unknown.iter();
         let signing = unknown.filter(|secret| secret.retired_at.is_none());
@@ -79,6 +114,18 @@ impl Engine {
     ///
     /// Returns the retired secrets that this engine does not have. Requests that they signed cannot be compared, so the secrets
     /// should be kept for as long as keys are remembered.
+    ///
+    /// ```no_run
+    /// # async fn start(engine: payonce_engine::Engine) -> Result<(), payonce_engine::records::SecretsError> {
+    /// // Once, when the service starts.
+    /// for retired in engine.register_secrets().await? {
+    ///     if retired.is_needed(engine.config().ttl) {
+    ///         tracing::warn!(id = retired.id, "keys that this secret signed are still remembered: configure it, too");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

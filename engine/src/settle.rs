@@ -25,6 +25,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an outcome is written.
+///
+/// ```no_run
+/// use payonce_engine::grouped::{Settler, in_transaction};
+/// use payonce_engine::{Answer, Claim, Engine, IdempotencyError, Outcome, StoredResponse, Transaction};
+///
+/// /// Measures how long the settle takes.
+/// struct Timed<S>(S);
+///
+/// impl<S: Settler + Sync> Settler for Timed<S> {
+///     async fn try_settle(&self, engine: &Engine, claim: &Claim) -> Result<Option<Answer>, IdempotencyError> {
+///         let started = std::time::Instant::now();
+///         let settled = self.0.try_settle(engine, claim).await;
+///         metrics::histogram!("settle_seconds").record(started.elapsed());
+///         settled
+///     }
+/// }
+///
+/// let settler = Timed(in_transaction(|_: Transaction| async {
+///     StoredResponse::json(201, &"sent").map(Outcome::Completed)
+/// }));
+/// # let _ = settler;
+/// ```
 pub trait Settler {
     /// Writes the caller's result and the answer in one commit if the claim is still held. Returns `None` if it is not, or if an
     /// earlier try had committed.
@@ -71,6 +93,21 @@ impl Engine {
     }
 
     /// Settles with a [`Settler`].
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn parcel(engine: Engine, permit: Permit) -> Result<(), IdempotencyError> {
+    /// use payonce_engine::grouped::in_transaction;
+    ///
+    /// let settler = in_transaction(|_: Transaction| async {
+    ///     StoredResponse::json(201, &"sent").map(Outcome::Completed)
+    /// });
+    /// // The same as `Engine::settle`. A service that settles in groups gives its own `Settler`.
+    /// let settled = engine.settle_by(permit, &settler).await?;
+    /// # drop(settled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn settle_by(
         &self,
         permit: Permit,
@@ -111,6 +148,21 @@ impl Engine {
     }
 
     /// Reads the outcome of a claim that another owner has taken over: see [`Fence::Lost`](super::Fence::Lost).
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn parcel(engine: Engine, permit: Permit) -> Result<Option<Answer>, IdempotencyError> {
+    /// if engine.fence(&permit).await? == Fence::Lost {
+    ///     return Ok(match engine.give_way(permit).await? {
+    ///         Settled::Stored(answer) | Settled::Lost(Some(answer)) => Some(answer),
+    ///         // The new owner is still working on it.
+    ///         Settled::Lost(None) => None,
+    ///     });
+    /// }
+    /// # drop(permit);
+    /// # Ok(None)
+    /// # }
+    /// ```
     pub async fn give_way(&self, permit: Permit) -> Result<Settled, IdempotencyError> {
         let permit = *permit.0;
         let seen = self
@@ -205,7 +257,8 @@ impl Engine {
     }
 }
 
-/// How [`Engine::settle`] writes an outcome: for a caller of [`Engine::settle_by`] that has something to do before and after.
+/// How [`Engine::settle`] writes an outcome: for a caller of [`Engine::settle_by`] that has something to do before and after. [`Settler`]
+/// has an example.
 pub fn in_transaction<E, F, Fut>(work: F) -> impl Settler + Send + Sync
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -19,6 +19,27 @@ const UNTOUCHED: Duration = Duration::from_secs(12);
 
 /// An open transaction, lent to the work that runs in it. Queries run on it as on a [`PgConnection`]; only the
 /// engine commits. Dropping it gives it back.
+///
+/// ```no_run
+/// use payonce_engine::{Outcome, StoredResponse, Transaction};
+/// use sqlx::Connection;
+///
+/// /// A function of the service: it takes a connection, and need not know that the engine has opened the transaction.
+/// async fn insert_order(connection: &mut sqlx::PgConnection) -> sqlx::Result<()> {
+///     sqlx::query("insert into orders (sku) values ('tea')").execute(connection).await.map(drop)
+/// }
+///
+/// async fn work(mut tx: Transaction) -> sqlx::Result<Outcome> {
+///     insert_order(&mut tx).await?;
+///     // A savepoint: what may fail without ending the order.
+///     let mut savepoint = tx.begin().await?;
+///     match sqlx::query("insert into gifts (sku) values ('mug')").execute(&mut *savepoint).await {
+///         Ok(_) => savepoint.commit().await?,
+///         Err(_) => savepoint.rollback().await?,
+///     }
+///     StoredResponse::json(201, &"ordered").map(Outcome::Completed).map_err(sqlx::Error::decode)
+/// }
+/// ```
 pub struct Transaction {
     /// `None` only while it is being dropped.
     lent: Option<database::Transaction>,

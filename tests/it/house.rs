@@ -1,7 +1,9 @@
-//! Rules of the source tree: which module may import which, how long a file may be, and that documents name what exists.
+//! Rules of the source tree: which module may import which, how long a file may be, that documents name what exists, and that public
+//! items have examples.
 
 mod circles;
 mod documents;
+mod examples;
 mod imports;
 mod lengths;
 mod metrics;

@@ -1,4 +1,4 @@
-//! What a handler takes of its request: the transaction and the key.
+//! What a handler extracts from its request: the transaction and the key.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -12,9 +12,9 @@ use payonce_engine::IdempotencyKey;
 use payonce_http::{Lent, NoTransaction, Refusal, Slot};
 use sqlx::PgConnection;
 
-use crate::middleware::respond;
+use crate::reply::respond;
 
-/// Left in the request of a handler that is executed.
+/// Put into the extensions of a request whose handler is executed.
 #[derive(Clone)]
 pub(crate) struct Executing {
     pub(crate) slot: Slot,
@@ -24,8 +24,8 @@ pub(crate) struct Executing {
 /// The engine's transaction, as an extractor. It is a [`PgConnection`]: `sqlx::query(…).execute(&mut *tx)`. What is written through
 /// it is committed together with the key and the answer, or not at all. `tx.begin()` makes a savepoint.
 ///
-/// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
-/// not a part of it.
+/// Never send `commit` or `rollback` through it, and do not keep it for longer than the handler runs. What is written through another
+/// connection is not part of the transaction.
 ///
 /// ```
 /// use actix_web::{HttpResponse, error};
@@ -54,7 +54,16 @@ impl DerefMut for Tx {
     }
 }
 
-/// The handler cannot have a transaction; 500, with what to do.
+/// The handler cannot have a transaction. It is answered with 500, and the body says what to do.
+///
+/// ```
+/// use actix_web::ResponseError;
+/// use payonce_actix::{NoTransaction, TxError};
+///
+/// let error = TxError(NoTransaction::NoLayer);
+/// assert_eq!(error.error_response().status(), 500);
+/// assert!(error.to_string().contains("put the idempotency layer around the route"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxError(pub NoTransaction);
 
@@ -88,8 +97,8 @@ impl FromRequest for Tx {
     }
 }
 
-/// The key of the request, as an extractor, also without a middleware. `Option<Key>` where the middleware takes requests without one; without
-/// a middleware, actix-web's `Option` would take a bad key for none.
+/// The key of the request, as an extractor. It also works without the middleware. Use `Option<Key>` on a route that accepts requests
+/// without a key, and only behind the middleware: without it, actix-web's `Option` would turn an invalid key into `None`.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -103,7 +112,14 @@ impl FromRequest for Tx {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub IdempotencyKey);
 
-/// There is no key, or none that is valid; 400.
+/// There is no key, or it is not valid. The request is answered with 400.
+///
+/// ```
+/// use actix_web::ResponseError;
+/// use payonce_actix::{KeyError, Refusal};
+///
+/// assert_eq!(KeyError(Refusal::KeyMissing).error_response().status(), 400);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError(pub Refusal);
 

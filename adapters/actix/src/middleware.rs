@@ -7,13 +7,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use actix_web::body::{BodyLimitExceeded, BoxBody, MessageBody, to_bytes_limited};
+use actix_web::body::{BodyLimitExceeded, MessageBody, to_bytes_limited};
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, forward_ready};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
-};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use futures_util::StreamExt;
@@ -24,13 +23,16 @@ use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Reply, Rou
 use tokio::sync::oneshot;
 
 use crate::extract::Executing;
-use crate::wrap::OwnerOf;
+use crate::reply::respond;
 
-/// The service that [`Idempotent`](crate::Idempotent) makes.
+/// The service that [`Idempotent`](crate::Idempotent) creates, which has an example.
 pub struct IdempotentMiddleware<S> {
     inner: Rc<S>,
     rules: Rc<Rules>,
 }
+
+/// A route's function of the request that names the key's owner.
+pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send + Sync>;
 
 pub(crate) struct Rules {
     pub(crate) route: Route,
@@ -286,29 +288,4 @@ impl ResponseError for Unanswered {
     fn error_response(&self) -> HttpResponse {
         respond(self.0.clone())
     }
-}
-
-/// A reply as actix-web sends it: for what was made without a middleware, as an answer of two phases. What cannot be sent, as a header
-/// of a route's own refusals may be, is answered by 500.
-///
-/// ```
-/// use payonce_actix::{Refusal, respond};
-///
-/// let response = respond(Refusal::OwnerUnknown.problem());
-/// assert_eq!(response.status(), 401);
-/// assert_eq!(response.headers().get("content-type").expect("one"), "application/problem+json");
-/// ```
-pub fn respond(reply: Reply) -> HttpResponse {
-    let Ok(status) = StatusCode::from_u16(reply.status) else {
-        return HttpResponse::InternalServerError().finish();
-    };
-    let mut response = HttpResponse::with_body(status, BoxBody::new(reply.body));
-    for (name, value) in reply.headers {
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-        else {
-            return HttpResponse::InternalServerError().finish();
-        };
-        response.headers_mut().append(name, value);
-    }
-    response
 }

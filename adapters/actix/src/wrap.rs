@@ -11,21 +11,19 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use payonce_engine::Engine;
 use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 
-use crate::middleware::{IdempotentMiddleware, Rules};
+use crate::middleware::{IdempotentMiddleware, OwnerOf, Rules};
 
-/// A wrap that still needs its operation.
+/// A wrap that still needs its operation, as in the example of [`Idempotent`].
 #[derive(Clone, Debug)]
 pub struct Unnamed(());
 
-/// A wrap that still needs its owner.
+/// A wrap that still needs its owner, as in the example of [`Idempotent`].
 #[derive(Clone, Debug)]
 pub struct Unowned(());
 
-/// A wrap that has all it needs.
+/// A wrap that is complete, as in the example of [`Idempotent`].
 #[derive(Clone)]
 pub struct Ready(OwnerOf);
-
-pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send + Sync>;
 
 /// Makes the handlers of a route idempotent. It is a middleware once it has an operation and an owner:
 ///
@@ -45,7 +43,7 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send +
 /// # }
 /// ```
 ///
-/// Without an owner it is none, because a default would mix the keys of all customers:
+/// Without an owner it is not a middleware, because a default would mix the keys of all customers:
 ///
 /// ```compile_fail
 /// use actix_web::{App, HttpResponse, web};
@@ -101,7 +99,7 @@ pub struct Idempotent<S = Ready> {
 }
 
 impl Idempotent<Unnamed> {
-    /// Begins with the engine that decides who executes.
+    /// Creates a wrap for the engine that decides which request executes. It needs an operation next.
     pub fn new(engine: &Engine) -> Self {
         Self {
             route: Route::new(engine, String::new()),
@@ -109,8 +107,19 @@ impl Idempotent<Unnamed> {
         }
     }
 
-    /// What keys of this route are for, 1–255 bytes of the service's own, e.g. `create_order`. It is a part of each key's scope:
-    /// the same key under another operation is another key. Do not change it while keys of it are remembered.
+    /// Names what the route does, e.g. `create_order`. The name has 1–255 bytes, and the service chooses it. It is part of each key's
+    /// scope: the same key under another operation is another key. Do not change it while its keys are remembered.
+    ///
+    /// ```
+    /// # fn layers(engine: &payonce_actix::payonce_engine::Engine) {
+    /// use payonce_actix::Idempotent;
+    ///
+    /// // A client may use one key for both.
+    /// let create = Idempotent::new(engine).operation("create_order");
+    /// let cancel = Idempotent::new(engine).operation("cancel_order");
+    /// # drop((create, cancel));
+    /// # }
+    /// ```
     pub fn operation(mut self, name: impl Into<String>) -> Idempotent<Unowned> {
         self.route.operation = name.into();
         Idempotent {
@@ -121,10 +130,18 @@ impl Idempotent<Unnamed> {
 }
 
 impl Idempotent<Unowned> {
-    /// Whose key it is: a function of the request that returns the account, customer or tenant that was authenticated, never a
-    /// name that a client can choose. A request for which it returns `None` is answered by 401.
+    /// Sets the function of the request that names the key's owner: the account, customer or tenant that was authenticated, never a name
+    /// that a client can choose. A request for which it returns `None` is answered with 401.
     ///
-    /// A middleware further out can leave it in the request's extensions.
+    /// An outer middleware can put the owner into the request's extensions, as in the example of [`Idempotent`]. A service with one owner
+    /// names it:
+    ///
+    /// ```
+    /// # fn layer(engine: &payonce_actix::payonce_engine::Engine) {
+    /// let layer = payonce_actix::Idempotent::new(engine).operation("create_order").owner(|_| "the shop");
+    /// # drop(layer);
+    /// # }
+    /// ```
     pub fn owner<O: IntoOwner>(
         self,
         owner: impl Fn(&ServiceRequest) -> O + Send + Sync + 'static,

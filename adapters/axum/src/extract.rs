@@ -1,4 +1,4 @@
-//! What a handler takes of its request: the transaction and the key.
+//! What a handler extracts from its request: the transaction and the key.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,9 +10,9 @@ use payonce_engine::IdempotencyKey;
 use payonce_http::{Lent, NoTransaction, Refusal, Slot};
 use sqlx::PgConnection;
 
-use crate::service::respond;
+use crate::reply::respond;
 
-/// Left in the request of a handler that is executed.
+/// Put into the extensions of a request whose handler is executed.
 #[derive(Clone)]
 pub(crate) struct Executing {
     pub(crate) slot: Slot,
@@ -22,8 +22,8 @@ pub(crate) struct Executing {
 /// The engine's transaction, as an extractor. It is a [`PgConnection`]: `sqlx::query(…).execute(&mut *tx)`. What is written through
 /// it is committed together with the key and the answer, or not at all. `tx.begin()` makes a savepoint.
 ///
-/// Never send `commit` or `rollback` through it, and let it end with the handler. What is written through another connection is
-/// not a part of it.
+/// Never send `commit` or `rollback` through it, and do not keep it for longer than the handler runs. What is written through another
+/// connection is not part of the transaction.
 ///
 /// ```
 /// use axum::http::StatusCode;
@@ -52,7 +52,14 @@ impl DerefMut for Tx {
     }
 }
 
-/// The handler cannot have a transaction; 500, with what to do.
+/// The handler cannot have a transaction. It is answered with 500, and the body says what to do.
+///
+/// ```
+/// use axum::response::IntoResponse;
+/// use payonce_axum::{NoTransaction, TxRejection};
+///
+/// assert_eq!(TxRejection(NoTransaction::NoLayer).into_response().status(), 500);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxRejection(pub NoTransaction);
 
@@ -73,7 +80,8 @@ impl<S: Sync> FromRequestParts<S> for Tx {
     }
 }
 
-/// The key of the request, as an extractor, also without a layer. `Option<Key>` where the route takes requests without one.
+/// The key of the request, as an extractor. It also works without the layer. Use `Option<Key>` on a route that accepts requests without
+/// a key.
 ///
 /// ```
 /// use payonce_axum::Key;
@@ -86,7 +94,14 @@ impl<S: Sync> FromRequestParts<S> for Tx {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub IdempotencyKey);
 
-/// There is no key, or none that is valid; 400.
+/// There is no key, or it is not valid. The request is answered with 400.
+///
+/// ```
+/// use axum::response::IntoResponse;
+/// use payonce_axum::{KeyRejection, Refusal};
+///
+/// assert_eq!(KeyRejection(Refusal::KeyMissing).into_response().status(), 400);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRejection(pub Refusal);
 

@@ -8,21 +8,19 @@ use payonce_http::{Ending, IntoOwner, Refusal, Reply, Route};
 use tower_layer::Layer;
 
 use crate::nesting;
-use crate::service::Idempotent;
+use crate::service::{Idempotent, OwnerOf};
 
-/// A layer that still needs its operation.
+/// A layer that still needs its operation, as in the example of [`IdempotentLayer`].
 #[derive(Clone, Debug)]
 pub struct Unnamed(());
 
-/// A layer that still needs its owner.
+/// A layer that still needs its owner, as in the example of [`IdempotentLayer`].
 #[derive(Clone, Debug)]
 pub struct Unowned(());
 
-/// A layer that has all it needs.
+/// A layer that is complete, as in the example of [`IdempotentLayer`].
 #[derive(Clone)]
 pub struct Ready(OwnerOf);
-
-pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 /// Makes the handlers of a route idempotent. It is a layer once it has an operation and an owner:
 ///
@@ -40,7 +38,7 @@ pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 /// # #[derive(Clone)] struct Customer { id: String }
 /// ```
 ///
-/// Without an owner it is none, because a default would mix the keys of all customers:
+/// Without an owner it is not a layer, because a default would mix the keys of all customers:
 ///
 /// ```compile_fail
 /// # use axum::{Router, routing::post};
@@ -97,7 +95,7 @@ pub struct IdempotentLayer<S = Ready> {
 }
 
 impl IdempotentLayer<Unnamed> {
-    /// Begins with the engine that decides who executes.
+    /// Creates a layer for the engine that decides which request executes. It needs an operation next.
     pub fn new(engine: &Engine) -> Self {
         Self {
             route: Route::new(engine, String::new()),
@@ -105,8 +103,19 @@ impl IdempotentLayer<Unnamed> {
         }
     }
 
-    /// What keys of this route are for, 1–255 bytes of the service's own, e.g. `create_order`. It is a part of each key's scope:
-    /// the same key under another operation is another key. Do not change it while keys of it are remembered.
+    /// Names what the route does, e.g. `create_order`. The name has 1–255 bytes, and the service chooses it. It is part of each key's
+    /// scope: the same key under another operation is another key. Do not change it while its keys are remembered.
+    ///
+    /// ```
+    /// # fn layers(engine: &payonce_axum::payonce_engine::Engine) {
+    /// use payonce_axum::IdempotentLayer;
+    ///
+    /// // A client may use one key for both.
+    /// let create = IdempotentLayer::new(engine).operation("create_order");
+    /// let cancel = IdempotentLayer::new(engine).operation("cancel_order");
+    /// # drop((create, cancel));
+    /// # }
+    /// ```
     pub fn operation(mut self, name: impl Into<String>) -> IdempotentLayer<Unowned> {
         self.route.operation = name.into();
         IdempotentLayer {
@@ -117,10 +126,18 @@ impl IdempotentLayer<Unnamed> {
 }
 
 impl IdempotentLayer<Unowned> {
-    /// Whose key it is: a function of the request that returns the account, customer or tenant that was authenticated, never a
-    /// name that a client can choose. A request for which it returns `None` is answered by 401.
+    /// Sets the function of the request that names the key's owner: the account, customer or tenant that was authenticated, never a name
+    /// that a client can choose. A request for which it returns `None` is answered with 401.
     ///
-    /// A layer further out can leave it in the request's extensions.
+    /// An outer layer can put the owner into the request's extensions, as in the example of [`IdempotentLayer`]. A service with one owner
+    /// names it:
+    ///
+    /// ```
+    /// # fn layer(engine: &payonce_axum::payonce_engine::Engine) {
+    /// let layer = payonce_axum::IdempotentLayer::new(engine).operation("create_order").owner(|_| "the shop");
+    /// # drop(layer);
+    /// # }
+    /// ```
     pub fn owner<O: IntoOwner>(
         self,
         owner: impl Fn(&Parts) -> O + Send + Sync + 'static,

@@ -4,6 +4,7 @@
 mod extract;
 mod layer;
 mod nesting;
+mod reply;
 mod service;
 
 pub use payonce_engine;
@@ -11,4 +12,5 @@ pub use payonce_http::{Ending, IntoOwner, NoTransaction, Refusal, Reply};
 
 pub use self::extract::{Key, KeyRejection, Tx, TxRejection};
 pub use self::layer::{IdempotentLayer, Ready, Unnamed, Unowned};
-pub use self::service::{Idempotent, respond};
+pub use self::reply::respond;
+pub use self::service::Idempotent;

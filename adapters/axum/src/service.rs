@@ -7,20 +7,20 @@ use std::task::{Context, Poll};
 
 use axum::body::{self, Body, Bytes};
 use axum::extract::{OriginalUri, Request};
+use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use http_body_util::LengthLimitError;
 use payonce_engine::{IdempotencyKey, SignedRequest};
-use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Reply, Route, Slot};
+use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Route, Slot};
 use tower_service::Service;
 
 use crate::extract::Executing;
-use crate::layer::OwnerOf;
 use crate::nesting;
+use crate::reply::respond;
 
-/// The service that [`IdempotentLayer`](crate::IdempotentLayer) makes.
+/// The service that [`IdempotentLayer`](crate::IdempotentLayer) creates, which has an example.
 pub struct Idempotent<S> {
     inner: S,
     rules: Arc<Rules>,
@@ -35,6 +35,9 @@ impl<S: Clone> Clone for Idempotent<S> {
         }
     }
 }
+
+/// A route's function of the request that names the key's owner.
+pub(crate) type OwnerOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 struct Rules {
     route: Route,
@@ -217,36 +220,4 @@ async fn handled<E>(route: &Route, response: Response) -> Handled<Result<Respons
 fn is_too_long(error: &axum::Error) -> bool {
     let source = std::error::Error::source(error);
     source.is_some_and(|source| source.is::<LengthLimitError>())
-}
-
-/// A reply as axum sends it: for what was made without a layer, as an answer of two phases. What cannot be sent, as a header of a route's
-/// own refusals may be, is answered by 500.
-///
-/// ```
-/// use payonce_axum::{Refusal, respond};
-///
-/// let response = respond(Refusal::OwnerUnknown.problem());
-/// assert_eq!(response.status(), 401);
-/// assert_eq!(response.headers()["content-type"], "application/problem+json");
-/// ```
-pub fn respond(reply: Reply) -> Response {
-    let mut response = Response::new(Body::from(reply.body));
-    let Ok(status) = StatusCode::from_u16(reply.status) else {
-        return unsendable();
-    };
-    *response.status_mut() = status;
-    for (name, value) in reply.headers {
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-        else {
-            return unsendable();
-        };
-        response.headers_mut().append(name, value);
-    }
-    response
-}
-
-fn unsendable() -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
 }

@@ -13,6 +13,17 @@ use crate::route::{Ending, Route};
 use crate::slot::Slot;
 
 /// What a handler answered, collected.
+///
+/// ```
+/// use payonce_http::HandlerAnswer;
+///
+/// let answer = HandlerAnswer {
+///     status: 201,
+///     headers: vec![("location".to_owned(), b"/orders/7".to_vec())],
+///     body: "ordered".into(),
+/// };
+/// # let _ = answer;
+/// ```
 #[derive(Clone, Debug)]
 pub struct HandlerAnswer {
     /// The HTTP status.
@@ -24,27 +35,41 @@ pub struct HandlerAnswer {
 }
 
 /// How a handler ended. `R` is the framework's own response.
+///
+/// ```
+/// use payonce_http::{Ending, Handled, HandlerAnswer};
+///
+/// /// What an adapter returns for a response. A real one also bounds the body by `Route::max_answer`.
+/// fn handled(status: u16, body: String) -> Handled<String> {
+///     match Ending::of_status(status) {
+///         // It need not be collected: it may be a stream.
+///         Ending::Forget => Handled::Forgotten(body),
+///         Ending::Keep | Ending::Undo => Handled::Answered(HandlerAnswer { status, headers: Vec::new(), body: body.into() }),
+///     }
+/// }
+/// assert!(matches!(handled(503, "later".to_owned()), Handled::Forgotten(_)));
+/// ```
 #[derive(Debug)]
 pub enum Handled<R> {
-    /// It answered, and the answer is to be stored.
+    /// It answered, and the answer has to be stored.
     Answered(HandlerAnswer),
-    /// It answered with what is not stored ([`Ending::Forget`]): the response goes to this client as it is.
+    /// It answered, and the answer is not stored ([`Ending::Forget`]). The response is sent to this client unchanged.
     Forgotten(R),
-    /// It did not answer in order.
+    /// It did not answer properly, for example in time.
     Refused(Refusal),
 }
 
-/// What is sent to the client.
+/// What is sent to the client, as in the example of [`Route`].
 #[derive(Debug)]
 pub enum Executed<R> {
     /// An answer, a replay or a refusal.
     Reply(Reply),
-    /// The handler's response, as it is.
+    /// The handler's response, unchanged.
     Forgotten(R),
 }
 
-/// Why the engine is to undo everything. What there is to tell the client goes another way: a framework's response may be
-/// neither an error nor `Sync`.
+/// Tells the engine to undo everything. What the client is told takes another way, because a framework's response may be neither an
+/// error nor `Sync`.
 #[derive(Debug)]
 struct Undone;
 
@@ -56,10 +81,10 @@ impl fmt::Display for Undone {
 
 impl std::error::Error for Undone {}
 
-/// What is left over of a handler whose answer is not stored.
+/// What a handler left whose answer is not stored.
 enum Left<R> {
     Response(R),
-    /// Without a key, an answer is not stored, and is sent all the same.
+    /// An answer to a request without a key. It is not stored, but it is sent.
     Answer(Box<StoredResponse>),
     Refusal(Refusal),
 }
@@ -85,8 +110,8 @@ impl<R> Clone for LeftOver<R> {
 }
 
 impl Route {
-    /// Executes a request: `signed` is `None` where it has no key and needs none. `handler` is called at most once, inside the
-    /// transaction that it takes from its [`Slot`]. Dropping this future stops nothing.
+    /// Executes a request. `signed` is `None` if the request has no key and needs none. `handler` is called at most once, with a
+    /// [`Slot`] from which it takes its transaction. Dropping this future stops nothing. [`Route`] has an example.
     pub async fn execute<R, F, Fut>(&self, signed: Option<SignedRequest>, handler: F) -> Executed<R>
     where
         R: Send + 'static,
@@ -137,7 +162,7 @@ impl Route {
         answer.await.map(Reply::from)
     }
 
-    /// In a transaction that is committed where an answer under a key would keep its writes.
+    /// Executes a request without a key, in a transaction that is committed if an answer under a key would keep its writes.
     async fn execute_without_key<R, F, Fut>(
         &self,
         handler: F,

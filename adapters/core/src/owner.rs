@@ -3,8 +3,8 @@
 /// Maximum length of an owner's name, in bytes: the database's.
 const LONGEST: usize = 255;
 
-/// What a route's function of the request says of the key's owner: a name, or `None` where the request has none, which is
-/// answered by 401.
+/// The result of a route's function that names the key's owner: a name, or `None` if the request has no owner. Such a request is
+/// answered with 401.
 ///
 /// ```
 /// use payonce_http::IntoOwner;

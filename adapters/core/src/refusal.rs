@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::reply::Reply;
 use crate::slot::NoTransaction;
 
-/// What is wrong where the layer of an operation is around another one. An adapter that sees it when the service starts says this.
+/// The message for an idempotency layer that is around another one. An adapter that notices this when the service starts panics with
+/// it.
 ///
 /// ```
 /// assert!(payonce_http::nested("create_order").contains("put one layer around each route"));
@@ -24,7 +25,7 @@ pub fn nested(operation: &str) -> String {
 /// SQLSTATE of a statement after one that failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 
-/// When a request is to be repeated that the database was in the way of.
+/// When to repeat a request that failed because of the database.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request was refused. Statuses 400, 409 and 422 are those of draft-ietf-httpapi-idempotency-key-header-07, 2.7.
@@ -47,13 +48,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub enum Refusal {
     /// 400: there is no `Idempotency-Key` header, and the route requires one.
     KeyMissing,
-    /// 400: the header is there twice, or is no key.
+    /// 400: the header was sent twice, or is not a valid key.
     KeyInvalid(String),
     /// 401: the route's function of the request found no owner.
     OwnerUnknown,
-    /// 409: the first request with the key is still at work.
+    /// 409: the first request with the key is still in progress.
     InProgress {
-        /// When to ask again.
+        /// When to send the request again.
         retry_after: Duration,
     },
     /// 422: the key was used with another request.
@@ -61,7 +62,7 @@ pub enum Refusal {
         /// The parts that differ, e.g. `body.quantity`; never values.
         changed: Vec<String>,
     },
-    /// 409: the key's record is past its time, and what it made is known.
+    /// 409: the key has expired, and what it made is known.
     Expired,
     /// 413: the body is larger than [`Route::max_body`](crate::Route::max_body).
     BodyTooLarge {
@@ -70,16 +71,16 @@ pub enum Refusal {
     },
     /// 408: the body did not arrive in time.
     BodyTooSlow,
-    /// 400: the body broke off.
+    /// 400: the body ended early.
     BodyBroken,
     /// 500: the handler answered more than [`Route::max_answer`](crate::Route::max_answer), or streamed without end.
     AnswerTooLarge {
         /// In bytes.
         limit: usize,
     },
-    /// 500: the handler's answer broke off.
+    /// 500: the body of the handler's answer ended early.
     AnswerBroken,
-    /// 500: the handler's answer has a status or a header that cannot be stored and sent again as it is.
+    /// 500: the handler's answer has a status or a header that could not be sent again unchanged.
     AnswerNotStorable(String),
     /// 503: the handler, its answer included, took longer than [`Route::timeout`](crate::Route::timeout).
     HandlerTooSlow {
@@ -88,15 +89,15 @@ pub enum Refusal {
     },
     /// 500: the handler panicked, or gave its transaction to something that outlives it.
     HandlerAborted,
-    /// 500: a query in the handler's transaction failed, and the handler answered as if it had not.
+    /// 500: a query in the handler's transaction failed, and the handler ignored the error.
     TransactionFailed,
-    /// 500: the handler takes a transaction that it cannot have.
+    /// 500: the handler asks for a transaction that it cannot have.
     NoTransaction(NoTransaction),
     /// 500: one idempotency layer is inside another.
     Nested,
-    /// 503: the database cannot be asked, or has too much to do.
+    /// 503: the database cannot be reached, or is overloaded.
     Unavailable,
-    /// 503: the database was lost in the moment of the commit. The same request finds the outcome.
+    /// 503: the connection to the database was lost during the commit. The same request finds the outcome.
     OutcomeUnknown,
     /// 500: everything else. The cause is in the log.
     Internal,
@@ -104,6 +105,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// The HTTP status.
+    ///
+    /// ```
+    /// use payonce_http::Refusal;
+    ///
+    /// assert_eq!(Refusal::KeyMissing.status(), 400);
+    /// // From 500 on nothing is stored, and the same key may be sent again.
+    /// assert_eq!(Refusal::Unavailable.status(), 503);
+    /// ```
     pub fn status(&self) -> u16 {
         match self {
             Self::KeyMissing | Self::KeyInvalid(_) | Self::BodyBroken => 400,
@@ -125,6 +134,13 @@ impl Refusal {
     }
 
     /// The name in `code`, for programs.
+    ///
+    /// ```
+    /// use payonce_http::Refusal;
+    ///
+    /// let changed = vec!["body.quantity".to_owned()];
+    /// assert_eq!(Refusal::Reused { changed }.code(), "idempotency-key-reused");
+    /// ```
     pub fn code(&self) -> &'static str {
         match self {
             Self::KeyMissing => "idempotency-key-missing",
@@ -161,9 +177,9 @@ impl Refusal {
             Self::Expired => "The key has expired, and was used",
             Self::BodyTooLarge { .. } => "The body is too large",
             Self::BodyTooSlow => "The body did not come in time",
-            Self::BodyBroken => "The body broke off",
+            Self::BodyBroken => "The body ended early",
             Self::AnswerTooLarge { .. } => "The answer is too large to be stored",
-            Self::AnswerBroken => "The answer broke off",
+            Self::AnswerBroken => "The answer ended early",
             Self::AnswerNotStorable(_) => "The answer cannot be stored",
             Self::HandlerTooSlow { .. } => "The request took too long",
             Self::HandlerAborted => "Something went wrong inside",
@@ -177,25 +193,33 @@ impl Refusal {
     }
 
     /// What happened and what to do, in sentences.
+    ///
+    /// ```
+    /// use payonce_http::Refusal;
+    ///
+    /// let refusal = Refusal::BodyTooLarge { limit: 1024 };
+    /// assert_eq!(refusal.title(), "The body is too large");
+    /// assert_eq!(refusal.detail(), "A body has at most 1024 bytes. Nothing was stored.");
+    /// ```
     pub fn detail(&self) -> String {
         match self {
             Self::KeyMissing => {
                 "This request must carry an Idempotency-Key, so that it can be repeated safely. Nothing was stored.".to_owned()
             }
             Self::KeyInvalid(why) => format!("{why}. Nothing was stored."),
-            Self::OwnerUnknown => "The request names nobody whose key this could be. Nothing was stored.".to_owned(),
+            Self::OwnerUnknown => "The request has no known owner, to whom its key would belong. Nothing was stored.".to_owned(),
             Self::InProgress { .. } => {
                 "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.".to_owned()
             }
             Self::Reused { .. } => {
                 "changed names the parts that differ from the first request with this key. Send exactly what was sent first, or use a new key for a new request.".to_owned()
             }
-            Self::Expired => "The key's record is past its time. A new request needs a new key.".to_owned(),
+            Self::Expired => "The key was used before, and has expired. A new request needs a new key.".to_owned(),
             Self::BodyTooLarge { limit } => format!("A body has at most {limit} bytes. Nothing was stored."),
             Self::BodyTooSlow => "Nothing was stored: send the same request again.".to_owned(),
-            Self::BodyBroken => "The body could not be read to its end. Nothing was stored.".to_owned(),
+            Self::BodyBroken => "The body could not be read completely. Nothing was stored.".to_owned(),
             Self::AnswerTooLarge { limit } => {
-                format!("An answer under an idempotency key has at most {limit} bytes, and is no endless stream. Nothing was stored, and what the handler wrote was undone.")
+                format!("An answer under an idempotency key has at most {limit} bytes, and cannot be an endless stream. Nothing was stored, and what the handler wrote was undone.")
             }
             Self::AnswerNotStorable(why) => {
                 format!("{why}. Nothing was stored, and what the handler wrote was undone.")
@@ -209,7 +233,7 @@ impl Refusal {
                 "The inner layer would commit what the outer one could not undo: put one layer around each route.".to_owned()
             }
             Self::OutcomeUnknown => {
-                "The database was lost in the moment of the commit. Send the same request with the same key: it finds the outcome.".to_owned()
+                "The connection to the database was lost during the commit. Send the same request with the same key: it finds the outcome.".to_owned()
             }
             Self::Unavailable => "Nothing was stored: send the same request with the same key again, after Retry-After.".to_owned(),
             Self::AnswerBroken | Self::HandlerAborted | Self::TransactionFailed | Self::Internal => {
@@ -228,8 +252,18 @@ impl Refusal {
         Some(retry_after.as_secs().max(1))
     }
 
-    /// The refusal as it is sent where a route has no form of its own: `application/problem+json` with `title`, `status`,
-    /// `detail` and `code`, and `changed` for [`Refusal::Reused`].
+    /// The refusal in the form in which it is sent if the route has none of its own: `application/problem+json` with `title`, `status`,
+    /// `detail` and `code`, and for [`Refusal::Reused`] also `changed`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use payonce_http::Refusal;
+    ///
+    /// let reply = Refusal::InProgress { retry_after: Duration::from_secs(1) }.problem();
+    /// assert_eq!(reply.status, 409);
+    /// assert!(reply.headers.contains(&("retry-after".to_owned(), "1".to_owned())));
+    /// ```
     pub fn problem(&self) -> Reply {
         let mut body = Map::new();
         body.insert("title".to_owned(), json!(self.title()));

@@ -30,13 +30,13 @@ use crate::canonical;
 pub struct Request<'a> {
     /// The method, e.g. `POST`.
     pub method: &'a str,
-    /// The path with its parameters in it, e.g. `/customers/7/orders`.
+    /// The path, with the values of its parameters, e.g. `/customers/7/orders`.
     pub path: &'a str,
     /// What follows `?`.
     pub query: Option<&'a str>,
     /// The value of `Content-Type`.
     pub content_type: Option<&'a [u8]>,
-    /// Whether there is a `Content-Encoding`: the body is then taken by its bytes.
+    /// Whether there is a `Content-Encoding`. The body is then signed by its bytes.
     pub is_encoded: bool,
     /// Names and values of the headers that the route signs.
     pub signed_headers: Vec<(String, Vec<u8>)>,

@@ -13,19 +13,19 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Request;
 
-/// As much as the frameworks' own JSON extractors take.
+/// Maximum size of a request's body in bytes, the same as of the frameworks' own JSON extractors.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 
-/// A stored answer is a row's column.
+/// Maximum size of an answer's body in bytes. A stored answer is a column of a row.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// PostgreSQL ends a transaction that stands still for 10 s.
+/// How long a handler may take. PostgreSQL ends a transaction that is idle for 10 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of a handler's writes and of its answer.
+/// Whether a handler's writes and its answer are kept.
 ///
 /// ```
 /// use payonce_http::Ending;
@@ -45,8 +45,23 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The rule of a route that says nothing of it: 2xx and 3xx keep, 4xx undoes, and everything else is forgotten. So are the
-    /// statuses that say nothing of the request itself and may be others the next time: 401, 407, 408, 425 and 429.
+    /// The default rule of a route: 2xx and 3xx keep, 4xx undoes, and everything else is forgotten. 401, 407, 408, 425 and 429 are also
+    /// forgotten, because they do not depend on the request alone, and the next attempt may get another status.
+    ///
+    /// ```
+    /// use payonce_http::Ending;
+    ///
+    /// /// A rule of one's own often changes one status and leaves the others to this one.
+    /// fn ending(status: u16) -> Ending {
+    ///     match status {
+    ///         // The stock may change: the same key may succeed later.
+    ///         409 => Ending::Forget,
+    ///         status => Ending::of_status(status),
+    ///     }
+    /// }
+    /// assert_eq!(ending(409), Ending::Forget);
+    /// assert_eq!(ending(422), Ending::Undo);
+    /// ```
     pub fn of_status(status: u16) -> Self {
         match status {
             200..=399 => Self::Keep,
@@ -60,7 +75,7 @@ impl Ending {
 type EndingRule = Arc<dyn Fn(u16) -> Ending + Send + Sync>;
 type RefusalRule = Arc<dyn Fn(&Refusal) -> Option<Reply> + Send + Sync>;
 
-/// A route's rules, and the engine that keeps them. An adapter's builder sets its fields, whose documentation is there.
+/// A route's rules, and the engine that keeps them. An adapter's builder sets the fields.
 ///
 /// ```no_run
 /// # async fn execute(engine: payonce_engine::Engine, signed: payonce_engine::SignedRequest) {
@@ -83,11 +98,11 @@ type RefusalRule = Arc<dyn Fn(&Refusal) -> Option<Reply> + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct Route {
-    /// Decides who executes.
+    /// The engine that decides which request executes.
     pub engine: Engine,
-    /// What keys of this route are for: part of each key's scope. 1–255 bytes of the service's own.
+    /// The name of what the route does, 1–255 bytes, which the service chooses. It is part of each key's scope.
     pub operation: String,
-    /// How long a key is remembered; `None` as the engine is configured.
+    /// How long a key is remembered; `None` for the engine's own setting.
     pub ttl: Option<Duration>,
     /// How long a duplicate waits for the first request.
     pub wait: Wait,
@@ -97,7 +112,7 @@ pub struct Route {
     pub kept_headers: Option<BTreeSet<String>>,
     /// The headers of a request that are signed, in lower case.
     pub signed_headers: Vec<String>,
-    /// The fields of a JSON body that are not signed, as `meta.sent_at` or `items[].sent_at`.
+    /// The fields of a JSON body that are not signed, such as `meta.sent_at` or `items[].sent_at`.
     pub unsigned_fields: Vec<String>,
     /// Maximum size of a request's body, in bytes.
     pub max_body: usize,
@@ -107,14 +122,14 @@ pub struct Route {
     pub timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
-    /// What becomes of an answer, by its status.
+    /// Whether an answer and its writes are kept, by its status.
     pub ending: EndingRule,
     /// The route's own form of a refusal; `None` for [`Refusal::problem`].
     pub refusals: Option<RefusalRule>,
 }
 
 impl Route {
-    /// A route with the rules of one that says nothing of its own.
+    /// Creates a route with the default rules.
     pub fn new(engine: &Engine, operation: impl Into<String>) -> Self {
         Self {
             engine: engine.clone(),
@@ -134,16 +149,36 @@ impl Route {
         }
     }
 
-    /// Whether requests of this method go through the engine. GET, HEAD, OPTIONS and TRACE are safe (RFC 9110, 9.2.1) and do not.
+    /// Returns true if requests of this method go through the engine. GET, HEAD, OPTIONS and TRACE are safe (RFC 9110, 9.2.1) and do
+    /// not.
+    ///
+    /// ```no_run
+    /// # fn covers(engine: payonce_engine::Engine) {
+    /// let route = payonce_http::Route::new(&engine, "create_order");
+    /// assert!(route.covers("POST"));
+    /// assert!(!route.covers("GET"));
+    /// # }
+    /// ```
     pub fn covers(&self, method: &str) -> bool {
         !matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
     }
 
-    /// Reads the key from the values of the `Idempotency-Key` headers, as [`key_of`].
+    /// Reads the key from the values of the `Idempotency-Key` headers, like [`key_of`].
+    ///
+    /// ```no_run
+    /// # fn key(engine: payonce_engine::Engine) {
+    /// use payonce_http::{Refusal, Route};
+    ///
+    /// let mut route = Route::new(&engine, "create_order");
+    /// assert_eq!(route.key([].into_iter()), Err(Refusal::KeyMissing));
+    /// route.requires_key = false;
+    /// assert_eq!(route.key([].into_iter()), Ok(None));
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Refusal::KeyMissing`] where the route requires one, and [`Refusal::KeyInvalid`].
+    /// [`Refusal::KeyMissing`] if the route requires one, and [`Refusal::KeyInvalid`].
     pub fn key<'a>(
         &self,
         values: impl Iterator<Item = &'a [u8]>,
@@ -155,6 +190,18 @@ impl Route {
     }
 
     /// Refuses a body by the length that it announces, before any of it is read.
+    ///
+    /// ```no_run
+    /// # fn check(engine: payonce_engine::Engine) {
+    /// use payonce_http::{Refusal, Route};
+    ///
+    /// let mut route = Route::new(&engine, "create_order");
+    /// route.max_body = 1024;
+    /// assert_eq!(route.check_length(Some(b"1025")), Err(Refusal::BodyTooLarge { limit: 1024 }));
+    /// // A body without a length is counted while it is read.
+    /// assert_eq!(route.check_length(None), Ok(()));
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -171,11 +218,11 @@ impl Route {
         }
     }
 
-    /// Signs a request.
+    /// Signs a request: see the example of [`Request`].
     ///
     /// # Errors
     ///
-    /// [`Refusal::OwnerUnknown`].
+    /// [`Refusal::OwnerUnknown`] if `owner` is `None`.
     pub fn sign(
         &self,
         owner: Option<String>,
@@ -195,7 +242,17 @@ impl Route {
         })
     }
 
-    /// Gives a handler its time. It is dropped when that has passed.
+    /// Runs a handler for at most [`Route::timeout`], and drops it after that.
+    ///
+    /// ```no_run
+    /// # async fn handle<R>(route: payonce_http::Route, handler: impl Future<Output = payonce_http::Handled<R>>) {
+    /// use payonce_http::Handled;
+    ///
+    /// // The last thing that an adapter does before it returns to `Route::execute`.
+    /// let handled = route.bounded(handler).await.unwrap_or_else(Handled::Refused);
+    /// # drop(handled);
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -208,11 +265,20 @@ impl Route {
             })
     }
 
-    /// Gives the body of a request its time to arrive.
+    /// Reads the body of a request for at most [`Route::body_timeout`].
+    ///
+    /// ```no_run
+    /// # async fn read(route: payonce_http::Route, framework: impl Future<Output = std::io::Result<Vec<u8>>>)
+    /// # -> Result<Vec<u8>, payonce_http::Refusal> {
+    /// use payonce_http::Refusal;
+    ///
+    /// route.body_bounded(async { framework.await.map_err(|_| Refusal::BodyBroken) }).await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Refusal::BodyTooSlow`], and the body's own.
+    /// [`Refusal::BodyTooSlow`], and the error of the body.
     pub async fn body_bounded<T>(
         &self,
         body: impl Future<Output = Result<T, Refusal>>,
@@ -231,7 +297,23 @@ impl Route {
                 .is_none_or(|kept| kept.contains(name))
     }
 
-    /// The refusal as this route sends it.
+    /// Returns the refusal in this route's form, and logs it if the service's author has to correct something.
+    ///
+    /// ```no_run
+    /// # fn refuse(engine: payonce_engine::Engine) {
+    /// use std::sync::Arc;
+    ///
+    /// use payonce_http::{Refusal, Reply, Route};
+    ///
+    /// let mut route = Route::new(&engine, "create_order");
+    /// route.refusals = Some(Arc::new(|refusal| match refusal {
+    ///     Refusal::KeyMissing => Some(Reply { status: 428, headers: Vec::new(), body: "send a key".into() }),
+    ///     // All others as problem details.
+    ///     _ => None,
+    /// }));
+    /// assert_eq!(route.refuse(&Refusal::KeyMissing).status, 428);
+    /// # }
+    /// ```
     pub fn refuse(&self, refusal: &Refusal) -> Reply {
         refusal.log();
         let own = self.refusals.as_ref().and_then(|form| form(refusal));
@@ -239,7 +321,7 @@ impl Route {
     }
 }
 
-/// Reads the key from the values of a request's `Idempotency-Key` headers; `None` where there is none.
+/// Reads the key from the values of a request's `Idempotency-Key` headers. Returns `None` if there is none.
 ///
 /// ```
 /// use payonce_http::{Refusal, key_of};

@@ -6,7 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use payonce_engine::Transaction;
 use sqlx::PgConnection;
 
-/// Where a handler takes its transaction from, and gives it back to when it has ended. It travels with the request.
+/// Holds the transaction for a handler, which takes it and gives it back. It travels with the request.
+///
+/// ```no_run
+/// # async fn handler(slot: payonce_http::Slot) -> Result<(), Box<dyn std::error::Error>> {
+/// use payonce_http::NoTransaction;
+///
+/// let mut tx = slot.take()?;
+/// sqlx::query("insert into orders (sku) values ('tea')").execute(&mut *tx).await?;
+/// // There is one transaction. While it is lent, nobody else gets it.
+/// assert!(matches!(slot.take(), Err(NoTransaction::Taken)));
+/// drop(tx);
+/// assert!(slot.take().is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Slot(Arc<Mutex<State>>);
 
@@ -26,7 +40,7 @@ enum State {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTransaction {
-    /// No layer of ours is around the route, or it let the request through, as it does with GET, HEAD and OPTIONS.
+    /// There is no idempotency layer around the route, or it let the request through, as it does with GET, HEAD and OPTIONS.
     #[error(
         "this handler takes a transaction, and its request has none: put the idempotency layer around the route, and give GET, HEAD and OPTIONS a handler that takes no `Tx`"
     )]
@@ -36,7 +50,7 @@ pub enum NoTransaction {
         "this handler takes the transaction twice: one `Tx` is all there is, pass `&mut tx` on"
     )]
     Taken,
-    /// The handler has ended, and a clone of its request is still about.
+    /// The handler has ended, and a clone of its request still exists.
     #[error("the handler has ended, and its transaction with it")]
     Ended,
 }
@@ -50,7 +64,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`NoTransaction`] where it is lent already, or the handler has ended.
+    /// [`NoTransaction`] if it is lent already, or the handler has ended.
     pub fn take(&self) -> Result<Lent, NoTransaction> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Lent) {
@@ -66,7 +80,8 @@ impl Slot {
         }
     }
 
-    /// The handler has ended. Gives the transaction back to the engine; false where the handler left it with somebody else.
+    /// Gives the transaction back to the engine when the handler has ended. Returns false if the handler gave it to something that
+    /// still holds it.
     pub(crate) fn close(&self) -> bool {
         let was = std::mem::replace(&mut *self.lock(), State::Closed);
         !matches!(was, State::Lent)
@@ -77,7 +92,7 @@ impl Slot {
     }
 }
 
-/// The transaction, lent to a handler. It is a [`PgConnection`] to whoever queries through it. Dropping it gives it back.
+/// The transaction, lent to a handler. It dereferences to a [`PgConnection`]. Dropping it gives it back. [`Slot`] has an example.
 pub struct Lent {
     /// `None` only while it is being dropped.
     transaction: Option<Transaction>,

@@ -1,9 +1,8 @@
-//! The clean-up forgets keys past their time.
+//! The clean-up deletes expired keys.
 //!
-//! It deletes in short transactions, oldest first, and skips rows that another transaction holds. It needs no
-//! right but to read what a key is and to delete it. It never deletes a key in `PROCESSING`:
-//! unfinished work does not expire. A key past its time counts as
-//! absent whether it was deleted or not, so nothing depends on when, or whether, this runs.
+//! It deletes in short transactions, oldest first, and skips rows that another transaction holds. It needs only the rights to read a
+//! key's name, state and expiry, and to delete it. It never deletes a key in `PROCESSING`: unfinished work does not expire. An expired
+//! key counts as absent whether it was deleted or not, so nothing depends on when, or whether, the clean-up runs.
 
 mod pace;
 
@@ -23,18 +22,28 @@ use crate::store::{self, ExpiredKey};
 const USE_LIMIT: Duration = Duration::from_secs(62);
 
 /// How much a clean-up may do.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::CleanupLimits;
+///
+/// // For a run every minute.
+/// let limits = CleanupLimits { max_duration: Duration::from_secs(50), ..CleanupLimits::default() };
+/// assert_eq!(limits.batch_size, 5000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupLimits {
-    /// The most keys one transaction deletes, at least 1.
+    /// Maximum number of keys that one transaction deletes, at least 1.
     pub batch_size: u32,
-    /// After this long no further batch is begun.
+    /// After this time no further batch is begun.
     pub max_duration: Duration,
 }
 
 impl Default for CleanupLimits {
     fn default() -> Self {
         Self {
-            // Reached on a quick disk, while nothing else writes.
+            // Only reached on a fast disk while nothing else writes.
             batch_size: 5000,
             // An hourly run ends long before the next.
             max_duration: Duration::from_secs(5 * 60),
@@ -43,24 +52,35 @@ impl Default for CleanupLimits {
 }
 
 /// What a clean-up did.
+///
+/// ```
+/// use payonce_engine::CleanupReport;
+///
+/// /// Whether to run more often, or for longer.
+/// fn falls_behind(report: &CleanupReport) -> bool {
+///     !report.keeping_up && !report.another_at_work
+/// }
+/// let ran_out_of_time = CleanupReport { remaining: 70_000, ..CleanupReport::default() };
+/// assert!(falls_behind(&ran_out_of_time));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupReport {
     /// Keys deleted.
     pub deleted: u64,
     /// Transactions that deleted them.
     pub batches: u64,
-    /// Number of keys past their time that are left, because a transaction holds them or for the next run.
+    /// Number of expired keys that are left, because a transaction holds them or for the next run.
     pub remaining: u64,
     /// How long it took.
     pub duration: Duration,
-    /// True when another clean-up was at work, and this one left it to that.
+    /// True if another clean-up was running, so that this one did nothing.
     pub another_at_work: bool,
-    /// False if its time was over before it had reached the present: keys pass their time faster than they are deleted. Also
-    /// false after a dry run and beside another clean-up, which reach nothing.
+    /// False if its time was over before all expired keys were deleted: keys expire faster than they are deleted. Also false after a dry
+    /// run, and if another clean-up was running.
     pub keeping_up: bool,
 }
 
-/// Deletes keys past their time. It signs nothing, so unlike the engine it needs no secret.
+/// Deletes expired keys. It signs nothing, so unlike the engine it needs no secret.
 ///
 /// ```no_run
 /// # async fn clean(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
@@ -77,19 +97,17 @@ pub struct Cleaner {
 }
 
 impl Cleaner {
-    /// Cleans a database whose schema has this crate's migrations.
+    /// Creates a cleaner of a database that has this crate's migrations.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
-    /// Deletes the keys past their time, within limits. Two at once do no harm: the second leaves
-    /// it to the first.
+    /// Deletes the expired keys, within limits. If another clean-up is running, this one does nothing.
     ///
-    /// An error ends it between two batches or inside one; what was deleted before stays deleted.
+    /// An error ends it between two batches or inside one. What was deleted before stays deleted.
     pub async fn run(&self, limits: CleanupLimits) -> Result<CleanupReport, IdempotencyError> {
         let started = Instant::now();
-        // The lock lives as long as its session. Should this fail, or be dropped, the connection is
-        // closed, and the lock goes with it.
+        // The lock lasts as long as its session. If this fails or is dropped, the connection is closed, which releases the lock.
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
         store::set_cleanup_timeouts(&mut connection)
@@ -112,8 +130,7 @@ impl Cleaner {
             } else {
                 report.keeping_up = true;
             }
-            // Not left to the closing, of which the server learns some time later: the next run may
-            // begin at once.
+            // The server notices a closed connection only some time later, and the next run may begin at once.
             store::release_cleanup_lock(&mut connection)
                 .bounded()
                 .await?;
@@ -128,7 +145,14 @@ impl Cleaner {
         Ok(report)
     }
 
-    /// How many keys a clean-up would delete now.
+    /// Returns how many keys a clean-up would delete now.
+    ///
+    /// ```no_run
+    /// # async fn dry_run(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
+    /// println!("{} keys would be deleted", payonce_engine::Cleaner::new(pool).count_expired().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
@@ -315,12 +339,37 @@ async fn delete_what_is_free(
 }
 
 impl Engine {
-    /// Deletes the keys past their time, within the default limits, as the clean-up program does.
+    /// Deletes the expired keys, within the default limits, as the clean-up program does.
+    ///
+    /// ```no_run
+    /// # async fn clean(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// // In a task of the service, in place of a cron job.
+    /// let mut hourly = tokio::time::interval(std::time::Duration::from_secs(60 * 60));
+    /// loop {
+    ///     hourly.tick().await;
+    ///     let report = engine.cleanup().await?;
+    ///     tracing::info!(report.deleted, report.remaining, "expired keys");
+    /// }
+    /// # }
+    /// ```
     pub async fn cleanup(&self) -> Result<CleanupReport, IdempotencyError> {
         self.cleanup_within(CleanupLimits::default()).await
     }
 
-    /// Deletes the keys past their time, within limits; see [`Cleaner::run`].
+    /// Deletes the expired keys, within limits: see [`Cleaner::run`].
+    ///
+    /// ```no_run
+    /// # async fn clean(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use std::time::Duration;
+    ///
+    /// use payonce_engine::CleanupLimits;
+    ///
+    /// let limits = CleanupLimits { max_duration: Duration::from_secs(10), ..CleanupLimits::default() };
+    /// let report = engine.cleanup_within(limits).await?;
+    /// # let _ = report;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn cleanup_within(
         &self,
         limits: CleanupLimits,

@@ -3,6 +3,14 @@
 use sqlx::postgres::PgConnectOptions;
 
 /// Returns `host:port/database as user`.
+///
+/// ```
+/// use payonce_engine::database::describe;
+///
+/// let options = "postgres://shop:secret@db.example:5433/orders".parse()?;
+/// assert_eq!(describe(&options), "db.example:5433/orders as shop");
+/// # Ok::<(), sqlx::Error>(())
+/// ```
 pub fn describe(options: &PgConnectOptions) -> String {
     let host = match options.get_socket() {
         Some(socket) => socket.display().to_string(),

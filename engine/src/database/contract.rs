@@ -8,6 +8,12 @@ use super::session::LENT_CHECKED;
 use super::{ACQUIRE_TIMEOUT, Bounded, USE_TIMEOUT, acquire, cluster_nodes};
 
 /// Whether an engine starts on a database that may lose confirmed commits.
+///
+/// ```
+/// use payonce_engine::{Durability, IdempotencyConfig};
+///
+/// assert_eq!(IdempotencyConfig::default().durability, Durability::Required);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// It does not start.
@@ -18,6 +24,13 @@ pub enum Durability {
 }
 
 /// Why a pool cannot keep the engine's guarantees, and what to set.
+///
+/// ```
+/// use payonce_engine::UnfitPool;
+///
+/// let unfit = UnfitPool::LosesCommits { setting: "synchronous_commit" };
+/// assert!(unfit.to_string().starts_with("synchronous_commit is off: the database may lose confirmed commits"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnfitPool {
@@ -75,6 +88,17 @@ const TABLES: [&str; 3] = ["idempotency_keys", "unsettled_keys", "fingerprint_se
 /// Refuses a pool that does not keep the [contract](super#what-the-engine-needs-of-a-pool).
 ///
 /// It runs queries on one connection of the pool, and briefly opens a second one.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool) {
+/// use payonce_engine::database::{Durability, check};
+///
+/// // For a health check of a service's own; `Engine::start` does it anyway.
+/// if let Err(unfit) = check(&pool, Durability::Required).await {
+///     eprintln!("{unfit}");
+/// }
+/// # }
+/// ```
 pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPool> {
     let mut connection = acquire(pool).await?;
     if shares_sessions(&pool.connect_options(), &mut connection).await? {
@@ -96,6 +120,17 @@ pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPoo
 
 /// Returns those of `fsync`, `full_page_writes` and `synchronous_commit` that are off in this session, or on a node of the cluster
 /// that the tables are distributed over: `fsync on 10.0.0.2:5432`. A node that cannot be asked is noted in the log.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{acquire, settings_that_lose_commits};
+///
+/// for setting in settings_that_lose_commits(&mut *acquire(&pool).await?).await? {
+///     eprintln!("{setting} is off");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -155,6 +190,18 @@ async fn off_in_session(connection: &mut PgConnection) -> sqlx::Result<Vec<&'sta
 /// Two connections at once have two sessions. Behind such a pooler the second connection is given the session that the first has
 /// just left, or the first is moved to another session while the second is inside a transaction. If the server grants no second
 /// connection, there is nothing to compare, and this returns false.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{acquire, shares_sessions};
+///
+/// let mut connection = acquire(&pool).await?;
+/// if shares_sessions(&pool.connect_options(), &mut connection).await? {
+///     eprintln!("the pooler has to run with pool_mode = session");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -54,6 +54,16 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
 
 /// Returns true if this connection, or the server behind it, is the wrong one: close it, and try another one. The statement was not
 /// carried out, unless [`may_have_committed`] says otherwise.
+///
+/// ```
+/// use payonce_engine::database::is_wrong_connection;
+///
+/// // The connection broke, so the next statement needs another one.
+/// let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+/// assert!(is_wrong_connection(&sqlx::Error::Io(lost)));
+/// // No connection was lent at all.
+/// assert!(!is_wrong_connection(&sqlx::Error::PoolTimedOut));
+/// ```
 pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
     may_have_committed(error)
         || has_code(error, &WRONG_CONNECTION)
@@ -70,6 +80,15 @@ pub(crate) fn is_unsupported(error: &sqlx::Error) -> bool {
 }
 
 /// Returns true if the same transaction is likely to succeed when it is tried again.
+///
+/// ```
+/// use payonce_engine::database::{is_transient, takes_no_writes};
+///
+/// assert!(is_transient(&sqlx::Error::PoolTimedOut));
+/// // A standby: after the failover the address leads to the new primary.
+/// assert!(is_transient(&takes_no_writes()));
+/// assert!(!is_transient(&sqlx::Error::RowNotFound));
+/// ```
 pub fn is_transient(error: &sqlx::Error) -> bool {
     // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.
     is_wrong_connection(error)
@@ -80,17 +99,52 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 
 /// Returns true if the database answered that a time-out ended the statement: it waited for a lock (55P03), or was canceled
 /// (57014).
+///
+/// ```no_run
+/// # async fn lock(connection: &mut sqlx::PgConnection) -> sqlx::Result<()> {
+/// use payonce_engine::database::is_too_slow;
+///
+/// let locked = sqlx::query("select 1 from orders where order_id = 7 for update").execute(connection).await;
+/// match locked {
+///     Err(error) if is_too_slow(&error) => eprintln!("busy; answer 503, and nothing was written"),
+///     locked => drop(locked?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_too_slow(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03", "57014"])
 }
 
 /// Returns true if another transaction held a row for longer than `lock_timeout`. The statement was not carried out.
+///
+/// ```no_run
+/// # async fn delete(connection: &mut sqlx::PgConnection) -> sqlx::Result<()> {
+/// use payonce_engine::database::is_lock_timeout;
+///
+/// let deleted = sqlx::query("delete from carts where cart_id = 17").execute(connection).await;
+/// match deleted {
+///     // Another transaction is using the cart: the next run of this job deletes it.
+///     Err(error) if is_lock_timeout(&error) => {}
+///     deleted => drop(deleted?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03"])
 }
 
 /// Returns true if a statement was refused because of the values that it writes, and would be each time: a data exception (22), a
 /// constraint (23), a row that is too large (54), or a value that cannot be encoded.
+///
+/// ```
+/// use payonce_engine::database::is_of_its_content;
+///
+/// let unsendable = sqlx::Error::Encode("a text with a zero byte".into());
+/// assert!(is_of_its_content(&unsendable));
+/// assert!(!is_of_its_content(&sqlx::Error::PoolTimedOut));
+/// ```
 pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     matches!(
         error,
@@ -99,6 +153,25 @@ pub fn is_of_its_content(error: &sqlx::Error) -> bool {
 }
 
 /// Returns true if one of several rows that were written together may be to blame, and the others may succeed without it.
+///
+/// ```no_run
+/// # async fn insert(connection: &mut sqlx::PgConnection, skus: &[String]) -> sqlx::Result<()> {
+/// use payonce_engine::database::is_of_an_item;
+///
+/// let statement = "insert into orders (sku) select * from unnest($1::text[])";
+/// let together = sqlx::query(statement).bind(skus).execute(&mut *connection).await;
+/// match together {
+///     // One of them is at fault. Alone, each of the others succeeds.
+///     Err(error) if is_of_an_item(&error) && skus.len() > 1 => {
+///         for sku in skus {
+///             drop(sqlx::query(statement).bind(std::slice::from_ref(sku)).execute(&mut *connection).await);
+///         }
+///     }
+///     together => drop(together?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_of_an_item(error: &sqlx::Error) -> bool {
     matches!(
         error,

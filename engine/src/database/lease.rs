@@ -22,12 +22,29 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Timeout, timeout};
 
 /// The longest use of a connection: PostgreSQL's own `statement_timeout` of 5 s, and 2 s for its answer to arrive.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::database::{SESSION_SETTINGS, USE_TIMEOUT};
+///
+/// assert!(SESSION_SETTINGS.contains(&("statement_timeout", "5s")));
+/// // The server ends a slow statement first, so that its error arrives.
+/// assert!(USE_TIMEOUT > Duration::from_secs(5));
+/// ```
 pub const USE_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How long a connection may take to show that it is healthy when it is given back, or to be closed properly.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection was used for longer than allowed. What was sent may have been carried out.
+///
+/// ```
+/// use payonce_engine::database::timed_out;
+/// use payonce_engine::may_have_committed;
+///
+/// assert!(may_have_committed(&timed_out()));
+/// ```
 pub fn timed_out() -> sqlx::Error {
     let error = io::Error::new(
         io::ErrorKind::TimedOut,
@@ -37,7 +54,7 @@ pub fn timed_out() -> sqlx::Error {
 }
 
 pin_project_lite::pin_project! {
-    /// A use of a connection with a deadline: see [`Bounded`].
+    /// A use of a connection with a deadline. [`Bounded`] has an example.
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct Within<F> {
         #[pin]
@@ -55,6 +72,29 @@ impl<T, F: Future<Output = sqlx::Result<T>>> Future for Within<F> {
 }
 
 /// Gives a use of a connection its deadline.
+///
+/// ```no_run
+/// # async fn report(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use std::time::Duration;
+///
+/// use payonce_engine::database::{Bounded, acquire};
+///
+/// let mut connection = acquire(&pool).await?;
+/// let orders = sqlx::query("select order_id from orders where order_id > 100")
+///     .fetch_all(&mut *connection)
+///     .bounded()
+///     .await?;
+/// // A statement whose session has a longer `statement_timeout`.
+/// sqlx::query("set statement_timeout = '60s'").execute(&mut *connection).bounded().await?;
+/// connection.close_on_drop();
+/// let total: i64 = sqlx::query_scalar("select count(*) from orders")
+///     .fetch_one(&mut *connection)
+///     .within(Duration::from_secs(62))
+///     .await?;
+/// # drop((orders, total));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
     /// Ends with an error after [`USE_TIMEOUT`]; the connection cannot be used any more then, and its [`Lease`] closes it.
     fn bounded(self) -> Within<Self> {
@@ -72,6 +112,20 @@ pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
 impl<T, F: Future<Output = sqlx::Result<T>>> Bounded<T> for F {}
 
 /// A connection borrowed from a pool. Dropping it gives it back, or closes it if a use of it took too long.
+///
+/// ```no_run
+/// # async fn lock(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{Bounded, acquire};
+///
+/// let mut connection = acquire(&pool).await?;
+/// // The lock belongs to the session, so the connection must not go back to the pool with it.
+/// connection.close_on_drop();
+/// sqlx::query("select pg_advisory_lock(17)").execute(&mut *connection).bounded().await?;
+/// // … and before another process needs the lock:
+/// connection.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Lease {
     /// `None` only while it is being dropped or closed.
@@ -163,6 +217,21 @@ impl Drop for Lease {
 ///
 /// It is sqlx's own kind of transaction, so that `begin` inside it makes a savepoint. Unlike [`sqlx::Transaction`] it is safe
 /// against cancellation at BEGIN and COMMIT, and has a deadline on a connection that does not answer.
+///
+/// ```no_run
+/// # async fn order(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{Bounded, begin};
+/// use payonce_engine::may_have_committed;
+///
+/// let mut transaction = begin(&pool).await?;
+/// sqlx::query("insert into orders (sku) values ('tea')").execute(&mut *transaction).bounded().await?;
+/// match transaction.commit().await {
+///     Err(error) if may_have_committed(&error) => eprintln!("the order may exist: look before you repeat"),
+///     committed => committed?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Transaction {
     lease: Lease,

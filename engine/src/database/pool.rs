@@ -13,9 +13,21 @@ use super::{session, shortage};
 
 /// How long a request waits for a connection, and a program for its first: short enough that a
 /// client learns within its own time-out that the database is gone.
+///
+/// ```
+/// use payonce_engine::database::{ACQUIRE_TIMEOUT, pool_options};
+///
+/// assert_eq!(pool_options().get_acquire_timeout(), ACQUIRE_TIMEOUT);
+/// ```
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection is replaced when it is older than this, so that a change of the server, its role or its address soon takes effect.
+///
+/// ```
+/// use payonce_engine::database::{MAX_LIFETIME, pool_options};
+///
+/// assert_eq!(pool_options().get_max_lifetime(), Some(MAX_LIFETIME));
+/// ```
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// A connection that was idle for this long is closed.
@@ -33,6 +45,17 @@ const SHORT_OF_CONNECTIONS: Duration = Duration::from_millis(300);
 ///   open transaction, and what its next borrower writes and takes for committed is rolled back later. This query replaces the ping
 ///   that sqlx would send, at the same cost.
 /// * A connection is replaced after 30 minutes.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+/// use payonce_engine::database::{pool_options, session_options};
+///
+/// let database = session_options(std::env::var("DATABASE_URL")?.parse()?);
+/// let pool = pool_options().max_connections(20).connect_with(database).await?;
+/// # drop(pool);
+/// # Ok(())
+/// # }
+/// ```
 pub fn pool_options() -> PgPoolOptions {
     PgPoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -47,12 +70,21 @@ pub fn pool_options() -> PgPoolOptions {
 /// too small.
 ///
 /// Each use of it must be [`bounded`](super::Bounded::bounded).
+///
+/// ```no_run
+/// # async fn count(pool: sqlx::PgPool) -> sqlx::Result<i64> {
+/// use payonce_engine::database::{Bounded, acquire};
+///
+/// let mut connection = acquire(&pool).await?;
+/// sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *connection).bounded().await
+/// # }
+/// ```
 pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
     let _waiting = Waiting::start();
     lend(pool).await
 }
 
-/// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included.
+/// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included. [`Transaction`] has an example.
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction> {
     let _waiting = Waiting::start();
     Transaction::begin(lend(pool).await?).await

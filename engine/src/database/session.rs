@@ -12,6 +12,14 @@ use super::lease::Bounded;
 
 /// Set on every connection, overriding the role and the URL, and checked after each connect, because a pooler may drop a client's
 /// start-up settings.
+///
+/// ```
+/// use payonce_engine::database::SESSION_SETTINGS;
+///
+/// // For a pooler that drops a client's settings: they can be the role's.
+/// let statements = SESSION_SETTINGS.map(|(setting, value)| format!("alter role shop set {setting} = '{value}';"));
+/// assert_eq!(statements[0], "alter role shop set statement_timeout = '5s';");
+/// ```
 pub const SESSION_SETTINGS: [(&str, &str); 6] = [
     // Every statement takes milliseconds; one that takes this long will not end.
     ("statement_timeout", "5s"),
@@ -40,6 +48,15 @@ const KEEPALIVE_SETTINGS: [(&str, &str); 3] = [
 ///
 /// A pooler may drop them. A pool made by [`super::pool_options`] sets them again after each connect; for others, set them for
 /// the role (`alter role … set statement_timeout = '5s'`).
+///
+/// ```
+/// use payonce_engine::database::session_options;
+///
+/// let options = session_options("postgres://shop@db.example/orders".parse()?);
+/// let settings = options.get_options().unwrap_or_default();
+/// assert!(settings.contains("statement_timeout=5s"), "{settings}");
+/// # Ok::<(), sqlx::Error>(())
+/// ```
 pub fn session_options(options: PgConnectOptions) -> PgConnectOptions {
     options
         .options(SESSION_SETTINGS)
@@ -97,6 +114,17 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Returns true if the server is a primary that takes writes.
+///
+/// ```no_run
+/// # async fn look(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{acquire, takes_writes};
+///
+/// if !takes_writes(&mut *acquire(&pool).await?).await? {
+///     eprintln!("this is a standby");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let row = sqlx::raw_sql(TAKES_WRITES.as_str())
         .fetch_one(connection)
@@ -106,6 +134,13 @@ pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
 }
 
 /// The error for a standby.
+///
+/// ```
+/// use payonce_engine::database::{is_transient, takes_no_writes};
+///
+/// // Worth another try: an address of several servers may lead to the primary then.
+/// assert!(is_transient(&takes_no_writes()));
+/// ```
 pub fn takes_no_writes() -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(
         "the server accepts no writes: it is a standby, or default_transaction_read_only is on",

@@ -24,6 +24,16 @@ use crate::store::{FoundKey, Inserted, NewKey, Standing};
 const MAX_TURNS: u32 = 20;
 
 /// How long a duplicate waits for the first request's outcome.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::Wait;
+///
+/// // A webhook's sender repeats anyway: do not keep it waiting.
+/// let wait = Wait::AtMost(Duration::ZERO);
+/// assert_ne!(wait, Wait::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
     /// The configured time: [`IdempotencyConfig::patience`](crate::IdempotencyConfig::patience).
@@ -61,6 +71,17 @@ impl SignedRequest {
 
     /// If this request executes, its key is remembered for this long from now on, instead of
     /// [`IdempotencyConfig::ttl`](crate::IdempotencyConfig::ttl).
+    ///
+    /// ```no_run
+    /// # fn sign(engine: payonce_engine::Engine, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use std::time::Duration;
+    ///
+    /// // A cart's key is not needed after an hour.
+    /// let signed = engine.sign(key, "tea")?.with_ttl(Duration::from_secs(60 * 60));
+    /// # drop(signed);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -108,6 +129,17 @@ enum Decision<T> {
 
 impl Engine {
     /// Looks in the replay cache alone, without asking the database: an answer or a mismatch.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # fn replay(engine: Engine, signed: SignedRequest) -> Option<Answer> {
+    /// // Before anything that costs a query or a call, such as turning a card into a token.
+    /// match engine.recall::<()>(&signed)? {
+    ///     Gate::Answered(answer) => Some(answer),
+    ///     _ => None,
+    /// }
+    /// # }
+    /// ```
     pub fn recall<T>(&self, signed: &SignedRequest) -> Option<Gate<T>> {
         let kept = self.0.replays.get(&signed.key)?;
         let gate = match signed.fingerprints.compare(&kept.fingerprint) {
@@ -120,6 +152,19 @@ impl Engine {
     }
 
     /// The path through the gate that all operations share, for a request that [`Engine::recall`] did not answer.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn order(engine: Engine, signed: SignedRequest) -> Result<(), IdempotencyError> {
+    /// let plan = async |_: Transaction| Ok::<_, sqlx::Error>(Plan::Call { resource_id: "parcel-7".to_owned(), work: () });
+    /// let gate = match engine.recall(&signed) {
+    ///     Some(gate) => gate,
+    ///     None => engine.enter(signed, Wait::Configured, engine.planned(plan)).await?,
+    /// };
+    /// # drop(gate);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn enter<T>(
         &self,
         signed: SignedRequest,
@@ -413,6 +458,12 @@ impl Visit {
 }
 
 /// The results of a request at the gate, as labels of `payonce_idempotency_checks_total`.
+///
+/// ```
+/// use payonce_engine::records::GATE_RESULTS;
+///
+/// assert!(GATE_RESULTS.contains(&"mismatch"));
+/// ```
 pub const GATE_RESULTS: [&str; 6] = ["miss", "hit", "waited", "mismatch", "in_use", "takeover"];
 
 fn count<T>(key: &ScopedKey, gate: &Gate<T>, waited: Option<Duration>) {

@@ -45,6 +45,22 @@ use crate::transaction::Transaction;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The engine. Cloning it is cheap and gives the same engine; each process of a service has one.
+///
+/// ```no_run
+/// # async fn serve(_: payonce_engine::Engine) {}
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use payonce_engine::{Engine, FingerprintSecrets, IdempotencyConfig};
+///
+/// let database = std::env::var("DATABASE_URL")?.parse()?;
+/// let secrets = FingerprintSecrets::new("the same on each node");
+/// let engine = Engine::connect(database, 20, IdempotencyConfig::default(), &secrets).await?;
+/// // Each handler gets a clone.
+/// serve(engine.clone()).await;
+/// // A handler whose client has hung up may still be running.
+/// engine.finish().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
@@ -64,6 +80,24 @@ impl Engine {
     /// Connects to a database that has the [engine's tables](crate::migrate()), and starts an engine on a pool of its own that keeps
     /// the [contract](database#what-the-engine-needs-of-a-pool).
     ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use payonce_engine::{Engine, FingerprintSecrets, IdempotencyConfig, UnfitPool};
+    ///
+    /// let database = std::env::var("DATABASE_URL")?.parse()?;
+    /// let secrets = FingerprintSecrets::new("the same on each node");
+    /// let engine = match Engine::connect(database, 20, IdempotencyConfig::default(), &secrets).await {
+    ///     Ok(engine) => engine,
+    ///     // The server cannot be reached: try again later.
+    ///     Err(UnfitPool::Database(error)) => return Err(error.into()),
+    ///     // Everything else needs an operator. The message says what to set.
+    ///     Err(unfit) => panic!("{unfit}"),
+    /// };
+    /// # drop(engine);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`UnfitPool`], as for [`Engine::start`].
@@ -82,6 +116,22 @@ impl Engine {
     /// Starts an engine on the caller's pool, whose database has the [engine's tables](crate::migrate()).
     ///
     /// Transactions run in tasks of the tokio runtime that starts it.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use payonce_engine::database::{pool_options, session_options};
+    /// use payonce_engine::{Engine, FingerprintSecrets, IdempotencyConfig};
+    ///
+    /// // The service's own queries use the same pool.
+    /// let database = session_options(std::env::var("DATABASE_URL")?.parse()?).application_name("orders");
+    /// let pool = pool_options().max_connections(20).connect_with(database).await?;
+    /// payonce_engine::migrate(&pool).await?;
+    /// let secrets = FingerprintSecrets::new("the same on each node");
+    /// let engine = Engine::start(pool.clone(), IdempotencyConfig::default(), &secrets).await?;
+    /// # drop(engine);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -157,6 +207,22 @@ impl Engine {
     /// Like [`Engine::execute`], for a request that is already signed. It may have its own time to live
     /// ([`SignedRequest::with_ttl`]), and its own limit on the wait for another request with the key.
     ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn order(engine: Engine, key: ScopedKey) -> Result<Option<Answer>, IdempotencyError> {
+    /// use std::time::Duration;
+    ///
+    /// let signed = engine.sign(key, "tea")?.with_ttl(Duration::from_secs(7 * 24 * 60 * 60));
+    /// let work = async |_: Transaction| StoredResponse::json(201, &"ordered").map(Outcome::Completed);
+    /// match engine.execute_signed(signed, Wait::AtMost(Duration::from_millis(200)), work).await {
+    ///     Ok(answer) => Ok(Some(answer)),
+    ///     // Answer 409: the client should send the same request again.
+    ///     Err(IdempotencyError::InProgress { .. }) => Ok(None),
+    ///     Err(error) => Err(error),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`IdempotencyError`], as for [`Engine::execute`].
@@ -214,6 +280,33 @@ impl Engine {
     ///
     /// `plan` gets the open transaction and returns a [`Plan`]. It must not wait for anything but the database. Make the call on
     /// [`Gate::Claimed`] and [`Gate::TakenOver`], and then settle.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn refund(engine: Engine, key: ScopedKey) -> Result<(), IdempotencyError> {
+    /// let plan = async |mut tx: Transaction| {
+    ///     let id: String = sqlx::query_scalar("insert into refunds (amount) values (500) returning refund_id::text")
+    ///         .fetch_one(&mut *tx)
+    ///         .await?;
+    ///     Ok::<_, sqlx::Error>(Plan::Call { resource_id: id, work: 500 })
+    /// };
+    /// match engine.claim(&key, &500, Wait::Configured, plan).await? {
+    ///     Gate::Claimed { permit, work: amount } => {
+    ///         // Call the bank for this amount under the name `permit.resource_id()`, then settle.
+    /// #       drop((permit, amount));
+    ///     }
+    ///     Gate::TakenOver(permit) => {
+    ///         // The first owner died. Read the refund by `permit.resource_id()`, make the same call, then settle.
+    /// #       drop(permit);
+    ///     }
+    ///     Gate::Answered(answer) => println!("send {} again", answer.response.status),
+    ///     Gate::InProgress { retry_after } => println!("409, Retry-After: {}", retry_after.as_secs()),
+    ///     Gate::Mismatch(mismatch) => println!("422, because of {:?}", mismatch.changed),
+    ///     Gate::Expired { resource_id, .. } => println!("409, the key made {resource_id} long ago"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn claim<T, E, F, Fut>(
         &self,
         key: &ScopedKey,
@@ -235,6 +328,16 @@ impl Engine {
     }
 
     /// Signs a request, which is the first step for each.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn order(engine: Engine) -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = ScopedKey::new("acme", "create_order", IdempotencyKey::new("cart-17")?);
+    /// let signed = engine.sign(key, &serde_json::json!({"sku": "tea", "quantity": 2}))?;
+    /// assert_eq!(signed.key().operation, "create_order");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sign(
         &self,
         key: ScopedKey,
@@ -260,6 +363,13 @@ impl Engine {
     }
 
     /// Returns its settings.
+    ///
+    /// ```no_run
+    /// # fn link(engine: payonce_engine::Engine) {
+    /// let days = engine.config().ttl.as_secs() / (24 * 60 * 60);
+    /// println!("Keys are remembered for {days} days.");
+    /// # }
+    /// ```
     pub fn config(&self) -> &IdempotencyConfig {
         &self.0.config
     }
@@ -270,6 +380,17 @@ impl Engine {
     }
 
     /// Returns the id of this engine, which is the value of `idempotency_keys.owner` for its claims.
+    ///
+    /// ```no_run
+    /// # async fn count(engine: payonce_engine::Engine) -> sqlx::Result<()> {
+    /// let mine: i64 = sqlx::query_scalar("select count(*) from idempotency_keys where owner = $1 and state = 'PROCESSING'")
+    ///     .bind(engine.owner())
+    ///     .fetch_one(engine.pool())
+    ///     .await?;
+    /// # let _ = mine;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn owner(&self) -> Uuid {
         self.0.owner
     }
@@ -280,11 +401,31 @@ impl Engine {
     }
 
     /// Returns the pool of its database.
+    ///
+    /// ```no_run
+    /// # async fn read(engine: payonce_engine::Engine) -> sqlx::Result<()> {
+    /// // A read needs no key and no transaction of the engine.
+    /// let orders: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(engine.pool()).await?;
+    /// # let _ = orders;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
     }
 
     /// Runs a future in a task of the engine's runtime, which only the end of the process stops. A panic in it becomes an error.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn handle<F>(engine: Engine, call_and_settle: F) -> Result<(), IdempotencyError>
+    /// # where F: Future<Output = Result<Settled, IdempotencyError>> + Send + 'static {
+    /// // A web framework drops a handler's future when its client hangs up. The call and the settle go on.
+    /// let settled = engine.run(call_and_settle).await??;
+    /// # drop(settled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run<T, Fut>(&self, future: Fut) -> Result<T, IdempotencyError>
     where
         T: Send + 'static,
@@ -304,6 +445,14 @@ impl Engine {
     }
 
     /// Waits until all tasks have ended. Call it after the last request.
+    ///
+    /// ```no_run
+    /// # async fn stop(engine: payonce_engine::Engine) {
+    /// // The server has stopped; no request comes any more.
+    /// engine.finish().await;
+    /// engine.pool().close().await;
+    /// # }
+    /// ```
     pub async fn finish(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;

@@ -16,7 +16,8 @@ use crate::store::{self, Inserted, NewKey, SeenKey};
 use crate::transaction::{Transaction, lend};
 
 impl Engine {
-    /// How [`Engine::claim`] takes a key: for a caller of [`Engine::enter`] that has something to do before and after.
+    /// How [`Engine::claim`] takes a key: for a caller of [`Engine::enter`] that has something to do before and after. See there for
+    /// an example.
     pub fn planned<T, E, F, Fut>(&self, plan: F) -> impl Claimant<T> + Send + use<T, E, F, Fut>
     where
         T: Send + 'static,

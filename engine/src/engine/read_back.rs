@@ -87,7 +87,7 @@ impl Engine {
     /// Finds a claim after the answer to its commit was lost. Returns its times. Only this claim has its owner and its resource.
     ///
     /// Returns `None` if there is no such claim. A statement that the server has not begun yet may still insert it: send the claim
-    /// again, or answer that its outcome is not known.
+    /// again, or answer that its outcome is not known. The [`grouped`](crate::grouped) module's example does so.
     ///
     /// # Errors
     ///

@@ -26,6 +26,17 @@ const RENEWED_AT_ONCE: usize = 8;
 impl Engine {
     /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` if it is held, here or
     /// elsewhere, or final.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn by_hand(engine: Engine, key: ScopedKey) -> Result<(), IdempotencyError> {
+    /// match engine.take_over(&key).await? {
+    ///     Some(permit) => println!("attempt {} is ours, for {}", permit.claim().attempt, permit.resource_id()),
+    ///     None => println!("it is held, final or gone"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
         self.take_over_guarded(key, |_| std::future::ready(Ok(())))
             .await
@@ -33,6 +44,20 @@ impl Engine {
 
     /// Like [`Engine::take_over`], but first calls `may_take_over` with [`Permit::resource_id`]. Its error leaves the claim alone
     /// and is returned.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn by_hand(engine: Engine, key: ScopedKey) -> Result<(), IdempotencyError> {
+    /// let permit = engine
+    ///     .take_over_guarded(&key, async |parcel| match parcel.starts_with("air-") {
+    ///         true => Ok(()),
+    ///         false => Err(IdempotencyError::Work("this process has no account with the sea carrier".into())),
+    ///     })
+    ///     .await?;
+    /// # drop(permit);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn take_over_guarded<G, Guarded>(
         &self,
         key: &ScopedKey,
@@ -113,6 +138,22 @@ impl Engine {
     }
 
     /// Lists at most `limit` keys of these operations that can be taken over, oldest first, starting after `after`.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn list(engine: Engine) -> Result<(), IdempotencyError> {
+    /// let mut last = None;
+    /// loop {
+    ///     let page = engine.abandoned(&["send_parcel"], last.as_ref(), 100).await?;
+    ///     for abandoned in &page {
+    ///         println!("{} since {}", abandoned.scope, abandoned.claimed_at);
+    ///     }
+    ///     let Some(end) = page.into_iter().last() else { break };
+    ///     last = Some(end);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn abandoned(
         &self,
         operations: &[&str],
@@ -137,6 +178,17 @@ impl Engine {
     }
 
     /// Returns how many keys are in `PROCESSING`, and how long the oldest has been.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn watch(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// let (count, oldest) = engine.unsettled().await?;
+    /// if oldest > Duration::from_secs(60 * 60) {
+    ///     eprintln!("{count} keys are in PROCESSING, the oldest for {} minutes", oldest.as_secs() / 60);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;

@@ -8,6 +8,21 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// A request's fields, by path (`customer.email`). Dropped after signing; never stored, logged or printed.
+///
+/// ```
+/// use payonce_engine::CanonicalFields;
+///
+/// /// The fields of a payment. `0` and `0.00` are one amount, so both have to arrive as the same text.
+/// fn fields_of(cents: i64, note: Option<&str>, is_gift: bool) -> CanonicalFields {
+///     let mut fields = CanonicalFields::default();
+///     fields.insert("amount", format!("{}.{:02}", cents / 100, cents % 100));
+///     fields.insert_some("note", note);
+///     // A field at its default stays out. So a version that adds the field gives old requests the same fingerprint.
+///     fields.insert_some("isGift", is_gift.then_some("true"));
+///     fields
+/// }
+/// # let _ = fields_of(500, None, false);
+/// ```
 #[derive(Default)]
 pub struct CanonicalFields {
     /// The values, one after the other: a field more costs no allocation.
@@ -23,7 +38,7 @@ struct Field {
 }
 
 impl CanonicalFields {
-    /// Adds a field. The value is in its one spelling: `10` and `10.00` must arrive here as the same text.
+    /// Adds a field. Equal values must arrive here as the same text, such as `10` and `10.00`.
     pub fn insert(&mut self, path: impl Into<Cow<'static, str>>, value: impl AsRef<str>) {
         let start = self.values.len();
         self.values.push_str(value.as_ref());
@@ -45,7 +60,7 @@ impl CanonicalFields {
         pairs
     }
 
-    /// Adds a field where there is a value.
+    /// Adds a field if it has a value.
     pub fn insert_some(&mut self, path: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.insert(path, value);
@@ -150,8 +165,8 @@ impl Eq for CanonicalFields {}
 
 /// A request that can be fingerprinted.
 ///
-/// Everything that implements [`Serialize`] is: its JSON form's leaves are the fields, `null` counts as absent. A type that
-/// must not be serialisable, because it holds a card, implements this by hand.
+/// Every type that implements [`Serialize`] implements this: the leaves of its JSON form are the fields, and `null` counts as absent. A
+/// type that must not be serializable, because it holds a card, implements this by hand.
 ///
 /// ```
 /// use payonce_engine::{CanonicalFields, Fingerprinted};
@@ -159,7 +174,7 @@ impl Eq for CanonicalFields {}
 /// struct NewOrder {
 ///     sku: String,
 ///     quantity: u32,
-///     /// Sent anew each time, so it is no part of the request.
+///     /// Another value with each attempt, so it is not part of the request.
 ///     sent_at: String,
 /// }
 ///
@@ -172,7 +187,7 @@ impl Eq for CanonicalFields {}
 /// }
 /// ```
 pub trait Fingerprinted {
-    /// Writes the fields that make this request what it is. `Err` where it has no JSON form.
+    /// Writes the fields that make this request what it is. Returns an error if it has no JSON form.
     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error>;
 
     /// Paths that requests of this kind often have, 64 at most. A row keeps the digest of such a field in five bytes, without its

@@ -20,8 +20,9 @@ pub use self::canonical::{CanonicalFields, Fingerprinted};
 use self::digests::Digest;
 use crate::key::ScopedKey;
 
-/// The canonical form's version, stored beside each fingerprint. A change of the form needs a new number, and rows of the old
-/// one are compared by the old form.
+/// The version of the canonical form, which is stored beside each fingerprint, as in the example of
+/// [`grouped`](crate::grouped#claims-in-groups). A change of the form needs a new number, and rows of an older version are compared by
+/// that version's form.
 pub const FINGERPRINT_VERSION: i16 = 2;
 
 /// The form before. It joined names by a dot without marking what was an object, an array or a dot in a name, and said nothing
@@ -34,19 +35,19 @@ const UNMARKED_VERSION: i16 = 1;
 /// ```
 /// use payonce_engine::FingerprintSecrets;
 ///
-/// // While nodes with the older one are still about, and until the keys that it signed have expired.
+/// // While some nodes still have the older one, and until the keys that it signed have expired.
 /// let secrets = FingerprintSecrets::new("the newer one").accepting("the older one");
-/// # let _ = secrets;
+/// assert_eq!(format!("{secrets:?}"), "FingerprintSecrets(2 hidden)");
 /// ```
 pub struct FingerprintSecrets(Vec<SecretSlice<u8>>);
 
 impl FingerprintSecrets {
-    /// Takes the secret that signs.
+    /// Creates the secrets with the one that signs.
     pub fn new(secret: impl Into<Vec<u8>>) -> Self {
         Self(vec![SecretSlice::from(secret.into())])
     }
 
-    /// Accepts what an older secret signed, too.
+    /// Also accepts what an older secret signed.
     #[must_use]
     pub fn accepting(mut self, older: impl Into<Vec<u8>>) -> Self {
         self.0.push(SecretSlice::from(older.into()));
@@ -278,6 +279,22 @@ impl Fingerprints {
 }
 
 /// Another request under the same key.
+///
+/// ```
+/// use payonce_engine::Mismatch;
+///
+/// /// A client's error message, which names fields and never a value.
+/// fn explain(mismatch: &Mismatch) -> String {
+///     format!("the key was used with another request; changed: {}", mismatch.changed.join(", "))
+/// }
+///
+/// let mismatch = Mismatch {
+///     expected_hash: "df03…".to_owned(),
+///     actual_hash: "0ef2…".to_owned(),
+///     changed: vec!["amount".to_owned()],
+/// };
+/// assert!(explain(&mismatch).ends_with("changed: amount"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// The fingerprint of the request that used the key first, 64 hexadecimal digits.

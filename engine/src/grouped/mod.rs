@@ -1,18 +1,162 @@
-//! Claims and settles by a statement of one's own, many in one commit.
+//! Claims and settles that write many keys in one statement and one commit.
 //!
 //! [`Engine::claim`](crate::Engine::claim) and [`Engine::settle`](crate::Engine::settle) take a transaction each. A service whose
-//! claim is one statement can write many of them in one commit: it implements [`Claimant`] and [`Settler`] over a
-//! [`GroupCommit`], and gives requests to [`Engine::enter`](crate::Engine::enter) and
-//! [`Engine::settle_by`](crate::Engine::settle_by). The columns of the engine's tables come from [`NewKey`], [`Outcome::columns`](crate::Outcome::columns) and
-//! [`FoundColumns`].
+//! claim is one statement can write many claims in one commit: it implements [`Claimant`] and [`Settler`] over a [`GroupCommit`],
+//! and gives requests to [`Engine::enter`](crate::Engine::enter) and [`Engine::settle_by`](crate::Engine::settle_by). The columns of
+//! the engine's tables come from [`NewKey`], [`Outcome::columns`](crate::Outcome::columns) and [`FoundColumns`].
 //!
-//! Group commit: a commit waits for the disk, so what arrives while one is waiting goes into the next, all together.
+//! A commit waits for the disk. Whatever arrives while one group is being committed goes into the next group.
 //!
-//! There is no timer: a lone item goes at once, as a group of one. Groups are bounded, and so is the queue; a full queue
-//! refuses rather than grow. In the queue merchants take turns, so that one's storm does not hold up the others. Items are
-//! sorted in their group, so that two groups never wait for each other in a circle. When a group fails by what one of its
-//! items brought, they go one by one, so that a bad one fails no neighbour. Where there is no connection, all that wait are
-//! told at once.
+//! * There is no timer: a lone item goes at once, as a group of one.
+//! * Groups are bounded, and so is the queue. A full queue refuses items rather than grow. In the queue merchants take turns, so
+//!   one merchant's load does not hold up the others.
+//! * Items are sorted within their group, so two groups never wait for each other in a circle.
+//! * If a group fails because of what one of its items contains, its items are written one by one, so a bad one fails no other.
+//! * If there is no connection, all waiting items are told at once.
+//!
+//! # Claims in groups
+//!
+//! The claim of a parcel: a key, its row in `unsettled_keys`, and the parcel, in one statement for all that are waiting.
+//!
+//! ```
+//! use std::cmp::Ordering;
+//!
+//! use payonce_engine::grouped::{
+//!     Attempt, Claimant, FINGERPRINT_VERSION, GroupCommit, GroupWriter, Grouped, Inserted, NewKey, Remembered,
+//! };
+//! use payonce_engine::{Engine, Gate, IdempotencyError, ScopedKey, SignedRequest, Wait, may_have_committed};
+//! use sqlx::{PgConnection, Row};
+//!
+//! /// An expired key is replaced. One that is in use is left out of the result.
+//! const CLAIM: &str = "
+//!     with claimed as (
+//!         insert into idempotency_keys as k (
+//!             merchant_id, operation, key, fingerprint, fingerprint_fields, resource_id,
+//!             fingerprint_version, state, attempt, owner, lease_expires_at, created_at, expires_at
+//!         )
+//!         select i.*, $7, 'PROCESSING', 1, $8, now() + $9, now(), now() + $10
+//!         from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[]) as i
+//!         on conflict (merchant_id, operation, key) do update set
+//!             fingerprint = excluded.fingerprint, fingerprint_fields = excluded.fingerprint_fields,
+//!             fingerprint_version = excluded.fingerprint_version, resource_id = excluded.resource_id,
+//!             state = excluded.state, attempt = excluded.attempt, owner = excluded.owner,
+//!             lease_expires_at = excluded.lease_expires_at, response_status = null, response_headers = null,
+//!             response_body = null, completed_at = null,
+//!             created_at = excluded.created_at, expires_at = excluded.expires_at
+//!         where k.state <> 'PROCESSING' and k.expires_at < excluded.created_at
+//!         returning merchant_id, operation, key, resource_id, created_at, expires_at
+//!     ),
+//!     unsettled as (
+//!         insert into unsettled_keys (merchant_id, operation, key, claimed_at)
+//!         select merchant_id, operation, key, created_at from claimed
+//!     ),
+//!     made as (
+//!         insert into parcels (merchant_id, parcel_id) select merchant_id, resource_id from claimed
+//!     )
+//!     select resource_id, created_at, expires_at from claimed";
+//!
+//! /// A parcel to be sent, and the key that it is sent under.
+//! struct NewParcel {
+//!     key: NewKey,
+//!     id: String,
+//! }
+//!
+//! struct ClaimParcels;
+//!
+//! impl GroupWriter for ClaimParcels {
+//!     type Item = NewParcel;
+//!     type Written = Inserted;
+//!
+//!     const LANE: &'static str = "claim_parcels";
+//!     // Nobody waits for a parcel whose client has gone.
+//!     const NEEDS_CALLER: bool = true;
+//!
+//!     fn whose(parcel: &NewParcel) -> &str {
+//!         &parcel.key.columns().scope.merchant_id
+//!     }
+//!
+//!     fn order(one: &NewParcel, other: &NewParcel) -> Ordering {
+//!         one.key.columns().scope.cmp(other.key.columns().scope)
+//!     }
+//!
+//!     async fn write(
+//!         &self,
+//!         connection: &mut PgConnection,
+//!         parcels: &[NewParcel],
+//!     ) -> sqlx::Result<Vec<Option<Inserted>>> {
+//!         let Some(first) = parcels.first() else { return Ok(Vec::new()) };
+//!         let keys: Vec<_> = parcels.iter().map(|parcel| parcel.key.columns()).collect();
+//!         let rows = sqlx::query(CLAIM)
+//!             .bind(keys.iter().map(|key| &key.scope.merchant_id).collect::<Vec<_>>())
+//!             .bind(keys.iter().map(|key| &key.scope.operation).collect::<Vec<_>>())
+//!             .bind(keys.iter().map(|key| key.scope.key.as_str()).collect::<Vec<_>>())
+//!             .bind(keys.iter().map(|key| key.fingerprint).collect::<Vec<_>>())
+//!             .bind(keys.iter().map(|key| key.fingerprint_fields).collect::<Vec<_>>())
+//!             .bind(parcels.iter().map(|parcel| &parcel.id).collect::<Vec<_>>())
+//!             .bind(FINGERPRINT_VERSION)
+//!             // One process has one owner and one configuration.
+//!             .bind(first.key.owner())
+//!             .bind(first.key.lock_timeout())
+//!             .bind(first.key.ttl())
+//!             .fetch_all(connection)
+//!             .await?;
+//!         let inserted = |parcel: &NewParcel| {
+//!             let mut rows = rows.iter();
+//!             let row = rows.find(|row| row.try_get("resource_id").is_ok_and(|id: &str| id == parcel.id))?;
+//!             Some(Inserted { created_at: row.try_get("created_at").ok()?, expires_at: row.try_get("expires_at").ok()? })
+//!         };
+//!         Ok(parcels.iter().map(inserted).collect())
+//!     }
+//! }
+//!
+//! /// The claim of one request.
+//! struct ParcelClaim<'a> {
+//!     engine: &'a Engine,
+//!     claims: &'a GroupCommit<ClaimParcels>,
+//!     parcel_id: String,
+//! }
+//!
+//! impl Claimant<()> for ParcelClaim<'_> {
+//!     async fn try_claim(&mut self, key: NewKey) -> Result<Attempt<()>, IdempotencyError> {
+//!         let parcel = NewParcel { key, id: self.parcel_id.clone() };
+//!         let inserted = match self.claims.submit(parcel).await? {
+//!             Grouped::Written(_, inserted) => inserted,
+//!             Grouped::Failed(parcel, error) if may_have_committed(&error) => {
+//!                 let found = self.engine.claimed_after_all(&parcel.key, &parcel.id).await?;
+//!                 let unknown = || IdempotencyError::OutcomeUnknown(Box::new(IdempotencyError::Shared(error)));
+//!                 Some(found.ok_or_else(unknown)?)
+//!             }
+//!             Grouped::Failed(_, error) | Grouped::NotSent(_, error) => return Err(IdempotencyError::Shared(error)),
+//!         };
+//!         Ok(match inserted {
+//!             Some(inserted) => Attempt::Claimed { inserted, resource_id: self.parcel_id.clone(), work: () },
+//!             None => Attempt::InUse,
+//!         })
+//!     }
+//!
+//!     async fn remembered(&mut self, _: &ScopedKey) -> Result<Option<Remembered>, IdempotencyError> {
+//!         // The parcels do not keep their keys, so an expired key is a new one.
+//!         Ok(None)
+//!     }
+//!
+//!     async fn may_take_over(&mut self, _: &ScopedKey, _: &str) -> Result<(), IdempotencyError> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! async fn claim(
+//!     engine: &Engine,
+//!     // One for the whole process: `GroupCommit::start(engine, ClaimParcels, 1)`.
+//!     claims: &GroupCommit<ClaimParcels>,
+//!     signed: SignedRequest,
+//!     parcel_id: String,
+//! ) -> Result<Gate<()>, IdempotencyError> {
+//!     match engine.recall(&signed) {
+//!         Some(gate) => Ok(gate),
+//!         None => engine.enter(signed, Wait::Configured, ParcelClaim { engine, claims, parcel_id }).await,
+//!     }
+//! }
+//! ```
 
 mod fair_queue;
 mod lane;
@@ -48,28 +192,28 @@ const MAX_WAITING: usize = 8192;
 /// A group takes milliseconds. One that takes longer waits for a database that does not answer.
 const STALLED: Duration = Duration::from_secs(2);
 
-/// How a group is written.
+/// How a group is written. The [module's example](self#claims-in-groups) implements it.
 pub trait GroupWriter: Send + Sync + 'static {
     /// One item.
     type Item: Send + Sync + 'static;
-    /// What a written item brings.
+    /// What is returned for an item that was written.
     type Written: Send + 'static;
 
     /// The name of its lanes, in the metric `payonce_batch_size`.
     const LANE: &'static str;
 
-    /// True if an item is dropped when its submitter has gone before its group is sent: nothing has happened, and
-    /// no caller would learn what it did.
+    /// True if an item is dropped when its caller has gone before its group is sent. Nothing has happened then, and nobody would
+    /// learn of it.
     const NEEDS_CALLER: bool = false;
 
-    /// Whose it is: in the queue the items of one take turns with those of another.
+    /// Returns the merchant whose item it is. In the queue merchants take turns.
     fn whose(item: &Self::Item) -> &str;
 
     /// The order in which rows are locked.
     fn order(one: &Self::Item, other: &Self::Item) -> Ordering;
 
-    /// Writes a sorted group in one statement that commits by itself. The result is in the items' order; `None` for an item
-    /// that was left out.
+    /// Writes a sorted group in one statement, without a transaction around it. The result has the items' order, and `None` for an
+    /// item that was left out.
     fn write(
         &self,
         connection: &mut PgConnection,
@@ -102,17 +246,17 @@ impl<W: GroupWriter> Waiting<W> {
     }
 }
 
-/// What became of an item.
+/// The result for one item, as in the [module's example](self#claims-in-groups).
 pub enum Grouped<W: GroupWriter> {
     /// Its group was committed. `None` for an item that was left out.
     Written(W::Item, Option<W::Written>),
-    /// It was not, or it is not known. The item is given back.
+    /// It was not committed, or that is not known: see [`may_have_committed`](crate::may_have_committed). The item is given back.
     Failed(W::Item, Arc<sqlx::Error>),
-    /// There was no connection: it is certain that nothing was sent. The item is given back.
+    /// There was no connection, so nothing was sent. The item is given back.
     NotSent(W::Item, Arc<sqlx::Error>),
 }
 
-/// A queue, and the lanes that work it off.
+/// A queue, and the lanes that write what is in it, as in the [module's example](self#claims-in-groups).
 ///
 /// Where the tables are [distributed by owner](Spread::ByOwner), each node has a queue and lanes of its own, and a group is of one
 /// owner: it is one node's alone, and a node that does not answer delays nobody else.
@@ -136,6 +280,14 @@ struct Kind<W: GroupWriter> {
 impl<W: GroupWriter> GroupCommit<W> {
     /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped. In a cluster, each
     /// node has so many, from its first item on.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::{Engine, grouped::{GroupCommit, GroupWriter}};
+    /// # fn start<W: GroupWriter>(engine: Engine, writer: W) -> GroupCommit<W> {
+    /// // More lanes make smaller groups, so one lane is often the fastest. Measure.
+    /// GroupCommit::start(&engine, writer, 1)
+    /// # }
+    /// ```
     pub fn start(engine: &Engine, writer: W, lanes: u32) -> Self {
         let kind = Kind {
             engine: engine.clone(),
@@ -149,8 +301,13 @@ impl<W: GroupWriter> GroupCommit<W> {
         })
     }
 
-    /// Waits for the item's group. Dropping the future takes the item back only where it was not sent yet and
+    /// Submits an item and waits for its group. Dropping the future takes the item back only if it was not sent yet and
     /// [`GroupWriter::NEEDS_CALLER`] is set.
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::Overloaded`] if the queue is full, and [`IdempotencyError::Aborted`] if its lane panicked or the process
+    /// is ending.
     pub async fn submit(&self, item: W::Item) -> Result<Grouped<W>, IdempotencyError> {
         match &self.0 {
             Queues::One(queue) => queue.submit(item).await,
@@ -163,6 +320,14 @@ impl<W: GroupWriter> GroupCommit<W> {
 
     /// True while a lane has been busy with one group for longer than 2 s: it waits for a database that does not answer. In a
     /// cluster, while that is so on every node that has had work.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::grouped::{GroupCommit, GroupWriter};
+    /// # fn health<W: GroupWriter>(claims: &GroupCommit<W>) -> u16 {
+    /// // A readiness check without a query: the load balancer takes this node out.
+    /// if claims.is_stalled() { 503 } else { 200 }
+    /// # }
+    /// ```
     pub fn is_stalled(&self) -> bool {
         match &self.0 {
             Queues::One(queue) => queue.is_stalled(),

@@ -10,6 +10,14 @@ use crate::key::ScopedKey;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between two tries of one claim.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use payonce_engine::LONGEST_RECOVERY_PAUSE;
+///
+/// assert_eq!(LONGEST_RECOVERY_PAUSE, Duration::from_secs(60));
+/// ```
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A claim that was not seen for this long has been resolved elsewhere.

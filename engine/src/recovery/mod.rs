@@ -83,6 +83,16 @@ pub trait Resume: Send + Sync + 'static {
 }
 
 /// The counts of a pass.
+///
+/// ```
+/// use payonce_engine::Summary;
+///
+/// /// Whether a scheduled run should raise an alarm.
+/// fn needs_an_operator(summary: &Summary) -> bool {
+///     summary.misconfigured > 0 || summary.failed > 0
+/// }
+/// assert!(!needs_an_operator(&Summary::default()));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -176,6 +186,16 @@ impl<R: Resume> Recovery<R> {
 
     /// Makes one pass over all abandoned claims of the user's operations.
     ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn recover<R: Resume>(engine: Engine, parcels: R) -> Result<(), IdempotencyError> {
+    /// let mut recovery = Recovery::new(engine, parcels);
+    /// let summary = recovery.run_once().await?;
+    /// println!("{} of {} claims are resolved", summary.resolved, summary.found);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The database's error if the claims cannot be read. Errors of single claims are counted and logged.
@@ -241,6 +261,15 @@ impl<R: Resume> Recovery<R> {
     }
 
     /// Takes one claim over and resumes it, in a task that is never dropped. A pass does this for each claim that it finds.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # async fn recover<R: Resume>(engine: Engine, parcels: R, key: ScopedKey) {
+    /// // An operator's button: this claim now, without its pause.
+    /// let recovered = Recovery::new(engine, parcels).recover(&key).await;
+    /// println!("{}", recovered.label());
+    /// # }
+    /// ```
     pub async fn recover(&self, scope: &ScopedKey) -> Recovered {
         let span = tracing::error_span!(target: "payonce::requests", "recover");
         let recovered = self.take_over_and_resume(scope).instrument(span).await;
@@ -280,6 +309,15 @@ impl<R: Resume> Recovery<R> {
     }
 
     /// Makes a pass every `every`, until the future is dropped.
+    ///
+    /// ```no_run
+    /// # use payonce_engine::*;
+    /// # fn start<R: Resume>(engine: Engine, parcels: R) {
+    /// let worker = tokio::spawn(Recovery::new(engine, parcels).run(std::time::Duration::from_secs(1)));
+    /// // When the service stops. A claim that is being resumed runs in the engine's tasks: `Engine::finish` waits for it.
+    /// worker.abort();
+    /// # }
+    /// ```
     pub async fn run(mut self, every: Duration) {
         // The lease of a claim that was left behind just before the start has not ended yet.
         let mut ticks = interval_at(Instant::now() + every, every);

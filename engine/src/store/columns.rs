@@ -14,7 +14,7 @@ use crate::key::ScopedKey;
 use crate::record::{Answer, Outcome};
 use crate::response::StoredResponse;
 
-/// The columns of a key that a first request writes.
+/// The columns of a key that a first request writes, as in the example of [`grouped`](crate::grouped#claims-in-groups).
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub(crate) scope: ScopedKey,
@@ -24,7 +24,8 @@ pub struct NewKey {
     pub(crate) ttl: Duration,
 }
 
-/// A new key's columns, for a statement that inserts more than the key.
+/// A new key's columns, for a statement that inserts more than the key, as in the example of
+/// [`grouped`](crate::grouped#claims-in-groups).
 pub struct KeyColumns<'a> {
     /// The key in its scope.
     pub scope: &'a ScopedKey,
@@ -61,6 +62,17 @@ impl NewKey {
 }
 
 /// An outcome's columns, for a statement that settles more than the key.
+///
+/// ```
+/// use payonce_engine::{Outcome, StoredResponse};
+///
+/// let outcome = Outcome::Failed(StoredResponse::json(409, &"out of stock")?);
+/// let columns = outcome.columns();
+/// assert_eq!((columns.state, columns.status), ("FAILED", 409));
+/// assert_eq!(columns.headers, serde_json::json!([["content-type", "application/json"]]));
+/// assert_eq!(columns.body, br#""out of stock""#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub struct ResponseColumns<'a> {
     /// `COMPLETED` or `FAILED`.
     pub state: &'static str,
@@ -86,6 +98,26 @@ impl Outcome {
 }
 
 /// A final key's columns, from a statement that looks for more than the key.
+///
+/// ```
+/// use payonce_engine::grouped::{FINGERPRINT_VERSION, FoundColumns};
+///
+/// // As a statement reads them from a row of `idempotency_keys` in a final state.
+/// let columns = FoundColumns {
+///     fingerprint: Some(vec![0; 32]),
+///     fingerprint_version: Some(FINGERPRINT_VERSION),
+///     fingerprint_fields: Some(String::new()),
+///     status: Some(201),
+///     headers: Some(serde_json::json!([["location", "/orders/7"]])),
+///     body: Some(b"ordered".to_vec()),
+///     expires_at: chrono::Utc::now(),
+///     seconds_left: 3600.0,
+/// };
+/// // `Attempt::Found` takes it.
+/// let found = columns.read()?;
+/// # drop(found);
+/// # Ok::<(), sqlx::Error>(())
+/// ```
 pub struct FoundColumns {
     /// 32 bytes.
     pub fingerprint: Option<Vec<u8>>,
@@ -127,7 +159,7 @@ impl FoundColumns {
     }
 }
 
-/// A final key that a claim found in use.
+/// A final key that a claim found in use. [`FoundColumns`] has an example.
 pub struct FoundKey {
     pub(crate) fingerprint: Arc<Fingerprint>,
     pub(crate) answer: Answer,
@@ -135,7 +167,7 @@ pub struct FoundKey {
     pub(crate) left: Duration,
 }
 
-/// A key that was inserted.
+/// A key that was inserted, as in the example of [`grouped`](crate::grouped#claims-in-groups).
 #[derive(Clone, Copy, Debug)]
 pub struct Inserted {
     /// The key's first use: the transaction's start, by the database's clock.

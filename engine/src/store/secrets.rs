@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-/// A secret that signed fingerprints of the database and that this process does not have.
+/// A secret that signed fingerprints of the database and that this process does not have. [`UnknownSecret::is_needed`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSecret {
     /// Eight hexadecimal digits that identify the secret without revealing it.
@@ -16,6 +16,19 @@ pub struct UnknownSecret {
 
 impl UnknownSecret {
     /// Returns true if keys that it signed may still be remembered. `lifetime`: how long a key is remembered.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use chrono::{TimeDelta, Utc};
+    /// use payonce_engine::records::UnknownSecret;
+    ///
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// let retired_at = Some(Utc::now() - TimeDelta::hours(30));
+    /// let old = UnknownSecret { id: "1f2e3d4c".to_owned(), retired_at };
+    /// assert!(!old.is_needed(day));
+    /// assert!(old.is_needed(2 * day));
+    /// ```
     pub fn is_needed(&self, lifetime: Duration) -> bool {
         let since = self.retired_at.map(|at| Utc::now() - at);
         since.is_none_or(|since| since.to_std().is_ok_and(|since| since < lifetime))
