@@ -47,8 +47,8 @@ pub(super) struct Windows {
     end: u128,
     /// The position of `ids.before`, where the next window begins.
     at: u128,
-    /// The length of a window that begins with the list and ends shortly before now.
-    first: u128,
+    /// From now on until `at`, if that is in the future: hardly any rows are there.
+    ahead: u128,
     /// The length of the next window, unless one of this length has too many rows.
     length: u128,
     /// A window of this length does not have too many rows.
@@ -86,12 +86,12 @@ impl Windows {
         let of_one = merchants.one().map(|_| rows.min(AT_ONCE));
         let latest = position_at(now + CLOCKS_APART);
         let at = position_of(ids.kind, &ids.before).min(latest);
-        let first = at.saturating_sub(position_at(now)).saturating_add(FIRST);
+        let ahead = at.saturating_sub(position_at(now));
         Self {
             end: position_of(ids.kind, &ids.from),
             at,
-            first,
-            length: of_one.map_or(first, |_| u128::MAX),
+            ahead,
+            length: of_one.map_or(ahead.saturating_add(FIRST), |_| u128::MAX),
             fits: 0,
             too_long: None,
             aim: rows.saturating_mul(4).min(AT_ONCE * 3 / 4),
@@ -134,7 +134,7 @@ impl Windows {
         if self.of_one.is_none() && examined.rows > AT_ONCE && length > 1 {
             self.too_long = Some(length);
             self.length = match self.length {
-                u128::MAX => self.first,
+                u128::MAX => self.ahead.saturating_add(FIRST),
                 length => length,
             };
             return false;
@@ -164,6 +164,7 @@ impl Windows {
             .and_then(|too_long| too_long.checked_sub(read))
             .filter(|rest| *rest > 1);
         self.length = self.grown(read, examined.rows);
+        self.ahead = self.ahead.saturating_sub(read);
     }
 
     /// Whether the window that was read has much fewer rows than wanted, and there is a longer one with the same beginning. It is
@@ -174,7 +175,7 @@ impl Windows {
         if self.of_one.is_some() || self.reaches_the_end(read) || are_enough {
             return false;
         }
-        self.length = self.grown(read, examined.rows);
+        self.length = self.ahead.saturating_add(self.grown(read, examined.rows));
         self.next_length() > read
     }
 
@@ -198,8 +199,10 @@ impl Windows {
     /// The length of a window with the wanted number of rows if they are as dense as in the one of length `read`.
     fn grown(&self, read: u128, rows: i64) -> u128 {
         let (rows, aim) = (rows.max(1).unsigned_abs(), self.aim.unsigned_abs());
-        let wanted = (read / u128::from(rows)).saturating_mul(u128::from(aim));
-        wanted.min(read.saturating_mul(MOST_GROWTH))
+        let past = read.checked_sub(self.ahead).filter(|past| *past > 0);
+        let length = past.unwrap_or(read);
+        let wanted = (length / u128::from(rows)).saturating_mul(u128::from(aim));
+        wanted.min(length.saturating_mul(MOST_GROWTH))
     }
 }
 
@@ -251,13 +254,14 @@ mod tests {
     }
 
     /// What a statement does.
-    fn look<'a>(rows: &'a [String], window: &Window) -> (Examined, Vec<&'a String>) {
-        let is_inside = |id: &&String| window.from <= **id && **id < window.before;
+    fn look<'a>(rows: &'a [String], window: &Window) -> (Examined, &'a [String]) {
+        let newer = rows.partition_point(|id| *id >= window.before);
+        let inside = rows.partition_point(|id| *id >= window.from);
         let limit = usize::try_from(window.limit).expect("a limit");
-        let read: Vec<&String> = rows.iter().filter(is_inside).take(limit).collect();
+        let read = &rows[newer..inside.max(newer).min(newer + limit)];
         let examined = Examined {
             rows: i64::try_from(read.len()).expect("few"),
-            oldest: read.last().copied().cloned(),
+            oldest: read.last().cloned(),
         };
         (examined, read)
     }
@@ -282,7 +286,7 @@ mod tests {
         {
             let (examined, read) = look(rows, &window);
             if windows.was_read(&examined) {
-                found.extend(read.into_iter().cloned());
+                found.extend_from_slice(read);
                 windows.go_on(&examined);
             }
         }
