@@ -407,7 +407,7 @@ async fn a_search_goes_on_with_all_that_was_asked(_: PgPoolOptions, db: PgConnec
     assert_eq!(sizes, [25, 25, 10]);
 }
 
-/// PostgreSQL's cost estimates of the console's statements, with the settings of the service's sessions.
+/// PostgreSQL's cost estimate of one of the console's statements, with the settings of the service's sessions. The index is used.
 async fn planned_cost(service: &Service, sql: &str, arguments: &str) -> f64 {
     let mut connection = service.pool.acquire().await.expect("a connection");
     let prepared = format!("prepare console_statement as {sql}");
@@ -429,14 +429,15 @@ async fn planned_cost(service: &Service, sql: &str, arguments: &str) -> f64 {
         .execute(&mut *connection)
         .await
         .expect("a statement");
-    let text = plan.to_string();
-    for table in ["payments", "refunds"] {
-        let scan = format!(
-            "\"Node Type\":\"Seq Scan\",\"Parallel Aware\":false,\"Parent Relationship\":\"Outer\",\"Relation Name\":\"{table}\""
-        );
-        assert!(!text.contains(&scan), "{text}");
-    }
+    assert!(!scans_payments(&plan[0]["Plan"]), "{plan:#}");
     plan[0]["Plan"]["Total Cost"].as_f64().expect("a cost")
+}
+
+/// Whether a part of the plan reads all of the table.
+fn scans_payments(plan: &serde_json::Value) -> bool {
+    let parts = plan["Plans"].as_array();
+    (plan["Node Type"] == "Seq Scan" && plan["Relation Name"] == "payments")
+        || parts.is_some_and(|parts| parts.iter().any(scans_payments))
 }
 
 /// Compiling took 983 of the list's 1,102 ms: PostgreSQL compiles a statement with a cost of 100,000 or more.
