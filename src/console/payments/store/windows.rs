@@ -246,9 +246,13 @@ mod tests {
 
     /// The ids of rows that are so old, newest first.
     fn rows(ages: impl Iterator<Item = u128>) -> Vec<String> {
-        let mut ids: Vec<String> = ages
-            .map(|age| id_at("pay", position_at(now()) - age))
-            .collect();
+        rows_from(0, ages)
+    }
+
+    /// The same by a clock that is so many seconds ahead.
+    fn rows_from(seconds: u128, ages: impl Iterator<Item = u128>) -> Vec<String> {
+        let newest = position_at(now()) + seconds * SECOND;
+        let mut ids: Vec<String> = ages.map(|age| id_at("pay", newest - age)).collect();
         ids.sort_unstable_by(|one, other| other.cmp(one));
         ids
     }
@@ -299,10 +303,7 @@ mod tests {
         let steady = rows((0..100_000).map(|n| n * SECOND / 3_000));
         let hourly = rows((0..10_000).map(|n| n * 3_600 * SECOND));
         let burst = rows((0..100_000).map(|n| 9 * 3_600 * SECOND + n * SECOND / 1_000));
-        let ahead = rows((0..100_000).map(|n| n * SECOND / 3_000))
-            .into_iter()
-            .map(|id| id_at("pay", position_of("pay", &id) + 60 * SECOND))
-            .collect::<Vec<_>>();
+        let ahead = rows_from(60, (0..100_000).map(|n| n * SECOND / 3_000));
         for (name, rows, most) in [
             ("quiet", &quiet, 6),
             ("steady", &steady, 1),
