@@ -63,6 +63,7 @@ pub(super) async fn page(
 fn merchants_table(merchants: &[MerchantListed]) -> Markup {
     let rows = merchants.iter().map(|merchant| {
         let id = merchant.merchant_id.as_str();
+        let newest = merchant.newest_payment.as_ref();
         let of = |path: &str| href(path, &[("merchant", id)]);
         vec![
             Cell::row_name(html! { code { (id) } }),
@@ -73,11 +74,11 @@ fn merchants_table(merchants: &[MerchantListed]) -> Markup {
                 a href=(of("/console/keys")) { "keys" } ", "
                 a href=(of("/console/stuck")) { "stuck work" }
             }),
-            Cell::text(match &merchant.payment_id {
-                Some(payment) => links::resource(id, payment),
+            Cell::text(match newest {
+                Some(payment) => links::resource(id, &payment.payment_id),
                 None => html! { "–" },
             }),
-            Cell::text(html::time_or_dash(merchant.paid_at)),
+            Cell::text(html::time_or_dash(newest.map(|payment| payment.created_at))),
             Cell::text(time(merchant.created_at)),
         ]
     });

@@ -15,7 +15,7 @@ use super::super::layout::{self, Tab};
 use super::super::links::{self, href_of_given};
 use super::super::operator::Operator;
 use super::KeyView;
-use super::store::{self, Newest, NewestKeys};
+use super::store::{self, KeysNamed, NamedKeys, Newest, NewestKeys};
 use crate::idempotency::IdempotencyKey;
 
 /// Maximum number of rows a page.
@@ -95,7 +95,8 @@ const AFTER_ALL: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_800,
 struct Found {
     keys: Vec<KeyView>,
     next: Option<String>,
-    was_cut_short: bool,
+    /// Why these are not all.
+    notice: Option<String>,
 }
 
 impl From<Vec<KeyView>> for Found {
@@ -103,10 +104,22 @@ impl From<Vec<KeyView>> for Found {
         Self {
             keys,
             next: None,
-            was_cut_short: false,
+            notice: None,
         }
     }
 }
+
+impl From<NamedKeys> for Found {
+    fn from(named: NamedKeys) -> Self {
+        Self {
+            notice: named.has_more.then(|| MORE_OF_THIS_NAME.to_owned()),
+            ..Self::from(named.keys)
+        }
+    }
+}
+
+const MORE_OF_THIS_NAME: &str =
+    "There are more keys with this prefix. A longer prefix or a merchant finds the others.";
 
 pub(in super::super) async fn search_page(
     console: Data<Console>,
@@ -121,9 +134,7 @@ pub(in super::super) async fn search_page(
     let body = html! {
         (form(&query))
         (found_table(&query, &found.keys))
-        @if found.was_cut_short {
-            p .help { "Only " (store::LOOKED_AT) " keys are searched for one page. Older ones were not searched yet." }
-        }
+        @if let Some(notice) = &found.notice { p .help { (notice) } }
         @if let Some(next) = &found.next { p { a rel="next" href=(next) { "Older keys" } } }
         @if found.keys.is_empty() {
             p {
@@ -147,11 +158,15 @@ async fn find(console: &Console, query: &KeysQuery) -> sqlx::Result<Found> {
     let (pool, merchant, state) = (console.pool(), query.merchant(), query.state());
     let rows = i64::try_from(ROWS).unwrap_or(i64::MAX);
     if !query.key.is_empty() {
-        return match IdempotencyKey::new(&query.key) {
-            Ok(key) => store::find_keys(pool, merchant, key.as_str(), state, rows).await,
-            Err(_) => Ok(Vec::new()),
-        }
-        .map(Found::from);
+        let Ok(key) = IdempotencyKey::new(&query.key) else {
+            return Ok(Found::from(Vec::new()));
+        };
+        let named = KeysNamed {
+            merchant_id: merchant,
+            beginning: key.as_str(),
+            state,
+        };
+        return store::find_keys(pool, named, ROWS).await.map(Found::from);
     }
     // These are few, and may be older than all keys that the list examines.
     if state == Some(PROCESSING) {
@@ -173,8 +188,12 @@ fn a_page(query: &KeysQuery, newest: NewestKeys) -> Found {
         operation: key.operation.clone(),
         key: key.key.clone(),
     });
+    let older_remain = || {
+        let most = store::LOOKED_AT;
+        format!("Only {most} keys are searched for one page. Older ones were not searched yet.")
+    };
     Found {
-        was_cut_short: !is_full && edge.is_some(),
+        notice: (!is_full && edge.is_some()).then(older_remain),
         next: last.or(edge).map(|edge| query.going_on(&edge)),
         keys,
     }

@@ -12,7 +12,7 @@ use super::super::html::{self, Cell};
 use super::super::layout::{self, Tab};
 use super::super::links::{href, href_of_given};
 use super::super::operator::Operator;
-use super::store::{self, Declines, END_OF_IDS};
+use super::store::{self, Declines, END_OF_IDS, Ids};
 use super::times;
 
 /// The time span of the declines.
@@ -34,15 +34,19 @@ pub(in super::super) async fn declines_page(
     let clean = |text: &str| text.trim().replace('\0', "\u{fffd}");
     let (merchant, before) = (clean(&query.merchant), clean(&query.before));
     let from = operator.asked_at - SPAN;
-    let (of, first_id) = (merchant.clone(), times::first_id_at("pay", from));
-    let end = match before.is_empty() {
-        true => format!("pay_{END_OF_IDS}"),
-        false => before,
+    let (of, now) = (merchant.clone(), operator.asked_at);
+    let ids = Ids {
+        kind: "pay",
+        from: times::first_id_at("pay", from),
+        before: match before.is_empty() {
+            true => format!("pay_{END_OF_IDS}"),
+            false => before,
+        },
     };
     let declines = console
         .ask(|console| async move {
             let of = (!of.is_empty()).then_some(of.as_str());
-            store::list_declines(console.pool(), of, &first_id, &end).await
+            store::list_declines(console.pool(), of, ids, now).await
         })
         .await?;
     let since = from.to_rfc3339_opts(SecondsFormat::Secs, true);

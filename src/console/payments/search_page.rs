@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::super::Console;
@@ -15,7 +16,7 @@ use super::super::links;
 use super::super::operator::Operator;
 use super::Listed;
 use super::search_query::{Id, SearchQuery};
-use super::store::{self, Filter, Found, RefundListed, RefundsQuery};
+use super::store::{self, Filter, Found, Named, RefundListed, RefundsQuery};
 use super::times;
 use crate::payments::{Operation, PaymentState};
 
@@ -23,7 +24,7 @@ use crate::payments::{Operation, PaymentState};
 const ROWS: usize = 25;
 
 /// Maximum number of refunds. A key can have made one payment and one refund per merchant.
-const MOST_OF_ONE_NAME: i64 = 100;
+const MOST_OF_ONE_NAME: u16 = 100;
 
 pub(in super::super) async fn search_page(
     console: Data<Console>,
@@ -41,9 +42,9 @@ pub(in super::super) async fn search_page(
             return Ok(show(StatusCode::BAD_REQUEST, &console, &operator, &body));
         }
     };
-    let searched = Arc::clone(&query);
+    let (searched, now) = (Arc::clone(&query), operator.asked_at);
     let (found, refunds) = console
-        .ask(|console| async move { search(&console, &searched, filter, refunds).await })
+        .ask(|console| async move { search(&console, &searched, filter, refunds, now).await })
         .await?;
     let body = html! {
         (form(&query))
@@ -66,27 +67,38 @@ async fn search(
     query: &SearchQuery,
     mut filter: Filter,
     refunds: Option<RefundsQuery>,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<(Found, Vec<RefundListed>)> {
     let (pool, merchant) = (console.pool(), query.merchant());
     let mut refunds = match &refunds {
-        Some(refunds) => store::search_refunds(pool, merchant, refunds, MOST_OF_ONE_NAME).await?,
+        Some(refunds) => {
+            let most = usize::from(MOST_OF_ONE_NAME);
+            store::search_refunds(pool, merchant, refunds, most, now).await?
+        }
         None => Vec::new(),
     };
     if matches!(query.id(), Some(Id::Refund(_))) || !refunds.is_empty() {
-        let of_refunds = refunds.iter().map(|refund| refund.payment_id.clone());
-        filter.ids = Some(of_refunds.collect());
+        let of_refunds = refunds.iter().map(|refund| Named {
+            merchant_id: refund.merchant_id.clone(),
+            payment_id: refund.payment_id.clone(),
+        });
+        filter.named = Some(of_refunds.collect());
         filter.transaction = None;
         // The time in the query is the refund's.
-        "pay_".clone_into(&mut filter.from);
+        "pay_".clone_into(&mut filter.ids.from);
     }
     if let Some(key) = query.key() {
-        let of_key = store::find_payments_of_key(pool, merchant, key, MOST_OF_ONE_NAME).await?;
-        filter.ids = Some(match filter.ids {
-            Some(ids) => ids.into_iter().filter(|id| of_key.contains(id)).collect(),
+        let most = i64::from(MOST_OF_ONE_NAME);
+        let of_key = store::find_payments_of_key(pool, merchant, key, most).await?;
+        filter.named = Some(match filter.named {
+            Some(mut named) => {
+                named.retain(|payment| of_key.contains(payment));
+                named
+            }
             None => of_key,
         });
     }
-    let found = store::search_payments(pool, &filter, ROWS).await?;
+    let found = store::search_payments(pool, &filter, ROWS, now).await?;
     let has_payment = |refund: &RefundListed| {
         let mut payments = found.payments.iter();
         payments.any(|payment| payment.payment_id == refund.payment_id)

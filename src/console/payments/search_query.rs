@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::super::links::href_of_given;
-use super::store::{END_OF_IDS, Filter, RefundsQuery};
+use super::store::{END_OF_IDS, Filter, Ids, RefundsQuery};
 use super::times::{Typed, first_id_at};
 use crate::money::{Amount, Currency, MajorAmount};
 
@@ -120,13 +120,13 @@ impl SearchQuery {
 
     /// Translates the query for the database.
     pub(super) fn filter(&self) -> Result<Filter, Complaint> {
-        let (mut from, mut before) = self.bounds(PAYMENT)?;
+        let mut ids = self.bounds(PAYMENT)?;
         if let Some(before_that) = given(&self.before) {
-            before = before.min(before_that.to_owned());
+            ids.before = ids.before.min(before_that.to_owned());
         }
         let mut transaction = None;
         match self.id() {
-            Some(Id::Payment(beginning)) => within(&mut from, &mut before, beginning),
+            Some(Id::Payment(beginning)) => narrow(&mut ids, beginning),
             Some(Id::AtGateway(beginning)) => transaction = Some(beginning.to_owned()),
             Some(Id::Refund(_)) | None => {}
         }
@@ -142,9 +142,8 @@ impl SearchQuery {
         };
         Ok(Filter {
             merchant_id: self.merchant().map(str::to_owned),
-            from,
-            before,
-            ids: None,
+            ids,
+            named: None,
             state: given(&self.state).map(str::to_owned),
             amounts,
             currency: given(&self.currency).map(str::to_owned),
@@ -158,24 +157,20 @@ impl SearchQuery {
 
     /// The refunds to look for, if the id may be a refund's.
     pub(super) fn refunds(&self) -> Result<Option<RefundsQuery>, Complaint> {
-        let (mut from, mut before) = self.bounds(REFUND)?;
+        let mut ids = self.bounds(REFUND)?;
         let at_gateway = match self.id() {
             Some(Id::Refund(beginning)) => {
-                within(&mut from, &mut before, beginning);
+                narrow(&mut ids, beginning);
                 None
             }
             Some(Id::AtGateway(beginning)) => Some(beginning.to_owned()),
             Some(Id::Payment(_)) | None => return Ok(None),
         };
-        Ok(Some(RefundsQuery {
-            from,
-            before,
-            at_gateway,
-        }))
+        Ok(Some(RefundsQuery { ids, at_gateway }))
     }
 
     /// The range of the ids of a kind that were made in the requested time.
-    fn bounds(&self, kind: &str) -> Result<(String, String), Complaint> {
+    fn bounds(&self, kind: &'static str) -> Result<Ids, Complaint> {
         let moment = |text: &str| {
             let typed = given(text).map(|text| Typed::parse(text).ok_or(NO_TIME));
             typed.transpose()
@@ -186,7 +181,7 @@ impl SearchQuery {
             || format!("{kind}_{END_OF_IDS}"),
             |to| first_id_at(kind, to.until),
         );
-        Ok((from, before))
+        Ok(Ids { kind, from, before })
     }
 }
 
@@ -200,14 +195,14 @@ fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Narrows bounds to the ids with this prefix.
-fn within(from: &mut String, before: &mut String, beginning: &str) {
-    if beginning > from.as_str() {
-        *from = beginning.to_owned();
+/// Narrows a range to the ids with this prefix.
+fn narrow(ids: &mut Ids, beginning: &str) {
+    if beginning > ids.from.as_str() {
+        beginning.clone_into(&mut ids.from);
     }
     let end = format!("{beginning}{END_OF_IDS}");
-    if end < *before {
-        *before = end;
+    if end < ids.before {
+        ids.before = end;
     }
 }
 
@@ -280,7 +275,7 @@ mod tests {
         };
         let filter = query.filter().expect("a filter");
         assert_eq!(
-            (filter.from.as_str(), filter.before.as_str()),
+            (filter.ids.from.as_str(), filter.ids.before.as_str()),
             ("pay_0000000a", "pay_0000000a-5")
         );
         let wrong = SearchQuery {

@@ -213,6 +213,62 @@ async fn declines_are_counted_by_their_reason(_: PgPoolOptions, db: PgConnectOpt
     assert_eq!(ada.get("/console/declines").await.column("Reason"), [""; 0]);
 }
 
+/// 12,000 payments of two merchants within the last half of an hour, every third of them declined.
+async fn insert_declines(service: &Service) {
+    let mut tx = filling(&service.pool).await;
+    sqlx::query(
+        "insert into payments (merchant_id, payment_id, idempotency_key, state, currency, amount_minor, capture_method,
+             gateway_type, gateway_token, metadata, failure_code, failure_message, created_at, updated_at)
+         select case n % 2 when 0 then 'acme' else 'other' end,
+             'pay_' || left(t.hex, 8) || '-' || right(t.hex, 4) || '-7000-8000-000000000000', 'key-' || n,
+             case n % 3 when 0 then 'FAILED' else 'SUCCESS' end, 'USD', 100, 'AUTOMATIC', 'SIMULATED', 'tok', '{}',
+             case n % 3 when 0 then 'c' end, case n % 3 when 0 then 'm' end, now(), now()
+         from generate_series(1, 12000) as n
+         cross join lateral (
+             select lpad(to_hex((extract(epoch from now()) * 1000)::bigint - 1800000 + n * 150), 12, '0')
+         ) as t (hex)",
+    )
+    .execute(&mut *tx)
+    .await
+    .expect("payments");
+    tx.commit().await.expect("filled");
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn declines_of_many_payments_are_counted_a_span_of_time_at_once(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = service(&db).await;
+    for merchant in ["acme", "other"] {
+        service.merchant(merchant).await;
+    }
+    insert_declines(&service).await;
+    let ada = Operator::signed_in(&service, "Ada").await;
+    for (from, declined) in [
+        ("/console/declines", 4_000),
+        ("/console/declines?merchant=acme", 2_000),
+    ] {
+        let (mut next, mut pages) = (Some(from.to_owned()), Vec::new());
+        while let Some(path) = next {
+            let page = ada.get(&path).await;
+            next = page.link("Older declines");
+            if next.is_some() {
+                page.shows("Older ones were not searched yet.");
+            }
+            let declines = page.column("Declines");
+            pages.push(declines[0].parse::<i32>().expect("a number"));
+            assert!(pages.len() < 10, "it never ends");
+        }
+        assert_eq!(pages.iter().sum::<i32>(), declined, "{from}: {pages:?}");
+        let (last, full) = pages.split_last().expect("pages");
+        assert!(*last > 0 && !full.is_empty(), "{from}: {pages:?}");
+        for declines in full {
+            assert!((833..=1_667).contains(declines), "{from}: {pages:?}");
+        }
+    }
+}
+
 /// Final keys of one merchant, `first` to `last`, as batches leave them: many of one moment.
 async fn insert_keys(service: &Service, state: &str, first: i32, last: i32) {
     let mut tx = filling(&service.pool).await;
@@ -232,6 +288,10 @@ async fn insert_keys(service: &Service, state: &str, first: i32, last: i32) {
     tx.commit().await.expect("filled");
 }
 
+fn expected_keys(first: i32, last: i32) -> Vec<String> {
+    (first..=last).map(|n| format!("key-{n:06}")).collect()
+}
+
 /// Follows "Older keys" to the end: the keys of each page.
 async fn walk(ada: &Operator, from: &str) -> Vec<Vec<String>> {
     let (mut pages, mut next) = (Vec::new(), Some(from.to_owned()));
@@ -249,6 +309,7 @@ async fn walk(ada: &Operator, from: &str) -> Vec<Vec<String>> {
 async fn keys_are_listed_by_state_and_by_their_beginning(_: PgPoolOptions, db: PgConnectOptions) {
     let service = service_with(&db, &[]).await;
     let acme = service.merchant("acme").await;
+    service.merchant("other").await;
     let ada = Operator::signed_in(&service, "Ada").await;
     insert_keys(&service, "FAILED", 1, 120).await;
     insert_keys(&service, "COMPLETED", 121, 5_220).await;
@@ -264,7 +325,7 @@ async fn keys_are_listed_by_state_and_by_their_beginning(_: PgPoolOptions, db: P
     let failed = walk(&ada, "/console/keys?state=FAILED&merchant=acme")
         .await
         .concat();
-    let mut expected: Vec<String> = (1..=120).map(|n| format!("key-{n:06}")).collect();
+    let mut expected = expected_keys(1, 120);
     expected.reverse();
     assert_eq!(failed, expected, "each once, and newest first");
     let all = walk(&ada, "/console/keys?state=COMPLETED").await.concat();
@@ -274,8 +335,22 @@ async fn keys_are_listed_by_state_and_by_their_beginning(_: PgPoolOptions, db: P
         [""; 0]
     );
 
+    let more = "There are more keys with this prefix.";
     let begin = ada.get("/console/keys?key=key-00001").await;
     assert_eq!(begin.column("Key").len(), 10);
+    begin.hides(more);
+    // More than a statement examines, of all merchants and of one.
+    for query in ["key=key-", "key=key-&merchant=acme"] {
+        let short = ada.get(&format!("/console/keys?{query}")).await;
+        assert_eq!(short.column("Key"), expected_keys(1, 50), "{query}");
+        short.shows(more);
+    }
+    let final_states = ada.get("/console/keys?key=key-0001&state=FAILED").await;
+    assert_eq!(final_states.column("Key"), expected_keys(100, 120));
+    final_states.hides(more);
+    let beyond = ada.get("/console/keys?key=key-&state=PROCESSING").await;
+    assert_eq!(beyond.column("Key"), [""; 0]);
+    beyond.shows(more);
     let failed = ada.get("/console/keys?key=key-00012&state=FAILED").await;
     assert_eq!(failed.column("Key"), ["key-000120"]);
     let none = ada.get("/console/keys?key=nothing").await;

@@ -5,14 +5,11 @@ use sqlx::PgPool;
 
 use crate::database::{self, Bounded};
 
-use super::super::super::store::merchants_asked;
-use super::window_of_each;
+use super::super::super::store::{Merchants, merchants_asked};
+use super::windows::{AT_ONCE, Examined, Ids, Window, Windows};
 
 /// Maximum number of reasons that are shown.
 const REASONS: i64 = 100;
-
-/// Minimum number of newest payments of each merchant that are examined.
-const LEAST_OF_EACH: i64 = 50;
 
 /// Declines for one reason.
 #[derive(Clone, Debug)]
@@ -26,6 +23,7 @@ pub(in super::super) struct Decline {
 }
 
 /// The declines of a span of time.
+#[derive(Debug, Default)]
 pub(in super::super) struct Declines {
     /// Most frequent first.
     pub(in super::super) reasons: Vec<Decline>,
@@ -35,54 +33,69 @@ pub(in super::super) struct Declines {
     pub(in super::super) next: Option<String>,
 }
 
-/// The declines among the newest 5,000 payments from `from` on and before `before`, which are ids.
+/// The declines among the newest payments of a range of ids, at most 5,000. `now` is the time of the query.
 ///
-/// If a merchant has more than its share of them, everything older is left out for all merchants, so that the figures are about one
-/// span of time.
+/// Of many merchants, the 5,000th may be found only about: the span of time ends where at least half as many were examined, unless
+/// that would take too many statements.
 pub(in super::super) async fn list_declines(
     pool: &PgPool,
     merchant_id: Option<&str>,
-    from: &str,
-    before: &str,
+    ids: Ids,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<Declines> {
     let merchants = merchants_asked(pool, merchant_id).await?;
-    let window = window_of_each(&merchants, LEAST_OF_EACH);
+    let mut windows = Windows::new(&merchants, ids, AT_ONCE, now);
+    let mut of_widest = None;
+    while let Some(window) = windows.next() {
+        let (examined, reasons) = look_at(pool, &merchants, &window).await?;
+        if !windows.was_read(&examined) {
+            continue;
+        }
+        let widens = windows.widen(&examined);
+        of_widest = Some((examined, reasons));
+        if !widens {
+            break;
+        }
+    }
+    let (examined, reasons) = of_widest.unwrap_or_default();
+    windows.go_on(&examined);
+    Ok(Declines {
+        reasons,
+        looked_at: examined.rows,
+        next: windows.rest(),
+    })
+}
+
+async fn look_at(
+    pool: &PgPool,
+    merchants: &Merchants,
+    window: &Window,
+) -> sqlx::Result<(Examined, Vec<Decline>)> {
     let rows = sqlx::query!(
         r#"
         with looked_at as (
-            select p.*
-            from unnest($1::text[]) as m (merchant_id)
-            cross join lateral (
-                select
-                    merchant_id,
-                    payment_id,
-                    state,
-                    failure_code,
-                    failure_message,
-                    created_at
-                from payments
-                where merchant_id = m.merchant_id
-                    and payment_id >= $2
-                    and payment_id < $3
-                order by payment_id desc
-                limit $4
-            ) as p
+            select
+                merchant_id,
+                payment_id,
+                state,
+                failure_code,
+                failure_message,
+                created_at
+            from payments
+            where ($1::text is null or merchant_id = $1)
+                and ($2::text[] is null or merchant_id = any($2))
+                and payment_id >= $3
+                and payment_id < $4
+            order by
+                merchant_id desc,
+                payment_id desc
+            limit $5
         ),
-        frontier as (
-            select max(window_end) as payment_id
-            from (
-                select min(payment_id) as window_end
-                from looked_at
-                group by merchant_id
-                having count(*) >= $4
-            ) as full_windows
-        ),
-        seen as (
-            select l.*
-            from looked_at l
-            cross join frontier f
-            where f.payment_id is null
-                or l.payment_id >= f.payment_id
+        examined as (
+            select
+                count(*) as payments,
+                min(payment_id) as oldest
+            from looked_at
         ),
         declined as (
             select
@@ -91,11 +104,11 @@ pub(in super::super) async fn list_declines(
                 count(*) as declines,
                 count(distinct merchant_id) as merchants,
                 max(created_at) as latest_at
-            from seen
+            from looked_at
             where state = 'FAILED'
             group by failure_code
             order by count(*) desc, failure_code
-            limit $5
+            limit $6
         )
         select
             d.failure_code as "code?",
@@ -103,25 +116,27 @@ pub(in super::super) async fn list_declines(
             d.declines as "declines?",
             d.merchants as "merchants?",
             d.latest_at as "latest_at?",
-            (select count(*) from seen) as "looked_at!",
-            f.payment_id as frontier
-        from frontier f
+            e.payments as "examined!",
+            e.oldest
+        from examined e
         left join declined d
             on true
         order by d.declines desc, d.failure_code
         "#,
-        &merchants,
-        from,
-        before,
-        window,
+        merchants.one(),
+        merchants.many(),
+        window.from,
+        window.before,
+        window.limit,
         REASONS,
     )
     .fetch_all(&mut *database::acquire(pool).await?)
     .bounded()
     .await?;
-    let first = rows.first();
-    let next = first.and_then(|row| row.frontier.clone());
-    let looked_at = first.map_or(0, |row| row.looked_at);
+    let examined = rows.first().map_or_else(Examined::default, |row| Examined {
+        rows: row.examined,
+        oldest: row.oldest.clone(),
+    });
     let reasons = rows.into_iter().filter_map(|row| {
         Some(Decline {
             code: row.code?,
@@ -131,9 +146,5 @@ pub(in super::super) async fn list_declines(
             latest_at: row.latest_at?,
         })
     });
-    Ok(Declines {
-        reasons: reasons.collect(),
-        looked_at,
-        next,
-    })
+    Ok((examined, reasons.collect()))
 }

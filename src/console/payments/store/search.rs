@@ -1,26 +1,32 @@
 //! The search for payments by what an operator knows about them.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::database::{self, Bounded};
 
-use super::super::super::store::merchants_asked;
+use super::super::super::store::{Merchants, merchants_asked};
 use super::super::Listed;
-use super::window_of_each;
+use super::windows::{AT_ONCE, Examined, Ids, Window, Windows};
 
 /// Maximum number of payments that are examined for one page, so that a page of rare payments costs no more.
 const LOOKED_AT: i64 = 20_000;
+
+/// A payment that something else names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Named {
+    pub(in super::super) merchant_id: String,
+    pub(in super::super) payment_id: String,
+}
 
 /// The conditions of the list. All of them must hold.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Filter {
     pub(in super::super) merchant_id: Option<String>,
-    /// Only ids from this one on: the start of a prefix or of a time.
-    pub(in super::super) from: String,
-    /// Only ids before this one: the end of a time or of the previous page.
-    pub(in super::super) before: String,
-    /// Only these ids.
-    pub(in super::super) ids: Option<Vec<String>>,
+    /// The range of a prefix, of a time, and of what the previous pages left.
+    pub(in super::super) ids: Ids,
+    /// Only these payments.
+    pub(in super::super) named: Option<Vec<Named>>,
     /// The state that clients see.
     pub(in super::super) state: Option<String>,
     /// Only these amounts: minor units with their currency.
@@ -47,6 +53,24 @@ impl Filter {
             || self.transaction.is_some()
             || self.decline_code.is_some()
     }
+
+    /// Whether an index finds the payments that may match, and no others.
+    fn has_an_index(&self) -> bool {
+        self.named.is_some() || self.customer_id.is_some()
+    }
+
+    async fn merchants(&self, pool: &PgPool) -> sqlx::Result<Merchants> {
+        match (&self.merchant_id, &self.named) {
+            (None, Some(named)) => {
+                let mut of_named: Vec<String> =
+                    named.iter().map(|one| one.merchant_id.clone()).collect();
+                of_named.sort_unstable();
+                of_named.dedup();
+                Ok(Merchants::Many(of_named))
+            }
+            (merchant_id, _) => merchants_asked(pool, merchant_id.as_deref()).await,
+        }
+    }
 }
 
 /// A part of a list.
@@ -59,108 +83,102 @@ pub(in super::super) struct Found {
     pub(in super::super) was_cut_short: bool,
 }
 
-/// Payments, newest first, at most `rows`.
-///
-/// A window of each merchant's newest payments is examined. There may be more behind a full window, so nothing older than the
-/// newest end of a full window is shown, and the next page begins there.
+/// Payments, newest first, at most `rows`. `now` is the time of the query.
 pub(in super::super) async fn search_payments(
     pool: &PgPool,
     filter: &Filter,
     rows: usize,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<Found> {
     let a_page = i64::try_from(rows).unwrap_or(i64::MAX).saturating_add(1);
-    let merchants = merchants_asked(pool, filter.merchant_id.as_deref()).await?;
-    let window = match filter.is_selective() {
-        true => window_of_each(&merchants, a_page),
+    let merchants = filter.merchants(pool).await?;
+    let to_examine = match filter.is_selective() {
+        true => AT_ONCE,
         false => a_page,
     };
-    let mut found = Found {
-        payments: Vec::new(),
-        next: None,
-        was_cut_short: false,
-    };
-    let mut before = filter.before.clone();
+    let mut windows = Windows::new(&merchants, filter.ids.clone(), to_examine, now);
+    if filter.has_an_index() {
+        windows = windows.whole_first();
+    }
+    let mut payments = Vec::new();
     let mut looked_at = 0;
-    loop {
-        let look = look_at(pool, &merchants, filter, &before, window, a_page).await?;
-        found.payments.extend(look.payments);
-        looked_at += look.looked_at;
-        if found.payments.len() > rows {
-            found.payments.truncate(rows);
-            found.next = found.payments.last().map(|last| last.payment_id.clone());
-            return Ok(found);
+    while looked_at < LOOKED_AT
+        && let Some(window) = windows.next()
+    {
+        let (examined, matching) = look_at(pool, &merchants, filter, &window, a_page).await?;
+        if !windows.was_read(&examined) {
+            continue;
         }
-        match look.frontier {
-            Some(frontier) if looked_at < LOOKED_AT => before = frontier,
-            frontier => {
-                found.was_cut_short = frontier.is_some();
-                found.next = frontier;
-                return Ok(found);
-            }
+        windows.go_on(&examined);
+        payments.extend(matching);
+        looked_at += examined.rows;
+        if payments.len() > rows {
+            payments.truncate(rows);
+            return Ok(Found {
+                next: payments.last().map(|last| last.payment_id.clone()),
+                payments,
+                was_cut_short: false,
+            });
         }
     }
-}
-
-/// The result of one statement.
-struct Look {
-    payments: Vec<Listed>,
-    /// Number of rows that it examined, most of which may not match.
-    looked_at: i64,
-    /// `None` if there are no older rows.
-    frontier: Option<String>,
+    let next = windows.rest();
+    Ok(Found {
+        payments,
+        was_cut_short: next.is_some(),
+        next,
+    })
 }
 
 #[expect(clippy::too_many_lines, reason = "one statement")]
 async fn look_at(
     pool: &PgPool,
-    merchants: &[String],
+    merchants: &Merchants,
     filter: &Filter,
-    before: &str,
-    window: i64,
+    window: &Window,
     limit: i64,
-) -> sqlx::Result<Look> {
+) -> sqlx::Result<(Examined, Vec<Listed>)> {
     let (minors, currencies) = filter.amounts.clone().unzip();
+    let named = filter.named.as_ref().map(|named| {
+        let ids = named.iter().map(|one| one.payment_id.clone());
+        ids.collect::<Vec<_>>()
+    });
     let seen = sqlx::query!(
         r#"
         with looked_at as (
-            select p.*
-            from unnest($1::text[]) as m (merchant_id)
-            cross join lateral (
-                select
-                    merchant_id,
-                    payment_id,
-                    idempotency_key,
-                    state,
-                    pending_operation,
-                    currency,
-                    amount_minor,
-                    amount_captured_minor,
-                    amount_refunded_minor,
-                    gateway_transaction_id,
-                    card_last4,
-                    customer_id,
-                    customer_email,
-                    failure_code,
-                    failure_message,
-                    created_at
-                from payments
-                where merchant_id = m.merchant_id
-                    and payment_id >= $2
-                    and payment_id < $3
-                    and ($4::text[] is null or payment_id = any($4))
-                    and ($5::text is null or customer_id = $5)
-                order by payment_id desc
-                limit $6
-            ) as p
+            select
+                merchant_id,
+                payment_id,
+                idempotency_key,
+                state,
+                pending_operation,
+                currency,
+                amount_minor,
+                amount_captured_minor,
+                amount_refunded_minor,
+                gateway_transaction_id,
+                card_last4,
+                customer_id,
+                customer_email,
+                failure_code,
+                failure_message,
+                created_at
+            from payments
+            where ($1::text is null or merchant_id = $1)
+                and ($2::text[] is null or merchant_id = any($2))
+                and payment_id >= $3
+                and payment_id < $4
+                and ($5::text[] is null or payment_id = any($5))
+                and ($6::text is null or customer_id = $6)
+            order by
+                merchant_id desc,
+                payment_id desc
+            limit $7
         ),
-        frontier as (
-            select max(window_end) as payment_id
-            from (
-                select min(payment_id) as window_end
-                from looked_at
-                group by merchant_id
-                having count(*) >= $6
-            ) as full_windows
+        examined as (
+            select
+                count(*) as payments,
+                min(payment_id) as oldest
+            from looked_at
         )
         select
             l.merchant_id as "merchant_id?",
@@ -175,36 +193,36 @@ async fn look_at(
             l.failure_code,
             l.failure_message,
             l.created_at as "created_at?",
-            f.payment_id as frontier,
-            (select count(*) from looked_at) as "looked_at!"
-        from frontier f
+            e.payments as "examined!",
+            e.oldest
+        from examined e
         left join looked_at l
-            on (f.payment_id is null or l.payment_id >= f.payment_id)
-            and (
-                $7::text is null
-                or $7 = case when l.pending_operation is null then l.state else 'PROCESSING' end
+            on (
+                $8::text is null
+                or $8 = case when l.pending_operation is null then l.state else 'PROCESSING' end
             )
             and (
-                $8::bigint[] is null
+                $9::bigint[] is null
                 or (l.amount_minor, l.currency) in (
                     select wanted.minor, wanted.currency
-                    from unnest($8, $9::text[]) as wanted (minor, currency)
+                    from unnest($9, $10::text[]) as wanted (minor, currency)
                 )
             )
-            and ($10::text is null or l.currency = $10)
-            and ($11::text is null or lower(l.customer_email) = lower($11) or l.customer_id = $11)
-            and ($12::text is null or l.card_last4 = $12)
-            and ($13::text is null or starts_with(l.gateway_transaction_id, $13))
-            and ($14::text is null or l.failure_code = $14)
+            and ($11::text is null or l.currency = $11)
+            and ($12::text is null or lower(l.customer_email) = lower($12) or l.customer_id = $12)
+            and ($13::text is null or l.card_last4 = $13)
+            and ($14::text is null or starts_with(l.gateway_transaction_id, $14))
+            and ($15::text is null or l.failure_code = $15)
         order by l.payment_id desc
-        limit $15
+        limit $16
         "#,
-        merchants,
-        filter.from,
-        before,
-        filter.ids.as_deref(),
+        merchants.one(),
+        merchants.many(),
+        window.from,
+        window.before,
+        named.as_deref(),
         filter.customer_id,
-        window,
+        window.limit,
         filter.state,
         minors.as_deref(),
         currencies.as_deref(),
@@ -218,9 +236,10 @@ async fn look_at(
     .fetch_all(&mut *database::acquire(pool).await?)
     .bounded()
     .await?;
-    let first = seen.first();
-    let frontier = first.and_then(|row| row.frontier.clone());
-    let looked_at = first.map_or(0, |row| row.looked_at);
+    let examined = seen.first().map_or_else(Examined::default, |row| Examined {
+        rows: row.examined,
+        oldest: row.oldest.clone(),
+    });
     let payments = seen.into_iter().filter_map(|row| {
         Some(Listed {
             merchant_id: row.merchant_id?,
@@ -237,40 +256,40 @@ async fn look_at(
             created_at: row.created_at?,
         })
     });
-    Ok(Look {
-        payments: payments.collect(),
-        looked_at,
-        frontier,
-    })
+    Ok((examined, payments.collect()))
 }
 
-/// The ids of the payments that this key made or refunded: at most one of each for a merchant.
+/// The payments that this key made or refunded: at most one of each for a merchant.
 pub(in super::super) async fn find_payments_of_key(
     pool: &PgPool,
     merchant_id: Option<&str>,
     key: &str,
     limit: i64,
-) -> sqlx::Result<Vec<String>> {
+) -> sqlx::Result<Vec<Named>> {
     let merchants = merchants_asked(pool, merchant_id).await?;
-    sqlx::query_scalar!(
+    sqlx::query_as!(
+        Named,
         r#"
-        select of_key.payment_id as "payment_id!"
-        from unnest($1::text[]) as m (merchant_id)
-        cross join lateral (
-            select payment_id
-            from payments
-            where merchant_id = m.merchant_id
-                and idempotency_key = $2
-            union
-            select payment_id
-            from refunds
-            where merchant_id = m.merchant_id
-                and idempotency_key = $2
-        ) as of_key
-        order by of_key.payment_id desc
-        limit $3
+        select
+            merchant_id as "merchant_id!",
+            payment_id as "payment_id!"
+        from payments
+        where ($1::text is null or merchant_id = $1)
+            and ($2::text[] is null or merchant_id = any($2))
+            and idempotency_key = $3
+        union
+        select
+            merchant_id,
+            payment_id
+        from refunds
+        where ($1::text is null or merchant_id = $1)
+            and ($2::text[] is null or merchant_id = any($2))
+            and idempotency_key = $3
+        order by "payment_id!" desc
+        limit $4
         "#,
-        &merchants,
+        merchants.one(),
+        merchants.many(),
         key,
         limit,
     )
