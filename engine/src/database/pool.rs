@@ -63,7 +63,17 @@ pub fn pool_options() -> PgPoolOptions {
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
         .after_connect(|connection, _| session::prepare(connection).boxed())
-        .before_acquire(|connection, _| session::is_usable(connection).map(Ok).boxed())
+        .before_acquire(|connection, _| {
+            if CHECKED_BY_BEGIN.try_with(|()| ()).is_ok() {
+                return std::future::ready(Ok(true)).boxed();
+            }
+            session::is_usable(connection).map(Ok).boxed()
+        })
+}
+
+tokio::task_local! {
+    /// Set while a connection is lent whose check is sent together with its BEGIN.
+    static CHECKED_BY_BEGIN: ();
 }
 
 /// Lends a connection of the pool. The number of waiting tasks and how long they waited are metrics, which show first if a pool is
@@ -84,10 +94,16 @@ pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
     lend(pool).await
 }
 
-/// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included. [`Transaction`] has an example.
+/// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included. The check of the connection and
+/// BEGIN are one round trip. [`Transaction`] has an example.
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction> {
     let _waiting = Waiting::start();
-    Transaction::begin(lend(pool).await?).await
+    let unchecked = CHECKED_BY_BEGIN.scope((), lend(pool)).await?;
+    match Transaction::begin_checked(unchecked).await {
+        Ok(transaction) => Ok(transaction),
+        // Most often it has ended while nobody used it. The next one is checked before it is lent.
+        Err(_) => Transaction::begin(lend(pool).await?).await,
+    }
 }
 
 async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
@@ -150,6 +166,36 @@ mod tests {
             let error = savepoint.expect_err("it works in a transaction only");
             let code = error.as_database_error().and_then(|error| error.code());
             assert_eq!(code.as_deref(), Some("25P01"), "no_active_sql_transaction");
+        }
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn no_transaction_begins_inside_another_or_on_an_ended_connection(
+        _: PgPoolOptions,
+        it: PgConnectOptions,
+    ) {
+        let pool = pool_options()
+            .max_connections(1)
+            .connect_with(it)
+            .await
+            .expect("connected");
+        for left_behind in [
+            "begin; create table left_behind ()",
+            "begin; select 1/0",
+            "select pg_terminate_backend(pg_backend_pid())",
+        ] {
+            let mut connection = pool.acquire().await.expect("lent");
+            drop(sqlx::raw_sql(left_behind).execute(&mut *connection).await);
+            drop(connection);
+
+            let mut transaction = begin(&pool).await.expect(left_behind);
+            let seen = sqlx::raw_sql("select to_regclass('left_behind')::text as seen")
+                .fetch_one(&mut *transaction)
+                .await
+                .expect("asked");
+            let seen: Option<String> = sqlx::Row::get(&seen, "seen");
+            assert_eq!(seen, None, "{left_behind}");
+            transaction.commit().await.expect("committed");
         }
     }
 

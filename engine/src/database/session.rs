@@ -64,7 +64,7 @@ pub fn session_options(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// How long an idle connection may take to answer.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session setting that marks pools made by [`super::pool_options`], which check connections before they lend them.
 pub(super) const LENT_CHECKED: &str = "payonce.lent_checked";
@@ -92,6 +92,13 @@ static TAKES_WRITES: LazyLock<String> =
 /// In a transaction, now() is the time of its BEGIN; outside, it is the statement's own.
 static IS_USABLE: LazyLock<String> = LazyLock::new(|| {
     format!("select now() = statement_timestamp() and not ({TAKES_NO_WRITES}) as is_usable")
+});
+
+/// The same check with BEGIN, in one message: the division fails where the connection cannot be used.
+pub(super) static CHECKED_BEGIN: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select 1 / (now() = statement_timestamp() and not ({TAKES_NO_WRITES}))::integer; begin"
+    )
 });
 
 /// Prepares a new connection: sets what the engine needs. Returns an error if its server takes no writes.
