@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use super::fingerprint::Fingerprint;
@@ -17,8 +18,11 @@ use super::record::Answer;
 /// Maximum size of the cached answers in bytes: about 30,000 payments.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Number of payments that it has room for.
+const USUAL_ENTRIES: usize = 30_000;
+
 /// Approximate size of an entry in bytes without its texts.
-const ENTRY_OVERHEAD: usize = 512;
+const ENTRY_OVERHEAD: u64 = 512;
 
 #[derive(Clone)]
 pub(super) struct Kept {
@@ -28,15 +32,13 @@ pub(super) struct Kept {
 }
 
 /// The answers that this process has produced or read.
-pub(super) struct Replays(Cache<ScopedKey, Arc<Kept>>);
+///
+/// A cache without a queue of writes behind it: an answer is kept once a payment and often never read, so keeping one must cost little.
+pub(super) struct Replays(Cache<ScopedKey, Arc<Kept>, BySize>);
 
 impl Replays {
     pub(super) fn new() -> Self {
-        let cache = Cache::builder()
-            .max_capacity(MAX_BYTES)
-            .weigher(weigh)
-            .build();
-        Self(cache)
+        Self(Cache::with_weighter(USUAL_ENTRIES, MAX_BYTES, BySize))
     }
 
     /// Returns the key's answer unless the key has expired.
@@ -45,7 +47,7 @@ impl Replays {
         if Instant::now() < kept.until {
             return Some(kept);
         }
-        self.0.invalidate(key);
+        self.0.remove(key);
         None
     }
 
@@ -74,17 +76,21 @@ impl Replays {
     }
 }
 
-fn weigh(key: &ScopedKey, kept: &Arc<Kept>) -> u32 {
-    let response = &kept.answer.response;
-    let headers: usize = response
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    let scope = key.merchant_id.len() + key.operation.len() + key.key.as_str().len();
-    let bytes =
-        ENTRY_OVERHEAD + scope + kept.fingerprint.fields.len() + headers + response.body.len();
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+#[derive(Clone)]
+struct BySize;
+
+impl Weighter<ScopedKey, Arc<Kept>> for BySize {
+    fn weight(&self, key: &ScopedKey, kept: &Arc<Kept>) -> u64 {
+        let response = &kept.answer.response;
+        let headers: usize = response
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        let scope = key.merchant_id.len() + key.operation.len() + key.key.as_str().len();
+        let texts = scope + kept.fingerprint.fields.len() + headers + response.body.len();
+        u64::try_from(texts).map_or(MAX_BYTES, |texts| ENTRY_OVERHEAD + texts)
+    }
 }
 
 /// When a key expires, on this process's clock. `left`: the time left according to a statement that was sent at `sent`.

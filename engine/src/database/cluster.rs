@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use serde::Deserialize;
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 
 use super::{Bounded, acquire};
 
@@ -72,32 +73,39 @@ impl Node {
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
 /// Limits the memory to a few megabytes.
-const MAX_ENTRIES: u64 = 50_000;
+const MAX_ENTRIES: usize = 50_000;
 
 /// The nodes of owners. Each owner is looked up once a minute.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     pool: PgPool,
-    of: Cache<Box<str>, Node>,
+    of: Cache<Box<str>, Found>,
+}
+
+/// A node, and when it was looked up.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    node: Node,
+    at: Instant,
 }
 
 impl Nodes {
     pub(crate) fn new(pool: PgPool) -> Self {
-        let of = Cache::builder()
-            .max_capacity(MAX_ENTRIES)
-            .time_to_live(TIME_TO_LIVE)
-            .build();
+        let of = Cache::new(MAX_ENTRIES);
         Self { pool, of }
     }
 
     /// Returns the node that has the owner's rows.
     pub(crate) async fn of(&self, owner: &str) -> Node {
-        if let Some(node) = self.of.get(owner) {
-            return node;
+        if let Some(found) = self.of.get(owner)
+            && found.at.elapsed() < TIME_TO_LIVE
+        {
+            return found.node;
         }
         match self.look_up(owner).await {
             Ok(node) => {
-                self.of.insert(owner.into(), node);
+                let at = Instant::now();
+                self.of.insert(owner.into(), Found { node, at });
                 node
             }
             Err(error) => {
