@@ -15,7 +15,7 @@ use super::{Bounded, acquire};
 /// The others are distributed as this one is.
 const FIRST_TABLE: &str = "idempotency_keys";
 
-/// How the engine's tables are stored.
+/// How the engine's tables are stored. [`Engine::spread`](crate::Engine::spread) returns it; [`spread`] has an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spread {
@@ -27,6 +27,17 @@ pub enum Spread {
 }
 
 /// Returns how the engine's tables are stored.
+///
+/// ```no_run
+/// # async fn ask(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{Spread, acquire, spread};
+///
+/// if spread(&mut *acquire(&pool).await?).await? == Spread::ByOwner {
+///     println!("each owner's rows are on one node of a cluster");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -135,7 +146,7 @@ impl Nodes {
     }
 }
 
-/// What a node of the cluster says of itself.
+/// What a node of the cluster says of itself. [`cluster_nodes`] has an example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterNode {
     /// `host:port`, as the cluster knows it.
@@ -144,7 +155,7 @@ pub struct ClusterNode {
     pub settings: Result<NodeSettings, String>,
 }
 
-/// A node's settings and its clock.
+/// A node's settings and its clock. [`cluster_nodes`] has an example.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct NodeSettings {
@@ -161,6 +172,20 @@ pub struct NodeSettings {
 }
 
 /// Asks every node of the cluster. Returns none if the tables are on [one server](Spread::OneServer).
+///
+/// ```no_run
+/// # async fn ask(pool: sqlx::PgPool) -> sqlx::Result<()> {
+/// use payonce_engine::database::{acquire, cluster_nodes};
+///
+/// for node in cluster_nodes(&mut *acquire(&pool).await?).await? {
+///     match node.settings {
+///         Ok(settings) => println!("{}: {:?} is off", node.address, settings.off),
+///         Err(reason) => println!("{} does not answer: {reason}", node.address),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

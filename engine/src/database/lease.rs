@@ -16,12 +16,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransactionManager;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr};
+use sqlx::{PgConnection, Postgres, SqlSafeStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Timeout, timeout};
-
-use super::session::{CHECK_TIMEOUT, CHECKED_BEGIN};
 
 /// The longest use of a connection: PostgreSQL's own `statement_timeout` of 5 s, and 2 s for its answer to arrive.
 ///
@@ -254,18 +252,21 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Begins a transaction on a connection that was not checked, in one round trip. It fails where the connection does not answer
-    /// within a second, is inside a transaction, or its server takes no writes.
-    pub(super) async fn begin_checked(lease: Lease) -> sqlx::Result<Self> {
+    /// Begins a transaction by a statement that also checks the connection. It fails if the statement does, or takes longer than
+    /// `limit`.
+    pub(super) async fn begin_by(
+        lease: Lease,
+        statement: &'static str,
+        limit: Duration,
+    ) -> sqlx::Result<Self> {
         let mut transaction = Self {
             lease,
             is_open: false,
         };
         transaction
             .step(|connection| {
-                let statement = AssertSqlSafe(CHECKED_BEGIN.as_str()).into_sql_str();
-                let begin = PgTransactionManager::begin(connection, Some(statement));
-                begin.within(CHECK_TIMEOUT).boxed()
+                let begin = PgTransactionManager::begin(connection, Some(statement.into_sql_str()));
+                begin.within(limit).boxed()
             })
             .await?;
         transaction.is_open = true;

@@ -99,7 +99,7 @@ pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction> {
     let _waiting = Waiting::start();
     let unchecked = CHECKED_BY_BEGIN.scope((), lend(pool)).await?;
-    match Transaction::begin_checked(unchecked).await {
+    match Transaction::begin_by(unchecked, &session::CHECKED_BEGIN, session::CHECK_TIMEOUT).await {
         Ok(transaction) => Ok(transaction),
         // Most often it has ended while nobody used it. The next one is checked before it is lent.
         Err(_) => Transaction::begin(lend(pool).await?).await,
