@@ -5,7 +5,7 @@
 -- Before the first migration it creates the roles. After each migration it grants their rights on the tables, so run it again then,
 -- before the new version of the service starts. It may be run at any time and any number of times.
 --
---   payonce_owner    payonce migrate, merchants, api-keys: owns the tables
+--   payonce_owner    payonce migrate, merchants (also their moves), api-keys: owns the tables
 --   payonce_service  payonce serve --no-migrate, recover: reads and writes rows, and cannot alter the schema
 --   payonce_cleanup  payonce-cleanup: deletes keys, and reads only a key's name, state and expiry
 --

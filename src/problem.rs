@@ -182,7 +182,7 @@ problems! {
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
     DatabaseUnavailable: 503, "database-unavailable", SameKey, "The database cannot be reached",
-        "The service could not reach its database.",
+        "The service could not reach its database, or the merchant is being moved to another one: detail says which.",
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
     GatewayMisconfigured: 503, "gateway-misconfigured", SameKey, "The gateway refuses this service",

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::database::DatabaseSettings;
 use crate::http::{CardIntake, Limits};
 use crate::idempotency::{FingerprintSecrets, IdempotencyConfig};
-use crate::merchants::RateLimit;
+use crate::merchants::{Cell, RateLimit};
 use crate::tls::Certificate;
 
 /// The settings of a service.
@@ -41,6 +41,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether clients may send card numbers.
     pub card_intake: CardIntake,
+    /// The cell that it belongs to; `None` where there are none.
+    pub cell: Option<Cell>,
     /// The token that operators sign in to the console with; `None` for no console.
     pub console_token: Option<SecretString>,
 }

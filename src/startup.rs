@@ -132,7 +132,8 @@ impl Application {
         let console = settings
             .console_token
             .as_ref()
-            .map(|token| Console::start(payments.clone(), token));
+            .map(|token| Console::start(payments.clone(), token, settings.cell));
+        http::show_cell(settings.cell);
         let services = Data::new(Services {
             payments: payments.clone(),
             authenticator: Authenticator::new(pool.clone()),

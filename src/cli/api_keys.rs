@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::examples;
 use super::output::{or_dash, print_json, print_line, print_table, time};
-use crate::config::DatabaseArgs;
-use crate::merchants::{ApiKeyRecord, Merchants, Revocation};
+use crate::config::{CellArgs, DatabaseArgs};
+use crate::merchants::{ApiKeyRecord, Cell, Merchants, Revocation};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -17,6 +17,8 @@ pub(super) enum Command {
     Create {
         /// The merchant's ID.
         merchant: String,
+        #[command(flatten)]
+        cell: CellArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -44,7 +46,11 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { merchant, database } => create(&database, &merchant).await,
+            Self::Create {
+                merchant,
+                cell,
+                database,
+            } => create(&database, cell.cell, &merchant).await,
             Self::List {
                 merchant,
                 json,
@@ -86,8 +92,9 @@ impl<'a> From<&'a ApiKeyRecord> for Listed<'a> {
     }
 }
 
-async fn create(database: &DatabaseArgs, merchant: &str) -> anyhow::Result<()> {
+async fn create(database: &DatabaseArgs, cell: Option<Cell>, merchant: &str) -> anyhow::Result<()> {
     let created = Merchants::new(super::open(database).await?)
+        .in_cell(cell)
         .create_api_key(merchant)
         .await?;
     print_json(&Created {

@@ -44,6 +44,16 @@ Examples:
 
 Payments that have begun stay with the account that they began with.";
 
+pub(super) const MERCHANTS_MOVE: &str = "\
+Examples:
+  payonce merchants move acme --to-cell 2 --to-database-url postgres://h2/payonce
+  payonce merchants move acme --to-cell 2     # with PAYONCE_MOVE_DATABASE_URL, or ..._FILE, in the environment
+  payonce merchants move acme --to-cell 2 --undo
+
+It waits for what is under way, refuses the merchant's writes while its rows are copied and checked, and
+then lets the other cell serve it. If it dies, run it again: it goes on where it died. At the end it
+prints the lines for the proxy's map of moved API keys (deploy/cells/haproxy.cfg).";
+
 pub(super) const MERCHANTS_LIST: &str = "\
 Examples:
   payonce merchants list
@@ -154,9 +164,11 @@ mod tests {
         for (flag, value) in [
             ("database-url", "postgres://h/d"),
             ("fingerprint-secret", "a secret of the tests"),
+            ("to-database-url", "postgres://h2/d"),
         ] {
             let mut arguments = command.get_arguments();
-            if arguments.any(|argument| argument.get_long() == Some(flag)) {
+            let is_given = words.iter().any(|word| word == &format!("--{flag}"));
+            if !is_given && arguments.any(|argument| argument.get_long() == Some(flag)) {
                 words.push(format!("--{flag}={value}"));
             }
         }

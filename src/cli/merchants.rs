@@ -4,10 +4,10 @@ use clap::Subcommand;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::examples;
-use super::output::{print_json, print_table, time};
-use crate::config::DatabaseArgs;
-use crate::merchants::{Merchant, Merchants};
+use super::output::{or_dash, print_json, print_table, time};
+use super::{examples, merchants_move};
+use crate::config::{CellArgs, DatabaseArgs};
+use crate::merchants::{Cell, Merchant, Merchants, Move};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -19,6 +19,8 @@ pub(super) enum Command {
         /// A name for people, up to 200 characters [default: the ID].
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        cell: CellArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -33,6 +35,9 @@ pub(super) enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Move a merchant to another cell; run it again if it died
+    #[command(after_help = examples::MERCHANTS_MOVE)]
+    Move(Box<merchants_move::MoveArgs>),
     /// List all merchants
     #[command(after_help = examples::MERCHANTS_LIST)]
     List {
@@ -47,7 +52,13 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { id, name, database } => create(&database, &id, name.as_deref()).await,
+            Self::Create {
+                id,
+                name,
+                cell,
+                database,
+            } => create(&database, cell.cell, &id, name.as_deref()).await,
+            Self::Move(args) => merchants_move::run(&args).await,
             Self::Set {
                 id,
                 stripe_account,
@@ -73,6 +84,26 @@ struct Listed<'a> {
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     stripe_account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moving: Option<ListedMove>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedMove {
+    state: &'static str,
+    cell: Option<u16>,
+    since: String,
+}
+
+impl From<Move> for ListedMove {
+    fn from(moving: Move) -> Self {
+        Self {
+            state: moving.state.as_str(),
+            cell: moving.cell.map(Cell::number),
+            since: time(moving.since),
+        }
+    }
 }
 
 impl<'a> From<&'a Merchant> for Listed<'a> {
@@ -82,12 +113,18 @@ impl<'a> From<&'a Merchant> for Listed<'a> {
             name: &merchant.name,
             created_at: time(merchant.created_at),
             stripe_account: merchant.stripe_account.as_deref(),
+            moving: merchant.moving.map(ListedMove::from),
         }
     }
 }
 
-async fn create(database: &DatabaseArgs, id: &str, name: Option<&str>) -> anyhow::Result<()> {
-    let merchants = Merchants::new(super::open(database).await?);
+async fn create(
+    database: &DatabaseArgs,
+    cell: Option<Cell>,
+    id: &str,
+    name: Option<&str>,
+) -> anyhow::Result<()> {
+    let merchants = Merchants::new(super::open(database).await?).in_cell(cell);
     let created = merchants.create(id, name.unwrap_or(id)).await?;
     print_json(&Created {
         merchant_id: &created.merchant_id,
@@ -111,9 +148,15 @@ async fn list(database: &DatabaseArgs, json: bool) -> anyhow::Result<()> {
         [
             merchant.id,
             time(merchant.created_at),
-            merchant.stripe_account.unwrap_or_else(|| "-".to_owned()),
+            or_dash(merchant.stripe_account),
+            merchant
+                .moving
+                .map_or_else(|| "is served here".to_owned(), |moving| moving.describe()),
             merchant.name,
         ]
     });
-    print_table(["MERCHANT", "CREATED", "STRIPE ACCOUNT", "NAME"], rows)
+    print_table(
+        ["MERCHANT", "CREATED", "STRIPE ACCOUNT", "STANDING", "NAME"],
+        rows,
+    )
 }

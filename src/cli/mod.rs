@@ -11,6 +11,7 @@ mod examples;
 mod exit;
 mod idempotency_keys;
 mod merchants;
+mod merchants_move;
 mod migrate;
 mod output;
 mod ready;
@@ -46,7 +47,7 @@ enum Command {
     /// Apply pending migrations
     #[command(after_help = examples::MIGRATE)]
     Migrate(DatabaseArgs),
-    /// Create and list merchants
+    /// Create and list merchants, and move them between cells
     #[command(subcommand)]
     Merchants(merchants::Command),
     /// Create, list and revoke the API keys of merchants

@@ -2,9 +2,10 @@
 //!
 //! A flag takes precedence over its variable; an empty variable counts as unset (see [`crate::cli`]).
 //!
-//! One file per aspect: `server`, `database`, `idempotency`, `gateway`, `limits`, `console`, `telemetry`; `value` has the parsers
+//! One file per aspect: `server`, `database`, `cell`, `idempotency`, `gateway`, `limits`, `console`, `telemetry`; `value` has the parsers
 //! of single values. [`ServeArgs`] puts them together into the [`Settings`] of a service.
 
+mod cell;
 mod console;
 mod database;
 mod gateway;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
+pub use self::cell::CellArgs;
 pub use self::console::ConsoleArgs;
 pub use self::database::DatabaseArgs;
 pub use self::gateway::{GatewayArgs, NoStripeSecretKey};
@@ -28,7 +30,7 @@ pub use self::limits::{BurstWithoutLimit, RateLimitArgs};
 pub use self::server::{ServerArgs, TlsArgs, TlsArgsError};
 pub use self::telemetry::LogArgs;
 pub use self::value::Refused;
-pub(crate) use self::value::{is_example, positive_duration};
+pub(crate) use self::value::{is_example, positive_duration, secret};
 use crate::http::{CardIntake, Limits};
 use crate::idempotency::IdempotencyConfig;
 use crate::settings::Settings;
@@ -78,6 +80,8 @@ pub struct ServeArgs {
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
     pub database_max_connections: u32,
     #[command(flatten)]
+    pub cell: CellArgs,
+    #[command(flatten)]
     pub console: ConsoleArgs,
     #[command(flatten)]
     pub log: LogArgs,
@@ -116,6 +120,7 @@ impl ServeArgs {
             rate_limit: self.rate_limit.limit()?,
             limits: Limits::default(),
             card_intake: self.card_intake,
+            cell: self.cell.cell,
             console_token: self.console.console_token.clone(),
         })
     }

@@ -41,7 +41,7 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refused> {
     Err(Refused::new(reason))
 }
 
-pub(super) fn secret(text: &str) -> Result<SecretString, Refused> {
+pub(crate) fn secret(text: &str) -> Result<SecretString, Refused> {
     let text = text.trim();
     if text.is_empty() {
         refuse("it is empty")

@@ -1,4 +1,4 @@
-//! The layout of all pages for operators: the navigation, who is signed in, and when the page was made.
+//! The layout of all pages for operators: the navigation, the cell, who is signed in, and when the page was made.
 
 use std::fmt::Write;
 
@@ -133,6 +133,7 @@ fn header(console: &Console, operator: &Operator, tab: Option<Tab>) -> Markup {
         }
         form .who method="post" action="/console/sign-out" {
             (csrf::field(console.sessions(), &operator.session))
+            @if let Some(cell) = console.cell() { strong { "Cell " (cell) } }
             span { (operator.session.operator) }
             button .quiet type="submit" { "Sign out" }
         }

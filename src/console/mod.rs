@@ -49,6 +49,7 @@ use self::session::SessionKey;
 use self::sign_in::Door;
 use self::traffic::Traffic;
 pub use self::traffic::count_traffic;
+use crate::merchants::Cell;
 use crate::mismatches::Mismatches;
 use crate::payments::Payments;
 
@@ -61,15 +62,16 @@ struct Shared {
     door: Door,
     sessions: SessionKey,
     traffic: Traffic,
+    cell: Option<Cell>,
 }
 
 impl Console {
-    /// Starts a console that operators sign in to with `token`. From now on, mismatches are noted.
+    /// Starts a console that operators sign in to with `token`. Its pages say which cell they are of. From now on, mismatches are noted.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn start(payments: Payments, token: &SecretString) -> Self {
+    pub fn start(payments: Payments, token: &SecretString, cell: Option<Cell>) -> Self {
         let pool = payments.engine().pool().clone();
         payments.note_mismatches(Mismatches::start(pool));
         Self(Arc::new(Shared {
@@ -77,6 +79,7 @@ impl Console {
             door: Door::new(token),
             sessions: SessionKey::derived_from(token),
             traffic: Traffic::default(),
+            cell,
         }))
     }
 
@@ -109,6 +112,10 @@ impl Console {
 
     fn sessions(&self) -> &SessionKey {
         &self.0.sessions
+    }
+
+    fn cell(&self) -> Option<Cell> {
+        self.0.cell
     }
 
     fn traffic(&self) -> &Traffic {

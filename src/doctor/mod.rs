@@ -9,9 +9,11 @@
 //! * `schema`, `privileges`: the tables, and the privileges of the role.
 //! * `secrets`: whether our secret signed the fingerprints in the database.
 //! * `upkeep`: unfinished work, and keys that were not cleaned up.
+//! * `cells`: which cell it is, and moves that have not come to their end.
 //! * `gateway`: whether it answers.
 
 mod capacity;
+mod cells;
 mod clock;
 mod cluster;
 mod configuration;
@@ -40,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Checks everything that a `payonce serve` with these settings would depend on.
 pub async fn examine(args: &ServeArgs) -> Report {
     let mut findings = configuration::examine(args);
+    findings.push(cells::cell(args));
     let (on_database, on_gateway) =
         tokio::join!(examine_database(args), gateway::examine(&args.gateway));
     findings.extend(on_database);
@@ -89,4 +92,5 @@ async fn examine_connected(
     findings.push(privileges::examine(connection, args).await);
     findings.push(secrets::examine(connection, args).await);
     findings.extend(upkeep::examine(connection).await);
+    findings.push(cells::moves(connection).await);
 }

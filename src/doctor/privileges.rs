@@ -10,6 +10,7 @@ const NAME: &str = "privileges";
 /// The privileges that `payonce serve` needs on each table. The command line creates merchants and API keys.
 pub const NEEDED: &[(&str, &[&str])] = &[
     ("api_keys", &["select"]),
+    ("merchants", &["select"]),
     (
         "idempotency_keys",
         &["select", "insert", "update", "delete"],

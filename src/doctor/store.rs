@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
 use crate::database::Bounded;
+use crate::merchants::Move;
 
 /// Maximum number of keys that are counted. Beyond it, "at least" is enough to act on.
 pub(super) const MOST_COUNTED: i64 = 100_000;
@@ -254,6 +255,46 @@ pub(super) async fn overdue_keys(
     .fetch_one(connection)
     .bounded()
     .await
+}
+
+/// A move that has not come to its end.
+pub(super) struct UnfinishedMove {
+    pub(super) merchant_id: String,
+    pub(super) moving: Move,
+    /// Since it began, by the database's clock.
+    pub(super) age: Duration,
+}
+
+pub(super) async fn unfinished_moves(
+    connection: &mut PgConnection,
+) -> sqlx::Result<Vec<UnfinishedMove>> {
+    let rows = sqlx::query!(
+        r#"
+        select
+            merchant_id,
+            move_state,
+            move_cell,
+            move_since,
+            extract(epoch from now() - move_since)::float8 as "age_seconds!"
+        from merchants
+        where move_state <> 'MOVED'
+        order by move_since
+        "#,
+    )
+    .fetch_all(connection)
+    .bounded()
+    .await?;
+    let mut moves = Vec::with_capacity(rows.len());
+    for row in rows {
+        let age = Duration::try_from_secs_f64(row.age_seconds).unwrap_or_default();
+        let moving = Move::from_columns(row.move_state, row.move_cell, row.move_since)?;
+        moves.extend(moving.map(|moving| UnfinishedMove {
+            merchant_id: row.merchant_id,
+            moving,
+            age,
+        }));
+    }
+    Ok(moves)
 }
 
 fn interval(duration: Duration) -> PgInterval {

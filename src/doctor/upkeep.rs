@@ -37,6 +37,12 @@ pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
     code.as_deref() == Some("42P01")
 }
 
+/// A table or a column that an older schema does not have.
+pub(super) fn is_undefined(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    is_undefined_table(error) || code.as_deref() == Some("42703")
+}
+
 fn stuck_keys(stuck: &store::Stuck) -> Finding {
     const NAME: &str = "stuck-keys";
     if stuck.count == 0 {

@@ -2,6 +2,15 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
+use crate::merchants::Cell;
+
+/// Shows the process's cell.
+pub fn show_cell(cell: Option<Cell>) {
+    if let Some(cell) = cell {
+        metrics::gauge!("payonce_cell").set(cell.number());
+    }
+}
+
 /// Describes the edge's metrics to the process's recorder.
 pub fn describe_metrics() {
     describe_counter!(
@@ -16,6 +25,10 @@ pub fn describe_metrics() {
     describe_counter!(
         "payonce_rate_limited_total",
         "Requests that were refused because their merchant sent too many"
+    );
+    describe_gauge!(
+        "payonce_cell",
+        "Number of the cell that this process belongs to; absent where there are no cells"
     );
     describe_gauge!(
         "payonce_keys_processing",

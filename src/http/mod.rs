@@ -36,7 +36,7 @@ mod stored;
 pub use self::card_intake::CardIntake;
 pub use self::key_header::{KEY_HEADER, KeyHeader};
 pub use self::limits::Limits;
-pub use self::metrics::describe_metrics;
+pub use self::metrics::{describe_metrics, show_cell};
 pub use self::observe::{InFlight, observe};
 pub use self::openapi::openapi_json;
 pub use self::read_limiter::ReadLimiter;

@@ -12,6 +12,7 @@ use crate::database::{is_too_slow, is_transient};
 use crate::gateway::Refusal;
 use crate::idempotency::{IdempotencyError, Mismatch};
 use crate::input::InputError;
+use crate::merchants::{Move, is_refused_by_a_move};
 use crate::payments::PaymentError;
 use crate::problem::{CONTENT_TYPE, Charged, Code, Problem};
 
@@ -53,6 +54,15 @@ pub(super) fn rate_limited(wait: Duration) -> Problem {
         retry_after_seconds: u64::try_from(seconds).ok(),
         ..problem
     }
+}
+
+/// The refusal of a request whose merchant is moving to another cell, or is served by one.
+pub(super) fn not_served_here(moving: &Move) -> Problem {
+    let detail = format!(
+        "the merchant {}; nothing was charged by this request",
+        moving.describe()
+    );
+    Problem::new(Code::DatabaseUnavailable, detail)
 }
 
 impl From<InputError> for Problem {
@@ -178,6 +188,12 @@ impl From<IdempotencyError> for Problem {
                 )
             }
             IdempotencyError::Overloaded => Self::new(Code::Overloaded, Code::Overloaded.title()),
+            error if error.database_error().is_some_and(is_refused_by_a_move) => {
+                // A node sees a move a little later than the database.
+                tracing::info!("the database refused a write of a merchant that is moving");
+                let detail = "the merchant is being moved to another cell; nothing was charged by this request";
+                Self::new(Code::DatabaseUnavailable, detail)
+            }
             error if error.database_error().is_some_and(is_too_slow) => {
                 tracing::error!(error = %chain(&error), "the database did not finish in time");
                 let detail = "the database was reached, and did not do its work in time";

@@ -13,10 +13,11 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::key_header::KeyHeader;
-use super::problem::rate_limited;
+use super::problem::{not_served_here, rate_limited};
 use super::query::Parameters;
 use super::services::Services;
 use crate::idempotency::{IdempotencyKey, Wait};
+use crate::merchants::KnownMerchant;
 use crate::problem::{Code, Problem};
 
 /// Maximum size of a body, in bytes.
@@ -72,8 +73,14 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
         Some(remembered) => remembered,
         None => Box::pin(look_up(services, api_key.to_owned())).await?,
     };
-    let merchant_id = found.ok_or_else(unauthorized)?;
+    let KnownMerchant {
+        id: merchant_id,
+        moving,
+    } = found.ok_or_else(unauthorized)?;
     tracing::Span::current().record("merchant_id", &*merchant_id);
+    if let Some(moving) = moving.filter(|moving| moving.refuses(request.method().is_safe())) {
+        return Err(not_served_here(&moving));
+    }
     if let Some(limiter) = &services.rate_limiter {
         limiter.check(&merchant_id).map_err(rate_limited)?;
     }
@@ -82,7 +89,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
 }
 
 /// Finds the merchant of an API key, in a task of the engine's runtime, where the pool's connections live.
-async fn look_up(services: &Services, api_key: String) -> Result<Option<Arc<str>>, Problem> {
+async fn look_up(services: &Services, api_key: String) -> Result<Option<KnownMerchant>, Problem> {
     let authenticator = services.authenticator.clone();
     let asked = async move { authenticator.authenticate(&api_key).await };
     let found = services.payments.engine().run(asked).await?;

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::cell::Cell;
+
 const PREFIX: &str = "sk_";
 const SECRET_BYTES: usize = 32;
 
@@ -30,7 +32,7 @@ pub struct NewApiKey {
     pub merchant_id: String,
     /// `key_` and a UUIDv7: what it is revoked by.
     pub api_key_id: String,
-    /// `sk_` and 64 hexadecimal digits. Only its hash is kept.
+    /// `sk_` and 64 hexadecimal digits, with the cell's number between them where there are cells: `sk_2_…`. Only its hash is kept.
     pub api_key: SecretString,
 }
 
@@ -53,7 +55,11 @@ pub(super) struct ApiKeyHash([u8; 32]);
 impl ApiKeyHash {
     /// Hashes a key that a client sent. Returns `None` if it does not have the form of our keys, so that there is nothing to look up.
     pub(super) fn of(api_key: &str) -> Option<Self> {
-        let secret = api_key.strip_prefix(PREFIX)?;
+        let rest = api_key.strip_prefix(PREFIX)?;
+        let secret = match rest.split_once('_') {
+            Some((cell, secret)) => cell.parse::<Cell>().ok().map(|_| secret)?,
+            None => rest,
+        };
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_well_formed = secret.len() == 2 * SECRET_BYTES && secret.bytes().all(is_digit);
         is_well_formed.then(|| Self(Sha256::digest(api_key).into()))
@@ -71,12 +77,14 @@ pub(super) struct NewSecret {
 }
 
 impl NewSecret {
-    /// Takes 256 bits from a cryptographic generator, seeded by the operating system.
-    pub(super) fn generate() -> Self {
-        let api_key = format!(
-            "{PREFIX}{}",
-            hex::encode(rand::random::<[u8; SECRET_BYTES]>())
-        );
+    /// Takes 256 bits from a cryptographic generator, seeded by the operating system. The key names its cell, if there is one, so that
+    /// a proxy knows where to send its requests.
+    pub(super) fn generate(cell: Option<Cell>) -> Self {
+        let secret = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
+        let api_key = match cell {
+            Some(cell) => format!("{PREFIX}{cell}_{secret}"),
+            None => format!("{PREFIX}{secret}"),
+        };
         let hash = ApiKeyHash(Sha256::digest(&api_key).into());
         Self {
             api_key: api_key.into(),
@@ -97,18 +105,22 @@ mod tests {
 
     #[test]
     fn a_generated_key_is_well_formed_and_hashes_to_its_hash() {
-        let secret = NewSecret::generate();
-        assert_eq!(
-            ApiKeyHash::of(secret.api_key.expose_secret()),
-            Some(secret.hash)
-        );
-        assert_ne!(NewSecret::generate().hash, secret.hash);
+        for (cell, start) in [(None, "sk_"), (Cell::new(2).ok(), "sk_2_")] {
+            let secret = NewSecret::generate(cell);
+            let api_key = secret.api_key.expose_secret();
+            assert_eq!(ApiKeyHash::of(api_key), Some(secret.hash));
+            assert_eq!(api_key.len(), start.len() + 64);
+            assert!(api_key.starts_with(start));
+            assert_ne!(NewSecret::generate(cell).hash, secret.hash);
+        }
     }
 
     #[test]
     fn other_texts_are_no_keys() {
         let digits = "0123456789abcdef".repeat(4);
-        assert!(ApiKeyHash::of(&format!("sk_{digits}")).is_some());
+        for good in ["", "1_", "9999_"] {
+            assert!(ApiKeyHash::of(&format!("sk_{good}{digits}")).is_some());
+        }
         for text in [
             "",
             "sk_",
@@ -117,6 +129,16 @@ mod tests {
             &format!("sk_{digits}0"),
             &format!("sk_{}", digits.to_uppercase()),
             &format!("pk_{digits}"),
+            &format!("sk__{digits}"),
+            &format!("sk_0_{digits}"),
+            &format!("sk_01_{digits}"),
+            &format!("sk_10000_{digits}"),
+            &format!("sk_-1_{digits}"),
+            &format!("sk_a_{digits}"),
+            &format!("sk_1_{digits}0"),
+            &format!("sk_1_{}", &digits[1..]),
+            &format!("sk_1_1_{digits}"),
+            &format!("sk_{digits}_1"),
         ] {
             assert_eq!(ApiKeyHash::of(text), None, "{text}");
         }
@@ -127,7 +149,7 @@ mod tests {
         let key = NewApiKey {
             merchant_id: "acme".to_owned(),
             api_key_id: new_api_key_id(),
-            api_key: NewSecret::generate().api_key,
+            api_key: NewSecret::generate(None).api_key,
         };
         assert!(!format!("{key:?}").contains(key.api_key.expose_secret()));
     }

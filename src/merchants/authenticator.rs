@@ -11,11 +11,12 @@ use moka::future::Cache;
 use sqlx::PgPool;
 
 use super::api_key::ApiKeyHash;
+use super::standing::KnownMerchant;
 use super::store;
 use crate::database::is_transient;
 
 /// Two seconds less than the promised 5 s, because an answer may take a while from the database to the cache.
-const TIME_TO_LIVE: Duration = Duration::from_secs(3);
+pub(super) const TIME_TO_LIVE: Duration = Duration::from_secs(3);
 
 /// Limits the cache to about 15 MB. A flood of invented keys evicts other invented keys rather than keys in use, because moka admits
 /// by frequency.
@@ -25,7 +26,7 @@ const MAX_ENTRIES: u64 = 100_000;
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     pool: PgPool,
-    merchants: Cache<ApiKeyHash, Option<Arc<str>>>,
+    merchants: Cache<ApiKeyHash, Option<KnownMerchant>>,
 }
 
 impl Authenticator {
@@ -39,25 +40,22 @@ impl Authenticator {
     }
 
     /// Looks up a key in the cache only. Returns `None` if it is not cached, and `Some(None)` if it is known to be invalid.
-    pub async fn recall(&self, api_key: &str) -> Option<Option<Arc<str>>> {
+    pub async fn recall(&self, api_key: &str) -> Option<Option<KnownMerchant>> {
         match ApiKeyHash::of(api_key) {
             Some(hash) => self.merchants.get(&hash).await,
             None => Some(None),
         }
     }
 
-    /// Returns the ID of the key's merchant, or `None` if the key is unknown, revoked, or not a key at all.
+    /// Returns the key's merchant, or `None` if the key is unknown, revoked, or not a key at all.
     ///
     /// Concurrent requests with the same key share one query. They also share its error, which is not cached: the next request queries
     /// again.
-    pub async fn authenticate(&self, api_key: &str) -> Result<Option<Arc<str>>, sqlx::Error> {
+    pub async fn authenticate(&self, api_key: &str) -> Result<Option<KnownMerchant>, sqlx::Error> {
         let Some(hash) = ApiKeyHash::of(api_key) else {
             return Ok(None);
         };
-        let load = async {
-            let merchant_id = store::find_merchant_by_key(&self.pool, &hash).await?;
-            Ok(merchant_id.map(Arc::from))
-        };
+        let load = store::find_merchant_by_key(&self.pool, &hash);
         self.merchants
             .try_get_with(hash, load)
             .await
@@ -83,6 +81,10 @@ mod tests {
     use super::*;
     use crate::merchants::{Merchants, Revocation};
 
+    fn id_of(merchant: Option<KnownMerchant>) -> Option<Arc<str>> {
+        merchant.map(|merchant| merchant.id)
+    }
+
     #[sqlx::test(migrator = "crate::MIGRATOR")]
     async fn a_hit_does_not_touch_the_database(pool: PgPool) {
         let acme = Merchants::new(pool.clone())
@@ -93,7 +95,7 @@ mod tests {
         let unknown = format!("sk_{}", "0".repeat(64));
         let authenticator = Authenticator::new(pool.clone());
         let first = authenticator.authenticate(api_key).await.expect("asked");
-        assert_eq!(first.as_deref(), Some("acme"));
+        assert_eq!(id_of(first).as_deref(), Some("acme"));
         assert_eq!(
             authenticator.authenticate(&unknown).await.expect("asked"),
             None
@@ -102,9 +104,9 @@ mod tests {
         pool.close().await;
 
         let recalled = authenticator.recall(api_key).await.expect("remembered");
-        assert_eq!(recalled.as_deref(), Some("acme"));
+        assert_eq!(id_of(recalled).as_deref(), Some("acme"));
         let hit = authenticator.authenticate(api_key).await.expect("a hit");
-        assert_eq!(hit.as_deref(), Some("acme"));
+        assert_eq!(id_of(hit).as_deref(), Some("acme"));
         assert_eq!(
             authenticator.authenticate(&unknown).await.expect("a hit"),
             None
@@ -155,7 +157,7 @@ mod tests {
             .authenticate(second.expose_secret())
             .await
             .expect("asked");
-        assert_eq!(asked.as_deref(), Some("acme"));
+        assert_eq!(id_of(asked).as_deref(), Some("acme"));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! A merchant receives payments. It is identified by its API keys, and by nothing else that a client sends.
 //!
-//! Operators create and revoke merchants and keys through [`Merchants`]; requests are authenticated by [`Authenticator`].
+//! Operators create and revoke merchants and keys through [`Merchants`], and move merchants between cells ([`moves`]); requests are
+//! authenticated by [`Authenticator`].
 
 mod accounts;
 mod api_key;
 mod authenticator;
+mod cell;
+pub mod moves;
 mod rate_limit;
+mod standing;
 mod store;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +20,9 @@ pub use self::accounts::Accounts;
 pub use self::api_key::{ApiKeyRecord, NewApiKey, Revocation};
 use self::api_key::{NewSecret, new_api_key_id};
 pub use self::authenticator::Authenticator;
+pub use self::cell::{Cell, NotACell};
 pub use self::rate_limit::{RateLimit, RateLimiter};
+pub use self::standing::{KnownMerchant, Move, MoveState, is_refused_by_a_move};
 
 /// Maximum length of a name, in characters. The schema has the same constraint.
 const MAX_NAME_LENGTH: usize = 200;
@@ -32,6 +38,8 @@ pub struct Merchant {
     pub created_at: DateTime<Utc>,
     /// The merchant's own account at Stripe (`acct_…`).
     pub stripe_account: Option<String>,
+    /// Its move to another cell, or from one; `None` where it is served here.
+    pub moving: Option<Move>,
 }
 
 /// A merchant that was just created. This is the only time that its first API key is shown.
@@ -39,7 +47,7 @@ pub struct Merchant {
 pub struct NewMerchant {
     /// The requested ID.
     pub merchant_id: String,
-    /// `sk_` and 64 hexadecimal digits. Only its hash is kept.
+    /// Its first API key: see [`NewApiKey`].
     pub api_key: SecretString,
 }
 
@@ -74,19 +82,26 @@ pub enum MerchantError {
 #[derive(Clone, Debug)]
 pub struct Merchants {
     pool: PgPool,
+    cell: Option<Cell>,
 }
 
 impl Merchants {
     /// Works on a database with this crate's schema.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool, cell: None }
+    }
+
+    /// New API keys name this cell.
+    #[must_use]
+    pub fn in_cell(self, cell: Option<Cell>) -> Self {
+        Self { cell, ..self }
     }
 
     /// Creates a merchant together with its first API key.
     pub async fn create(&self, id: &str, name: &str) -> Result<NewMerchant, MerchantError> {
         check_id(id)?;
         check_name(name)?;
-        let secret = NewSecret::generate();
+        let secret = NewSecret::generate(self.cell);
         let key_id = new_api_key_id();
         if !store::insert_merchant(&self.pool, id, name, &key_id, &secret.hash).await? {
             return Err(MerchantError::AlreadyExists(id.to_owned()));
@@ -119,7 +134,7 @@ impl Merchants {
 
     /// Creates a further API key. The merchant's other keys stay valid.
     pub async fn create_api_key(&self, merchant_id: &str) -> Result<NewApiKey, MerchantError> {
-        let secret = NewSecret::generate();
+        let secret = NewSecret::generate(self.cell);
         let api_key_id = new_api_key_id();
         if !store::insert_api_key(&self.pool, merchant_id, &api_key_id, &secret.hash).await? {
             return Err(MerchantError::UnknownMerchant(merchant_id.to_owned()));

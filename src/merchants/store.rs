@@ -1,9 +1,13 @@
 //! The SQL of merchants and their API keys, one function per statement.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::Merchant;
 use super::api_key::{ApiKeyHash, ApiKeyRecord};
+use super::standing::{KnownMerchant, Move};
 use crate::database::{self, Bounded};
 
 /// Inserts a merchant together with its first API key. Returns false if the ID is taken.
@@ -41,24 +45,53 @@ pub(super) async fn insert_merchant(
     Ok(inserted.rows_affected() == 1)
 }
 
+/// A merchant's columns.
+struct MerchantRow {
+    id: String,
+    name: String,
+    created_at: DateTime<Utc>,
+    stripe_account: Option<String>,
+    move_state: Option<String>,
+    move_cell: Option<i16>,
+    move_since: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<MerchantRow> for Merchant {
+    type Error = sqlx::Error;
+
+    fn try_from(row: MerchantRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.id,
+            name: row.name,
+            created_at: row.created_at,
+            stripe_account: row.stripe_account,
+            moving: Move::from_columns(row.move_state, row.move_cell, row.move_since)?,
+        })
+    }
+}
+
 /// All merchants, by ID.
 pub(super) async fn list_merchants(pool: &PgPool) -> sqlx::Result<Vec<Merchant>> {
     let mut connection = database::acquire(pool).await?;
-    sqlx::query_as!(
-        Merchant,
+    let rows = sqlx::query_as!(
+        MerchantRow,
         r#"
         select
             merchant_id as id,
             name,
             created_at,
-            stripe_account
+            stripe_account,
+            move_state,
+            move_cell,
+            move_since
         from merchants
         order by merchant_id
         "#,
     )
     .fetch_all(&mut *connection)
     .bounded()
-    .await
+    .await?;
+    rows.into_iter().map(Merchant::try_from).collect()
 }
 
 /// Sets a merchant's account at Stripe. Returns `None` if there is no such merchant.
@@ -67,8 +100,8 @@ pub(super) async fn set_stripe_account(
     merchant_id: &str,
     account: Option<&str>,
 ) -> sqlx::Result<Option<Merchant>> {
-    sqlx::query_as!(
-        Merchant,
+    let row = sqlx::query_as!(
+        MerchantRow,
         r#"
         update merchants
         set stripe_account = $2
@@ -77,14 +110,18 @@ pub(super) async fn set_stripe_account(
             merchant_id as id,
             name,
             created_at,
-            stripe_account
+            stripe_account,
+            move_state,
+            move_cell,
+            move_since
         "#,
         merchant_id,
         account,
     )
     .fetch_optional(&mut *database::acquire(pool).await?)
     .bounded()
-    .await
+    .await?;
+    row.map(Merchant::try_from).transpose()
 }
 
 /// A merchant's account at Stripe.
@@ -180,20 +217,32 @@ pub(super) async fn list_api_keys(
 pub(super) async fn find_merchant_by_key(
     pool: &PgPool,
     secret_hash: &ApiKeyHash,
-) -> sqlx::Result<Option<String>> {
+) -> sqlx::Result<Option<KnownMerchant>> {
     let mut connection = database::acquire(pool).await?;
-    sqlx::query_scalar!(
+    let row = sqlx::query!(
         r#"
-        select merchant_id
-        from api_keys
-        where secret_hash = $1
-            and revoked_at is null
+        select
+            m.merchant_id,
+            m.move_state,
+            m.move_cell,
+            m.move_since
+        from api_keys k
+        join merchants m on m.merchant_id = k.merchant_id
+        where k.secret_hash = $1
+            and k.revoked_at is null
         "#,
         secret_hash.as_bytes(),
     )
     .fetch_optional(&mut *connection)
     .bounded()
-    .await
+    .await?;
+    let known = row.map(|row| {
+        Ok(KnownMerchant {
+            id: Arc::from(row.merchant_id),
+            moving: Move::from_columns(row.move_state, row.move_cell, row.move_since)?,
+        })
+    });
+    known.transpose()
 }
 
 /// Revokes an API key. Returns false if there is no such key, or it was revoked before. It scans the table, which is fine for a

@@ -108,6 +108,7 @@ async fn a_service_that_is_well_has_no_problem_and_each_check_is_named(
         [
             "autovacuum",
             "autovacuum-tables",
+            "cell",
             "clean-up",
             "clock",
             "connections",
@@ -122,6 +123,7 @@ async fn a_service_that_is_well_has_no_problem_and_each_check_is_named(
             "gateway-timeout",
             "key-ttl",
             "lock-timeout",
+            "moves",
             "pool",
             "primary",
             "privileges",

@@ -8,6 +8,7 @@
 )]
 
 mod backlog;
+mod cells;
 #[cfg(feature = "failpoints")]
 mod chaos;
 mod citus;

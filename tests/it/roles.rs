@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
 use crate::support::cluster::{Cluster, postgres_program};
 use crate::support::process::{
@@ -304,4 +304,57 @@ async fn the_roles_are_given_beside_an_open_reader() {
     // If it took an unnecessary lock, it would fail by its own time-out.
     installation.run_roles_sql();
     reader.rollback().await.expect("an end");
+}
+
+/// A move makes triggers, which takes the tables' owner; they refuse what the service writes.
+#[tokio::test]
+async fn the_owner_moves_a_merchant_and_the_service_is_refused_its_writes() {
+    let installation = Installation::new().await;
+    let server = installation.serve(&[]);
+    let acme = installation.merchant(&server);
+    assert_eq!(acme.pay("10").key("k").send().await.status, 201);
+    for statement in [
+        "create database other owner payonce_owner",
+        "grant connect on database other to payonce_owner",
+    ] {
+        sqlx::query(statement)
+            .execute(&installation.pool)
+            .await
+            .expect(statement);
+    }
+    let other = installation.role("payonce_owner").database("other");
+    let migrated = run(program("payonce", &other).arg("migrate"));
+    assert!(migrated.status.success(), "{migrated:?}");
+    let signer: String = sqlx::query_scalar("select secret_id from fingerprint_secrets")
+        .fetch_one(&installation.pool)
+        .await
+        .expect("the service's secret");
+    let mut there = PgConnection::connect_with(&other).await.expect("there");
+    sqlx::query("insert into fingerprint_secrets (secret_id) values ($1)")
+        .bind(signer)
+        .execute(&mut there)
+        .await
+        .expect("the same secret");
+    let arguments = ["merchants", "move", "acme", "--to-cell", "2"];
+    let to = other.to_url_lossy();
+    let mover = |role: &str| {
+        let mut mover = program("payonce", &installation.role(role));
+        mover
+            .args(arguments)
+            .env("PAYONCE_MOVE_DATABASE_URL", to.as_str());
+        mover
+    };
+    let refused = run(&mut mover("payonce_service"));
+    assert_eq!(refused.status.code(), Some(1));
+    let said = error_line(&refused);
+    assert!(
+        said.contains("payonce_service does not own the table"),
+        "{said}"
+    );
+    let moved = run(&mut mover("payonce_owner"));
+    assert!(moved.status.success(), "{moved:?}");
+    let write = "insert into unsettled_keys (merchant_id, operation, key, claimed_at) values ('acme', 'o', 'k', now())";
+    let refusal = installation.refusal("payonce_service", write).await;
+    let refusal = refusal.expect("it is refused");
+    assert!(refusal.contains("40M01"), "{refusal}");
 }

@@ -35,7 +35,8 @@ impl DueRefund {
     }
 }
 
-/// Pending refunds at these kinds of gateway that are due to be checked, the longest due first. Read without a lock.
+/// Pending refunds at these kinds of gateway that are due to be checked, the longest due first. Read without a lock. Those of a merchant
+/// whose rows are copied to another cell, or that is served there, are that cell's.
 pub(in crate::payments) async fn list_due_refunds(
     connection: &mut PgConnection,
     gateways: &[&str],
@@ -51,9 +52,11 @@ pub(in crate::payments) async fn list_due_refunds(
         from refunds r
         join payments p on p.merchant_id = r.merchant_id
             and p.payment_id = r.payment_id
+        left join merchants m on m.merchant_id = r.merchant_id
         where r.state = 'PENDING'
             and r.next_look_at <= now()
             and p.gateway_type = any($1)
+            and (m.move_state is null or m.move_state = 'LEAVING')
         order by r.next_look_at
         limit $2
         "#,
@@ -92,6 +95,8 @@ pub(in crate::payments) async fn claim_check(
 
 #[cfg(test)]
 mod tests {
+    use sqlx::PgPool;
+
     use super::*;
 
     #[test]
@@ -106,5 +111,48 @@ mod tests {
         };
         assert_eq!([0, 1, 2, 9].map(seconds), [4, 8, 16, 2048]);
         assert_eq!([10, 40, i32::MAX].map(seconds), [3600; 3]);
+    }
+
+    async fn run(pool: &PgPool, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(pool).await.expect(sql);
+    }
+
+    async fn is_due(pool: &PgPool) -> bool {
+        let mut connection = pool.acquire().await.expect("a connection");
+        let due = list_due_refunds(&mut connection, &["SIMULATED"], 10).await;
+        !due.expect("listed").is_empty()
+    }
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn the_refunds_of_a_merchant_that_has_gone_are_another_cells(pool: PgPool) {
+        run(
+            &pool,
+            "insert into payments (merchant_id, payment_id, idempotency_key, state, currency, amount_minor, amount_captured_minor,
+                amount_refunded_minor, capture_method, gateway_type, gateway_token, metadata, created_at, updated_at)
+            values ('acme', 'pay_1', 'k', 'PARTIALLY_REFUNDED', 'USD', 2, 2, 1, 'AUTOMATIC', 'SIMULATED', 't', '{}', now(), now());
+            insert into refunds (merchant_id, refund_id, payment_id, idempotency_key, state, amount_minor, currency, created_at,
+                updated_at, next_look_at)
+            values ('acme', 'ref_1', 'pay_1', 'r', 'PENDING', 1, 'USD', now(), now(), now())",
+        )
+        .await;
+        assert!(is_due(&pool).await, "its merchant is not in the table");
+        run(
+            &pool,
+            "insert into merchants (merchant_id, name) values ('acme', 'Acme')",
+        )
+        .await;
+        assert!(is_due(&pool).await);
+        for (move_to, due) in [
+            (
+                "update merchants set move_state = 'LEAVING', move_cell = 2, move_id = gen_random_uuid(), move_since = now()",
+                true,
+            ),
+            ("update merchants set move_state = 'COPYING'", false),
+            ("update merchants set move_state = 'MOVED'", false),
+            ("update merchants set move_state = 'ARRIVING'", false),
+        ] {
+            run(&pool, move_to).await;
+            assert_eq!(is_due(&pool).await, due, "{move_to}");
+        }
     }
 }

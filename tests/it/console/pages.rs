@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use payonce::merchants::Cell;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::operator::{Operator, PAGES, TOKEN, encoded, key_path, service, service_with};
+use super::operator::{Operator, PAGES, TOKEN, encoded, key_path, service, service_with, setup};
 use crate::support::process::Server;
 use crate::support::scripted::Turn;
-use crate::support::service::{Merchant, Service, payment};
+use crate::support::service::{Merchant, Service, Setup, payment};
 
 fn payment_path(merchant: &str, id: &str) -> String {
     format!("/console/payment?merchant={merchant}&id={id}")
@@ -32,6 +33,19 @@ async fn until_noted(service: &Service, refusals: i64) {
             "{noted:?} are noted, not {refusals}"
         );
         crate::support::pause().await;
+    }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn each_page_says_which_cell_it_is_of(_: PgPoolOptions, db: PgConnectOptions) {
+    for (cell, shown) in [(Some(7), true), (None, false)] {
+        let cell = cell.map(|number| Cell::new(number).expect("a cell"));
+        let service = Service::start_with(&db, Setup { cell, ..setup() }).await;
+        let ada = Operator::signed_in(&service, "Ada").await;
+        for page in PAGES {
+            let text = ada.get(page).await.text;
+            assert_eq!(text.contains("Cell 7"), shown, "{page}");
+        }
     }
 }
 

@@ -237,6 +237,12 @@ fn no_table_is_asked_past_the_macros() {
         );
     }
     assert!(files.len() > 50, "the sources were read");
+    // A move takes its tables and their columns from the catalog, and refuses Citus.
+    files.retain(|file| {
+        !file
+            .parent()
+            .is_some_and(|folder| folder.ends_with("merchants/moves"))
+    });
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source");
         let program = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or("");

@@ -9,7 +9,7 @@ use super::deployed;
 use super::process::Server;
 use super::service::client;
 
-const HAPROXY: &str = "/usr/sbin/haproxy";
+pub const HAPROXY: &str = "/usr/sbin/haproxy";
 
 /// Returns false, and says what is skipped, if there is no HAProxy here.
 pub fn is_here(what: &str) -> bool {
@@ -91,7 +91,8 @@ impl Drop for Proxy {
     }
 }
 
-fn free_address() -> String {
+/// Where nobody listens.
+pub fn free_address() -> String {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     free.local_addr().expect("an address").to_string()
 }

@@ -8,7 +8,7 @@ use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
 use payonce::http::{CardIntake, Limits};
 use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
-use payonce::merchants::{Merchants, RateLimit};
+use payonce::merchants::{Cell, Merchants, RateLimit};
 use payonce::payments::Payments;
 use payonce::settings::{GatewayKind, GatewaySettings, Settings};
 use payonce::startup::Application;
@@ -30,6 +30,7 @@ pub struct Setup {
     pub rate_limit: Option<RateLimit>,
     pub limits: Limits,
     pub card_intake: CardIntake,
+    pub cell: Option<Cell>,
     pub console_token: Option<SecretString>,
 }
 
@@ -44,6 +45,7 @@ impl Default for Setup {
             rate_limit: None,
             limits: Limits::default(),
             card_intake: CardIntake::On,
+            cell: None,
             console_token: None,
         }
     }
@@ -135,6 +137,7 @@ impl Service {
             rate_limit: setup.rate_limit,
             limits: setup.limits,
             card_intake: setup.card_intake,
+            cell: setup.cell,
             console_token: setup.console_token,
         };
         let application = Application::build_with(pool.clone(), gateway.into(), settings)
