@@ -53,10 +53,11 @@ impl ComparedSecrets {
     /// ```no_run
     /// # async fn look(pool: sqlx::PgPool) -> sqlx::Result<()> {
     /// use payonce_engine::FingerprintSecrets;
+    /// use payonce_engine::database::acquire;
     /// use payonce_engine::records::ComparedSecrets;
     ///
     /// let secrets = FingerprintSecrets::new("the configured one");
-    /// let compared = ComparedSecrets::read(&mut *pool.acquire().await?, Some(&secrets)).await?;
+    /// let compared = ComparedSecrets::read(&mut *acquire(&pool).await?, Some(&secrets)).await?;
     /// for secret in compared.other_signers() {
     ///     println!("this database's fingerprints are signed by {}, not by {:?}", secret.id, compared.ours);
     /// }

@@ -101,10 +101,13 @@ async fn what_an_operation_on_a_payment_is_refused_for_took_nothing(
         assert_charged(&answer, code, "no");
     }
     gateway.refuse();
-    let away = on(&acme, &charge, "refunds", "r", json!({})).send().await;
+    // Another node, whose client has no connection to the gateway: a request that was sent on one would be lost, not refused.
+    let other = node(&db, &gateway, AMPLE).await;
+    let there = acme.at(&other);
+    let away = on(&there, &charge, "refunds", "r", json!({})).send().await;
     assert_charged(&away, "gateway-unavailable", "no");
     assert_charged(
-        &visa(&acme, "10", "away").send().await,
+        &visa(&there, "10", "away").send().await,
         "gateway-unavailable",
         "no",
     );
