@@ -28,7 +28,7 @@ pub enum Durability {
 /// ```
 /// use payonce_engine::UnfitPool;
 ///
-/// let unfit = UnfitPool::LosesCommits { setting: "synchronous_commit" };
+/// let unfit = UnfitPool::LosesCommits { setting: "synchronous_commit".to_owned() };
 /// assert!(unfit.to_string().starts_with("synchronous_commit is off: the database may lose confirmed commits"));
 /// ```
 #[derive(Debug, thiserror::Error)]
