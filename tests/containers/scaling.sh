@@ -6,7 +6,7 @@ run_scaling() {
   check two_nodes_start_behind_the_proxy
   ((last_status == 0)) || return 0
   check a_killed_node_costs_no_payment
-  check the_four_commands_of_an_upgrade_cost_no_payment
+  check the_commands_of_an_upgrade_cost_no_payment
   check the_proxy_writes_a_line_for_each_request_and_stops_in_order
   compose_down
   with_scaling=
@@ -57,13 +57,14 @@ kill_and_start_again() {
   compose up --detach --no-deps --wait app-b
 }
 
-the_four_commands_of_an_upgrade_cost_no_payment() { under_load upgrade; }
+the_commands_of_an_upgrade_cost_no_payment() { under_load upgrade; }
 
 # As docs/OPERATIONS.md has them, but for the first, which is `docker compose build` or `pull` there.
 upgrade() {
   build_payonce payonce-test/payonce 0.1.1
   compose run --rm grant
   compose up --detach --no-deps --wait app
+  sleep 6
   compose up --detach --no-deps --wait app-b
   # The migration, too, was the new version's.
   for service in migrate app app-b; do
