@@ -241,6 +241,18 @@ pub(crate) async fn remove_key(
     Ok(removed.rows_affected() == 1)
 }
 
+struct RenewedKey {
+    merchant_id: String,
+    operation: String,
+    key: String,
+}
+
+impl RenewedKey {
+    fn scope(self) -> sqlx::Result<ScopedKey> {
+        stored_scope(self.merchant_id, self.operation, &self.key)
+    }
+}
+
 /// Renews the leases of this owner's claims on these keys. Returns the keys whose attempt still holds its claim.
 pub(crate) async fn renew_leases(
     connection: &mut PgConnection,
@@ -250,7 +262,8 @@ pub(crate) async fn renew_leases(
 ) -> sqlx::Result<Vec<ScopedKey>> {
     let columns = ScopeColumns::of(keys.iter().map(|(key, _)| *key));
     let attempts: Vec<i32> = keys.iter().map(|(_, attempt)| *attempt).collect();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        RenewedKey,
         r#"
         update idempotency_keys k
         set lease_expires_at = statement_timestamp() + $6::interval
@@ -275,9 +288,7 @@ pub(crate) async fn renew_leases(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| stored_scope(row.merchant_id, row.operation, &row.key))
-        .collect()
+    rows.into_iter().map(RenewedKey::scope).collect()
 }
 
 /// Does what [`renew_leases`] does, for keys of one owner where the tables are distributed by owner: it asks the owner's node alone.
@@ -290,7 +301,8 @@ pub(crate) async fn renew_leases_of(
 ) -> sqlx::Result<Vec<ScopedKey>> {
     let columns = ScopeColumns::of(keys.iter().map(|(key, _)| *key));
     let attempts: Vec<i32> = keys.iter().map(|(_, attempt)| *attempt).collect();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        RenewedKey,
         r#"
         update idempotency_keys k
         set lease_expires_at = statement_timestamp() + $6::interval
@@ -315,7 +327,5 @@ pub(crate) async fn renew_leases_of(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| stored_scope(row.merchant_id, row.operation, &row.key))
-        .collect()
+    rows.into_iter().map(RenewedKey::scope).collect()
 }
