@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use sqlx::postgres::types::PgInterval;
 
-use crate::database::Bounded;
+use crate::database::{Bounded, interval};
 use crate::merchants::Move;
 
 /// Maximum number of keys that are counted. Beyond it, "at least" is enough to act on.
@@ -295,12 +294,4 @@ pub(super) async fn unfinished_moves(
         }));
     }
     Ok(moves)
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
 }

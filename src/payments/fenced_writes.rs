@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::DateTime;
 use serde_json::json;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::store::{self, ClaimTerms, ClaimedKey, PaymentClaim, PaymentSettle};
 use super::{Customer, Operation, Payment, PaymentState};
 use crate::gateway::{CaptureMethod, GatewayToken};
-use crate::idempotency::database::is_of_an_item;
+use crate::idempotency::database::{interval, is_of_an_item};
 use crate::idempotency::grouped::{KeyColumns, ResponseColumns};
 use crate::idempotency::{IdempotencyKey, ScopedKey};
 use crate::money::{Amount, Currency};
@@ -47,12 +48,8 @@ pub(super) fn payment(id: &str) -> Payment {
     }
 }
 
-fn seconds(seconds: i64) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: seconds * 1_000_000,
-    }
+fn seconds(seconds: u64) -> PgInterval {
+    interval(Duration::from_secs(seconds))
 }
 
 /// The result of a claim of `k`.

@@ -41,7 +41,7 @@ impl GroupWriter for ClaimWriter {
     // A claim that is sent after its client has gone would charge for nothing.
     const NEEDS_CALLER: bool = true;
 
-    fn whose(item: &ClaimItem) -> &str {
+    fn merchant(item: &ClaimItem) -> &str {
         &item.payment.merchant_id
     }
 
@@ -132,7 +132,7 @@ impl GroupWriter for SettleWriter {
 
     const LANE: &'static str = "settle";
 
-    fn whose(item: &SettleItem) -> &str {
+    fn merchant(item: &SettleItem) -> &str {
         &item.payment.merchant_id
     }
 

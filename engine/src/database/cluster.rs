@@ -1,4 +1,4 @@
-//! Tables that are distributed over the nodes of a cluster, as Citus does it: whether they are, on which node an owner's rows are,
+//! Tables that are distributed over the nodes of a cluster, as Citus does it: whether they are, on which node a merchant's rows are,
 //! and what the nodes say of themselves.
 //!
 //! sqlx's macros cannot check most of these queries: a plain PostgreSQL has neither the catalogs nor the functions.
@@ -22,8 +22,8 @@ pub enum Spread {
     /// On one server.
     #[default]
     OneServer,
-    /// Over the nodes of a cluster, by the first column of every key. All rows of an owner are on one node.
-    ByOwner,
+    /// Over the nodes of a cluster, by the first column of every key. All rows of a merchant are on one node.
+    ByMerchant,
 }
 
 /// Returns how the engine's tables are stored.
@@ -32,8 +32,8 @@ pub enum Spread {
 /// # async fn ask(pool: sqlx::PgPool) -> sqlx::Result<()> {
 /// use payonce_engine::database::{Spread, acquire, spread};
 ///
-/// if spread(&mut *acquire(&pool).await?).await? == Spread::ByOwner {
-///     println!("each owner's rows are on one node of a cluster");
+/// if spread(&mut *acquire(&pool).await?).await? == Spread::ByMerchant {
+///     println!("each merchant's rows are on one node of a cluster");
 /// }
 /// # Ok(())
 /// # }
@@ -65,7 +65,7 @@ pub async fn spread(connection: &mut PgConnection) -> sqlx::Result<Spread> {
     .bounded()
     .await?;
     Ok(if is_distributed {
-        Spread::ByOwner
+        Spread::ByMerchant
     } else {
         Spread::OneServer
     })
@@ -76,17 +76,22 @@ pub async fn spread(connection: &mut PgConnection) -> sqlx::Result<Spread> {
 pub(crate) struct Node(i32);
 
 impl Node {
-    /// Where an owner is put whose node could not be looked up. Its statements go where its rows are all the same.
+    /// Where a merchant is put whose node could not be looked up. Its statements go where its rows are all the same.
     const NOT_KNOWN: Self = Self(-1);
+
+    #[cfg(test)]
+    pub(crate) fn numbered(number: i32) -> Self {
+        Self(number)
+    }
 }
 
-/// A shard may move to another node. Until then its owner's groups wait in the queue of the old one, and are written all the same.
+/// A shard may move to another node. Until then its merchants' groups wait in the queue of the old one, and are written all the same.
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
 /// Limits the memory to a few megabytes.
 const MAX_ENTRIES: usize = 50_000;
 
-/// The nodes of owners. Each owner is looked up once a minute.
+/// The nodes of merchants. Each merchant is looked up once a minute.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     pool: PgPool,
@@ -106,27 +111,27 @@ impl Nodes {
         Self { pool, of }
     }
 
-    /// Returns the node that has the owner's rows.
-    pub(crate) async fn of(&self, owner: &str) -> Node {
-        if let Some(found) = self.of.get(owner)
+    /// Returns the node that has the merchant's rows.
+    pub(crate) async fn of(&self, merchant: &str) -> Node {
+        if let Some(found) = self.of.get(merchant)
             && found.at.elapsed() < TIME_TO_LIVE
         {
             return found.node;
         }
-        match self.look_up(owner).await {
+        match self.look_up(merchant).await {
             Ok(node) => {
                 let at = Instant::now();
-                self.of.insert(owner.into(), Found { node, at });
+                self.of.insert(merchant.into(), Found { node, at });
                 node
             }
             Err(error) => {
-                tracing::warn!(%error, "the node of an owner's rows could not be looked up");
+                tracing::warn!(%error, "the node of a merchant's rows could not be looked up");
                 Node::NOT_KNOWN
             }
         }
     }
 
-    async fn look_up(&self, owner: &str) -> sqlx::Result<Node> {
+    async fn look_up(&self, merchant: &str) -> sqlx::Result<Node> {
         let mut connection = acquire(&self.pool).await?;
         // The catalog is on the node that is connected to: a node that is down does not delay this.
         let group: i32 = sqlx::query_scalar(
@@ -138,7 +143,7 @@ impl Nodes {
             limit 1",
         )
         .bind(FIRST_TABLE)
-        .bind(owner)
+        .bind(merchant)
         .fetch_one(&mut *connection)
         .bounded()
         .await?;

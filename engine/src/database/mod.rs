@@ -18,6 +18,7 @@ mod address;
 mod cluster;
 mod contract;
 mod errors;
+mod interval;
 mod lease;
 mod pool;
 mod session;
@@ -34,6 +35,7 @@ pub use self::errors::{
     is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
     is_wrong_connection, may_have_committed,
 };
+pub use self::interval::interval;
 pub use self::lease::{Bounded, Lease, Transaction, USE_TIMEOUT, Within, timed_out};
 pub use self::pool::{ACQUIRE_TIMEOUT, MAX_LIFETIME, acquire, begin, pool_options};
 pub use self::session::{SESSION_SETTINGS, session_options, takes_no_writes, takes_writes};

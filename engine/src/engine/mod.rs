@@ -8,6 +8,7 @@
 mod enter;
 mod planned;
 mod read_back;
+mod renewal;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ pub(crate) use self::planned::is_this_claim;
 pub(crate) use self::read_back::SLOW_COMMIT;
 use crate::caller::Presence;
 use crate::config::IdempotencyConfig;
-use crate::database::{self, Spread, UnfitPool};
+use crate::database::{self, Nodes, Spread, UnfitPool};
 use crate::error::IdempotencyError;
 use crate::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Signer};
 use crate::flights::Flights;
@@ -67,6 +68,7 @@ pub struct Engine(Arc<Shared>);
 struct Shared {
     pool: PgPool,
     spread: Spread,
+    nodes: Nodes,
     config: IdempotencyConfig,
     signer: Signer,
     owner: Uuid,
@@ -154,6 +156,7 @@ impl Engine {
         secrets: &FingerprintSecrets,
     ) -> Self {
         let shared = Shared {
+            nodes: Nodes::new(pool.clone()),
             pool,
             spread,
             config,
@@ -393,6 +396,10 @@ impl Engine {
     /// ```
     pub fn owner(&self) -> Uuid {
         self.0.owner
+    }
+
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.0.nodes
     }
 
     /// Returns how the tables were stored when it started.

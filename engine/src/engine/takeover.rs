@@ -1,27 +1,17 @@
-//! Takeovers of abandoned claims, and the leases that tell which claims are abandoned.
+//! Takeovers of abandoned claims.
 
-use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
-
-use futures_util::StreamExt;
-use futures_util::stream;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::Engine;
 use super::enter::Asked;
-use crate::clock::Moment;
 use crate::database::{self, Bounded, Spread, is_lock_timeout, may_have_committed};
 use crate::error::IdempotencyError;
 use crate::flights::Boarding;
 use crate::gate::{Claim, Held, Permit};
 use crate::key::ScopedKey;
-use crate::lease::{Fence, Lease};
+use crate::lease::Fence;
 use crate::store::{self, Abandoned, Standing};
-
-/// Maximum number of owners whose leases are renewed at the same time, where the tables are distributed by owner.
-const RENEWED_AT_ONCE: usize = 8;
 
 impl Engine {
     /// Takes over a claim whose owner has been silent for its whole lease. Returns `None` if it is held, here or
@@ -108,7 +98,7 @@ impl Engine {
                 .map(|since| since < self.0.config.lock_timeout)
         };
         if is_confirmed() == Some(false) {
-            Box::pin(self.renew(&[(claim.scope.clone(), Arc::clone(lease))])).await?;
+            Box::pin(self.renew(&claim.scope, lease)).await?;
         }
         Ok(match is_confirmed() {
             Some(true) => Fence::Held {
@@ -166,7 +156,7 @@ impl Engine {
             .await;
         match listed {
             // A lost node is not to keep the work on the others from being resumed.
-            Err(error) if self.0.spread == Spread::ByOwner && database::is_transient(&error) => {
+            Err(error) if self.0.spread == Spread::ByMerchant && database::is_transient(&error) => {
                 drop(connection);
                 let mut connection = database::acquire(&self.0.pool).await?;
                 let listed =
@@ -196,93 +186,5 @@ impl Engine {
             count.unsigned_abs(),
             Duration::try_from_secs_f64(seconds).unwrap_or_default(),
         ))
-    }
-
-    pub(super) fn renew_leases_while_alive(&self) {
-        let shared = Arc::downgrade(&self.0);
-        let mut ticks = {
-            let _entered = self.0.runtime.enter();
-            interval((self.0.config.lock_timeout / 4).max(Duration::from_millis(10)))
-        };
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.0.runtime.spawn(async move {
-            loop {
-                ticks.tick().await;
-                let Some(shared) = shared.upgrade() else { return };
-                if let Err(error) = Self(shared).renew_leases().await {
-                    tracing::warn!(%error, "leases could not be renewed; their claims may be taken over");
-                }
-            }
-        });
-    }
-
-    /// Renews the leases of all claims of this process, in one statement. Recent leases are left out: most of their time is left.
-    async fn renew_leases(&self) -> sqlx::Result<()> {
-        let due = self
-            .0
-            .flights
-            .unconfirmed_for(self.0.config.lock_timeout / 4);
-        self.renew(&due).await
-    }
-
-    /// Renews these leases. A claim that another process has taken over is lost.
-    async fn renew(&self, due: &[(ScopedKey, Arc<Lease>)]) -> sqlx::Result<()> {
-        if due.is_empty() {
-            return Ok(());
-        }
-        if self.0.spread == Spread::OneServer {
-            return self.renew_together(due, None).await;
-        }
-        let mut by_owner: HashMap<String, Vec<(ScopedKey, Arc<Lease>)>> = HashMap::new();
-        for (key, lease) in due {
-            let of_owner = by_owner.entry(key.merchant_id.clone()).or_default();
-            of_owner.push((key.clone(), Arc::clone(lease)));
-        }
-        // A node that does not answer is not to keep the leases of other nodes' owners from being renewed.
-        let renewals: Vec<_> = by_owner
-            .into_iter()
-            .map(|(owner, due)| async move { self.renew_together(&due, Some(&owner)).await })
-            .collect();
-        let results: Vec<_> = stream::iter(renewals)
-            .buffer_unordered(RENEWED_AT_ONCE)
-            .collect()
-            .await;
-        results.into_iter().collect()
-    }
-
-    /// Renews leases in one statement; those of one owner, if it is given.
-    async fn renew_together(
-        &self,
-        due: &[(ScopedKey, Arc<Lease>)],
-        of: Option<&str>,
-    ) -> sqlx::Result<()> {
-        let mut connection = database::acquire(&self.0.pool).await?;
-        let sent = Moment::now();
-        let keys: Vec<(&ScopedKey, i32)> = due
-            .iter()
-            .map(|(key, lease)| (key, lease.attempt))
-            .collect();
-        let (owner, lock_timeout) = (self.0.owner, self.0.config.lock_timeout);
-        let renewed = match of {
-            None => {
-                store::renew_leases(&mut connection, owner, &keys, lock_timeout)
-                    .bounded()
-                    .await
-            }
-            Some(of) => {
-                store::renew_leases_of(&mut connection, of, owner, &keys, lock_timeout)
-                    .bounded()
-                    .await
-            }
-        };
-        let renewed: HashSet<ScopedKey> = renewed?.into_iter().collect();
-        for (key, lease) in due {
-            if renewed.contains(key) {
-                lease.confirm(sent);
-            } else {
-                lease.lose();
-            }
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A queue with one line for each owner. The lines take turns: an owner who brings a thousand items does not
+//! A queue with one line for each merchant. The lines take turns: a merchant who brings a thousand items does not
 //! hold up another who brings one.
 //!
 //! The queue is bounded, and so is each line: it may be as long as what is left of the queue. One alone gets half of it, and
@@ -42,7 +42,7 @@ pub(super) enum Turns {
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// The owner of an item, as a hash, so that no name is kept. Owners with the same hash share a line; the hash is keyed, so it cannot be chosen.
+/// The merchant of an item, as a hash, so that no name is kept. Merchants with the same hash share a line; the hash is keyed, so it cannot be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Line(u64);
 
@@ -62,8 +62,8 @@ impl<T> FairQueue<T> {
     }
 
     /// Whose items are to wait in one line.
-    pub(super) fn line(&self, whose: &str) -> Line {
-        Line(self.hasher.hash_one(whose))
+    pub(super) fn line(&self, merchant: &str) -> Line {
+        Line(self.hasher.hash_one(merchant))
     }
 
     /// Puts an item at the end of a line.
@@ -192,10 +192,10 @@ mod tests {
     use super::*;
 
     /// How many went before the first that did not.
-    fn push<T>(queue: &FairQueue<T>, whose: &str, items: impl IntoIterator<Item = T>) -> usize {
+    fn push<T>(queue: &FairQueue<T>, merchant: &str, items: impl IntoIterator<Item = T>) -> usize {
         let pushed = items
             .into_iter()
-            .map(|item| queue.push(queue.line(whose), item));
+            .map(|item| queue.push(queue.line(merchant), item));
         pushed.take_while(Result::is_ok).count()
     }
 

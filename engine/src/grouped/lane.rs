@@ -74,7 +74,7 @@ impl<W: GroupWriter> Lane<W> {
             spread: engine.spread(),
             planning: match engine.spread() {
                 Spread::OneServer => Planning::Once,
-                Spread::ByOwner => Planning::EachTime,
+                Spread::ByMerchant => Planning::EachTime,
             },
             // The settings' range is checked where they are read; a library user's 0 would wait for ever.
             group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
@@ -222,18 +222,18 @@ impl<W: GroupWriter> Lane<W> {
         lease: &mut Lease,
         items: &[W::Item],
     ) -> sqlx::Result<Vec<Option<W::Written>>> {
-        let Some(owner) = items.first().map(W::whose) else {
+        let Some(merchant) = items.first().map(W::merchant) else {
             return Ok(Vec::new());
         };
         if self.spread == Spread::OneServer {
             return self.writer.write(lease, items).bounded().await;
         }
-        // Owners whose hashes are the same share a line.
-        if items.iter().any(|item| W::whose(item) != owner) {
-            let error = "the group's items have several owners".to_owned();
+        // Merchants whose hashes are the same share a line.
+        if items.iter().any(|item| W::merchant(item) != merchant) {
+            let error = "the group's items have several merchants".to_owned();
             return Err(sqlx::Error::InvalidArgument(error));
         }
-        self.writer.write_of(lease, owner, items).bounded().await
+        self.writer.write_of(lease, merchant, items).bounded().await
     }
 
     async fn connection(&mut self) -> sqlx::Result<Connection> {
@@ -261,12 +261,12 @@ fn fail_all<W: GroupWriter>(items: impl Iterator<Item = (W::Item, Reply<W>)>, er
     }
 }
 
-/// In a cluster, a group of several owners would be of several nodes.
+/// In a cluster, a group of several merchants would be of several nodes.
 impl From<Spread> for Turns {
     fn from(spread: Spread) -> Self {
         match spread {
             Spread::OneServer => Self::OfAll,
-            Spread::ByOwner => Self::OfOne,
+            Spread::ByMerchant => Self::OfOne,
         }
     }
 }

@@ -71,7 +71,7 @@
 //!     // Nobody waits for a parcel whose client has gone.
 //!     const NEEDS_CALLER: bool = true;
 //!
-//!     fn whose(parcel: &NewParcel) -> &str {
+//!     fn merchant(parcel: &NewParcel) -> &str {
 //!         &parcel.key.columns().scope.merchant_id
 //!     }
 //!
@@ -177,7 +177,7 @@ use self::lane::Lane;
 use crate::caller::Caller;
 pub use crate::claimant::{Attempt, Claimant, Remembered};
 pub use crate::config::LARGEST_GROUP;
-use crate::database::{Node, Nodes, Spread};
+use crate::database::{Node, Spread};
 use crate::engine::Engine;
 pub use crate::engine::SignedRequest;
 use crate::error::IdempotencyError;
@@ -207,7 +207,7 @@ pub trait GroupWriter: Send + Sync + 'static {
     const NEEDS_CALLER: bool = false;
 
     /// Returns the merchant whose item it is. In the queue merchants take turns.
-    fn whose(item: &Self::Item) -> &str;
+    fn merchant(item: &Self::Item) -> &str;
 
     /// The order in which rows are locked.
     fn order(one: &Self::Item, other: &Self::Item) -> Ordering;
@@ -220,16 +220,16 @@ pub trait GroupWriter: Send + Sync + 'static {
         items: &[Self::Item],
     ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send;
 
-    /// Writes a sorted group of one owner, [`whose`](Self::whose), in one transaction, where the tables are
-    /// [distributed by owner](Spread::ByOwner). Statements that name the owner as a value go to its node alone; others ask every
+    /// Writes a sorted group of one merchant, [`merchant`](Self::merchant), in one transaction, where the tables are
+    /// [distributed by merchant](Spread::ByMerchant). Statements that name the merchant as a value go to its node alone; others ask every
     /// node. The default is [`write`](Self::write).
     fn write_of(
         &self,
         connection: &mut PgConnection,
-        whose: &str,
+        merchant: &str,
         items: &[Self::Item],
     ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send {
-        let _ = whose;
+        let _ = merchant;
         self.write(connection, items)
     }
 }
@@ -258,8 +258,8 @@ pub enum Grouped<W: GroupWriter> {
 
 /// A queue, and the lanes that write what is in it, as in the [module's example](self#claims-in-groups).
 ///
-/// Where the tables are [distributed by owner](Spread::ByOwner), each node has a queue and lanes of its own, and a group is of one
-/// owner: it is one node's alone, and a node that does not answer delays nobody else.
+/// Where the tables are [distributed by merchant](Spread::ByMerchant), each node has a queue and lanes of its own, and a group is of one
+/// merchant: it is one node's alone, and a node that does not answer delays nobody else.
 pub struct GroupCommit<W: GroupWriter>(Queues<W>);
 
 enum Queues<W: GroupWriter> {
@@ -297,7 +297,7 @@ impl<W: GroupWriter> GroupCommit<W> {
         };
         Self(match engine.spread() {
             Spread::OneServer => Queues::One(Queue::start(&kind)),
-            Spread::ByOwner => Queues::OfNodes(OfNodes::new(kind)),
+            Spread::ByMerchant => Queues::OfNodes(OfNodes::new(kind)),
         })
     }
 
@@ -313,7 +313,8 @@ impl<W: GroupWriter> GroupCommit<W> {
             Queues::One(queue) => queue.submit(item).await,
             Queues::OfNodes(nodes) => {
                 // Boxed: only clusters need it.
-                Box::pin(async { nodes.queue_of(W::whose(&item)).await.submit(item).await }).await
+                Box::pin(async { nodes.queue_of(W::merchant(&item)).await.submit(item).await })
+                    .await
             }
         }
     }
@@ -363,7 +364,7 @@ impl<W: GroupWriter> Queue<W> {
 
     async fn submit(&self, item: W::Item) -> Result<Grouped<W>, IdempotencyError> {
         let (reply, replied) = oneshot::channel();
-        let line = self.waiting.line(W::whose(&item));
+        let line = self.waiting.line(W::merchant(&item));
         let caller = Caller::current();
         let waiting = Waiting {
             item,
@@ -388,21 +389,19 @@ impl<W: GroupWriter> Queue<W> {
 /// The queues of a cluster's nodes.
 struct OfNodes<W: GroupWriter> {
     kind: Kind<W>,
-    nodes: Nodes,
     queues: Mutex<HashMap<Node, Arc<Queue<W>>>>,
 }
 
 impl<W: GroupWriter> OfNodes<W> {
     fn new(kind: Kind<W>) -> Self {
         Self {
-            nodes: Nodes::new(kind.engine.pool().clone()),
             kind,
             queues: Mutex::default(),
         }
     }
 
-    async fn queue_of(&self, owner: &str) -> Arc<Queue<W>> {
-        let node = self.nodes.of(owner).await;
+    async fn queue_of(&self, merchant: &str) -> Arc<Queue<W>> {
+        let node = self.kind.engine.nodes().of(merchant).await;
         let mut queues = self.lock();
         let queue = queues
             .entry(node)

@@ -29,7 +29,7 @@ impl<const NEEDS_CALLER: bool> GroupWriter for Held<NEEDS_CALLER> {
     const LANE: &'static str = "test";
     const NEEDS_CALLER: bool = NEEDS_CALLER;
 
-    fn whose(item: &Item) -> &str {
+    fn merchant(item: &Item) -> &str {
         // The push follows in the same step of the test's only thread.
         let _ = item.queued.send(item.number);
         "one"
@@ -130,7 +130,7 @@ impl GroupWriter for PlannedWithValues {
 
     const LANE: &'static str = "test";
 
-    fn whose((): &()) -> &str {
+    fn merchant((): &()) -> &str {
         "one"
     }
 

@@ -65,6 +65,8 @@ pub(crate) async fn list_abandoned(
 
 /// Does what [`list_abandoned`] does, where a node of the cluster is lost, for the shards of the others. It asks shard by shard, which
 /// takes longer, and also lists claims whose lease has not ended; to take one over fails then.
+///
+/// Citus formats the command once more for each shard, so each percent sign in a value is doubled.
 pub(crate) async fn list_on_live_nodes(
     connection: &mut PgConnection,
     operations: &[&str],
@@ -88,12 +90,12 @@ pub(crate) async fn list_on_live_nodes(
                     order by claimed_at, merchant_id, operation, key
                     limit %s
                 ) as x$$,
-                $2::text[],
+                replace($2::text[]::text, '%', '%%'),
                 $3::timestamptz,
                 $3::timestamptz,
-                $4::text,
-                $5::text,
-                $6::text,
+                replace($4::text, '%', '%%'),
+                replace($5::text, '%', '%%'),
+                replace($6::text, '%', '%%'),
                 $7::bigint
             )
         )",

@@ -9,6 +9,7 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::stored::{corrupt, stored_fingerprint, stored_response};
+use crate::database::interval;
 use crate::fingerprint::Fingerprint;
 use crate::key::ScopedKey;
 use crate::record::{Answer, Outcome};
@@ -211,13 +212,4 @@ fn headers_column(response: &StoredResponse) -> Value {
         .iter()
         .map(|(name, value)| Value::from(vec![name.as_str(), value.as_str()]))
         .collect()
-}
-
-/// Intervals are sent in microseconds; a longer one than fits (292,000 years) becomes the largest that does.
-pub(super) fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::columns::{Inserted, NewKey, ScopeColumns, interval};
+use super::columns::{Inserted, NewKey, ScopeColumns};
 use super::stored::{corrupt, stored_scope};
+use crate::database::interval;
 use crate::fingerprint::FINGERPRINT_VERSION;
 use crate::gate::Claim;
 use crate::key::ScopedKey;
@@ -291,7 +292,7 @@ pub(crate) async fn renew_leases(
     rows.into_iter().map(RenewedKey::scope).collect()
 }
 
-/// Does what [`renew_leases`] does, for keys of one owner where the tables are distributed by owner: it asks the owner's node alone.
+/// Does what [`renew_leases`] does, for keys of one merchant where the tables are distributed by merchant: it asks the merchant's node alone.
 pub(crate) async fn renew_leases_of(
     connection: &mut PgConnection,
     merchant_id: &str,

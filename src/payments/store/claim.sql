@@ -56,109 +56,6 @@ with input as materialized (
         off_session
     )
 ),
-remembered as (
-    select
-        p.merchant_id,
-        p.idempotency_key,
-        i.operation
-    from input i
-    join payments p
-        on p.merchant_id = i.merchant_id
-        and p.idempotency_key = i.key
-),
-found as (
-    select
-        k.merchant_id,
-        k.key,
-        k.created_at,
-        k.expires_at,
-        extract(epoch from k.expires_at - now())::float8 as seconds_left,
-        k.fingerprint,
-        k.fingerprint_version,
-        k.fingerprint_fields,
-        k.response_status,
-        k.response_headers,
-        k.response_body
-    from remembered r
-    join idempotency_keys k
-        on k.merchant_id = r.merchant_id
-        and k.operation = r.operation
-        and k.key = r.idempotency_key
-    where k.state <> 'PROCESSING'
-        and k.expires_at > now()
-        and current_setting('synchronous_standby_names') = ''
-),
-claimed as (
-    insert into idempotency_keys as k (
-        merchant_id,
-        operation,
-        key,
-        fingerprint,
-        fingerprint_version,
-        fingerprint_fields,
-        state,
-        attempt,
-        owner,
-        lease_expires_at,
-        resource_id,
-        created_at,
-        expires_at
-    )
-    select
-        i.merchant_id,
-        i.operation,
-        i.key,
-        i.fingerprint,
-        $27,
-        i.fingerprint_fields,
-        'PROCESSING',
-        1,
-        $28,
-        now() + $29::interval,
-        i.payment_id,
-        now(),
-        now() + $30::interval
-    from input i
-    where (i.merchant_id, i.key) not in (select merchant_id, idempotency_key from remembered)
-    on conflict (merchant_id, operation, key) do update set
-        fingerprint = excluded.fingerprint,
-        fingerprint_version = excluded.fingerprint_version,
-        fingerprint_fields = excluded.fingerprint_fields,
-        state = excluded.state,
-        attempt = excluded.attempt,
-        owner = excluded.owner,
-        lease_expires_at = excluded.lease_expires_at,
-        resource_id = excluded.resource_id,
-        response_status = null,
-        response_headers = null,
-        response_body = null,
-        created_at = excluded.created_at,
-        completed_at = null,
-        expires_at = excluded.expires_at
-    where k.state <> 'PROCESSING'
-        and k.expires_at < excluded.created_at
-    returning
-        merchant_id,
-        operation,
-        key,
-        resource_id,
-        created_at,
-        expires_at
-),
-unsettled as (
-    insert into unsettled_keys (
-        merchant_id,
-        operation,
-        key,
-        claimed_at
-    )
-    select
-        merchant_id,
-        operation,
-        key,
-        created_at
-    from claimed
-),
 made as (
     insert into payments (
         merchant_id,
@@ -219,13 +116,105 @@ made as (
     on conflict (merchant_id, idempotency_key) do nothing
     returning payment_id
 ),
-/* Neither insert reads what the other wrote: that would compare the group with itself. Where they did not insert the same,
-   the statement fails by a division by zero, and nothing of it stays. */
+found as (
+    select
+        k.merchant_id,
+        k.key,
+        k.created_at,
+        k.expires_at,
+        extract(epoch from k.expires_at - now())::float8 as seconds_left,
+        k.fingerprint,
+        k.fingerprint_version,
+        k.fingerprint_fields,
+        k.response_status,
+        k.response_headers,
+        k.response_body
+    from input i
+    join idempotency_keys k
+        on k.merchant_id = i.merchant_id
+        and k.operation = i.operation
+        and k.key = i.key
+    where i.payment_id not in (select payment_id from made)
+        and k.state <> 'PROCESSING'
+        and k.expires_at > now()
+        and current_setting('synchronous_standby_names') = ''
+),
+claimed as (
+    insert into idempotency_keys as k (
+        merchant_id,
+        operation,
+        key,
+        fingerprint,
+        fingerprint_version,
+        fingerprint_fields,
+        state,
+        attempt,
+        owner,
+        lease_expires_at,
+        resource_id,
+        created_at,
+        expires_at
+    )
+    select
+        i.merchant_id,
+        i.operation,
+        i.key,
+        i.fingerprint,
+        $27,
+        i.fingerprint_fields,
+        'PROCESSING',
+        1,
+        $28,
+        now() + $29::interval,
+        i.payment_id,
+        now(),
+        now() + $30::interval
+    from input i
+    where i.payment_id in (select payment_id from made)
+    on conflict (merchant_id, operation, key) do update set
+        fingerprint = excluded.fingerprint,
+        fingerprint_version = excluded.fingerprint_version,
+        fingerprint_fields = excluded.fingerprint_fields,
+        state = excluded.state,
+        attempt = excluded.attempt,
+        owner = excluded.owner,
+        lease_expires_at = excluded.lease_expires_at,
+        resource_id = excluded.resource_id,
+        response_status = null,
+        response_headers = null,
+        response_body = null,
+        created_at = excluded.created_at,
+        completed_at = null,
+        expires_at = excluded.expires_at
+    where k.state <> 'PROCESSING'
+        and k.expires_at < excluded.created_at
+    returning
+        merchant_id,
+        operation,
+        key,
+        resource_id,
+        created_at,
+        expires_at
+),
+unsettled as (
+    insert into unsettled_keys (
+        merchant_id,
+        operation,
+        key,
+        claimed_at
+    )
+    select
+        merchant_id,
+        operation,
+        key,
+        created_at
+    from claimed
+),
+/* A payment without its key fails the statement by a division by zero, and nothing of it stays. */
 same as (
     select
         1 / case
-            when (select array_agg(resource_id) from claimed) is not distinct from (select array_agg(payment_id) from made)
-            then 1
+            when (select count(*) from claimed) = (select count(*) from made) then 1
             else 0
         end as quotient
 )

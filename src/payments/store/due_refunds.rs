@@ -3,21 +3,14 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use sqlx::postgres::types::PgInterval;
+
+use crate::database::interval;
 
 /// The pause before a pending refund is checked for the first time. Each further pause is twice as long.
 pub(super) const FIRST_LOOK_AFTER: Duration = Duration::from_secs(2);
 
 /// The longest pause between two checks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
-
-pub(super) fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
-}
 
 /// A pending refund that is due to be checked.
 pub(in crate::payments) struct DueRefund {

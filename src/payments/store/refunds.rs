@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::due_refunds::{FIRST_LOOK_AFTER, interval};
+use super::due_refunds::FIRST_LOOK_AFTER;
 use super::{MadeByKey, amount, corrupt, currency, failure};
+use crate::database::interval;
 use crate::payments::{Refund, RefundState};
 
 /// The refund that a key made.

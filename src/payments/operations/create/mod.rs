@@ -10,7 +10,9 @@ use self::settle::CreateSettle;
 use super::processing_payment;
 use crate::gateway::{Charge, Charged, GatewayToken};
 use crate::idempotency::grouped::SignedRequest;
-use crate::idempotency::{Answer, Gate, IdempotencyKey, Permit, ScopedKey, Transaction, Wait};
+use crate::idempotency::{
+    Answer, Gate, IdempotencyKey, Permit, ScopedKey, Settled, Transaction, Wait,
+};
 use crate::payments::gateway_call::{Called, Unresolved};
 use crate::payments::service::ClaimedWork;
 use crate::payments::settle::answer_of;
@@ -67,8 +69,11 @@ impl ClaimedWork for CreateWork {
         match called {
             Called::Known(result) => {
                 let settle = CreateSettle::new(payments, &payment, result);
-                count_payment(settle.payment.state);
                 let settled = payments.engine().settle_by(permit, &settle).await?;
+                // Another process counts what it settled itself.
+                if matches!(settled, Settled::Stored(_)) {
+                    count_payment(settle.payment.state);
+                }
                 Ok(answer_of(settled, processing))
             }
             Called::NothingHappened(reason) => {
