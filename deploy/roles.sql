@@ -1,6 +1,6 @@
 -- The roles of payonce and their rights; they have no others. Run it in payonce's own database, as a superuser:
 --
---   psql -v ON_ERROR_STOP=1 -f deploy/roles.sql "$ADMIN_URL"
+--   psql -v ON_ERROR_STOP=1 -f deploy/roles.sql            # PGHOST, PGUSER, PGDATABASE and so on name the database
 --
 -- Before the first migration it creates the roles. After each migration it grants their rights on the tables, so run it again then,
 -- before the new version of the service starts. It may be run at any time and any number of times.

@@ -122,9 +122,9 @@ async fn main() -> anyhow::Result<()> {
         allow_unsafe: false,
     })
     .await?;
-    // Applies all of payonce's migrations, so that a newer payonce adds what it needs. Its tables of merchants and payments stay
-    // empty. A service with its own sqlx migrations copies `migrations/0002_idempotency.sql` into them instead, because two sets of
-    // migrations cannot share the table in which sqlx records what was applied.
+    // Applies all of payonce's migrations, so that it also runs on the database of a payonce service. Its tables of merchants and
+    // payments stay empty. A service of one's own calls `payonce_engine::migrate` in its place: that creates the engine's tables only,
+    // and records what it applied in a table of its own, so the service's sqlx migrations stay as they are.
     database::migrate(&pool).await?;
     sqlx::raw_sql(SCHEMA).execute(&pool).await?;
 

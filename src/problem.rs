@@ -121,7 +121,7 @@ problems! {
         "The gateway declined, which is final: the same key will always get this answer. declineCode has the reason.",
         "This request charged, captured or refunded nothing. The decline is stored.",
         "Ask the customer for another card, and send it as a new payment with a new key.";
-    NotFound: 404, "not-found", FixRequest, "There is no such thing",
+    NotFound: 404, "not-found", FixRequest, "Not found",
         "This merchant has no such path or id. The reply for another merchant's payment is the same.",
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Check the path and the id, and whether the API key belongs to the right merchant.";
@@ -133,11 +133,11 @@ problems! {
         "The Accept header excludes JSON, which is the only format of the service's answers.",
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Accept application/json and application/problem+json, or omit the Accept header.";
-    RequestTimeout: 408, "request-timeout", SameKey, "The body did not come in time",
+    RequestTimeout: 408, "request-timeout", SameKey, "The body did not arrive in time",
         "The request's body did not arrive in time, and the connection is closed.",
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Send the same request with the same key.";
-    IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still at work",
+    IdempotencyKeyInUse: 409, "idempotency-key-in-use", SameKey, "The first request with this key is still in progress",
         "Another request with this key is in progress, and did not finish while this one waited.",
         "Whether the first request charges is not known yet.",
         "Wait for Retry-After and send the same request with the same key: it gets the answer of the first.";
@@ -145,7 +145,7 @@ problems! {
         "The key's record has expired, but the payment or refund that it made is known: resourceId is its id.",
         "This request charged nothing. charged says whether the earlier payment or refund took money.",
         "Read the payment or refund by resourceId. A key never pays twice, not even after its record is gone. Only a further payment that the customer asks for needs a key of its own.";
-    PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is under way",
+    PaymentBusy: 409, "payment-busy", SameKey, "Another operation on the payment is in progress",
         "The payment itself, or a capture, cancel or refund of it, is in progress. The next operation depends on its outcome.",
         "This request charged, captured or refunded nothing, and nothing of it is stored.",
         "Wait for Retry-After and send the same request with the same key.";
@@ -165,7 +165,7 @@ problems! {
         "remaining is the amount that can still be captured or refunded. The key will always get this answer.",
         "This request captured or refunded nothing. The refusal is stored.",
         "Send a smaller amount with a new key.";
-    GatewayRefused: 422, "gateway-refused", FixRequest, "The gateway found the request wrong",
+    GatewayRefused: 422, "gateway-refused", FixRequest, "The gateway rejected the request",
         "The gateway does not accept the request's amount, currency or token. param names the field, and gatewayCode is the gateway's code.",
         "Nothing was charged under this key, and nothing is stored.",
         "Correct the request; the key is still good.";
@@ -197,11 +197,11 @@ problems! {
         "The database could not be reached while the outcome of this key was being decided. The gateway may have been called, or may still be called.",
         "The charge may have been made. It will not be made twice.",
         "Wait for Retry-After and send the same request with the same key: it finds the outcome.";
-    Overloaded: 503, "overloaded", SameKey, "The service has too much to do",
+    Overloaded: 503, "overloaded", SameKey, "The service is overloaded",
         "The service's queue of waiting requests is full.",
         "This request stored and charged nothing. Whether an earlier request with this key did was not checked.",
         "Wait for Retry-After and send the same request with the same key.";
-    Internal: 500, "internal-error", SameKey, "Something went wrong inside",
+    Internal: 500, "internal-error", SameKey, "Internal error",
         "The cause is in the service's log, by X-Request-Id.",
         "Whether anything was charged is not known here. If it was, the charge will be found and not repeated.",
         "Send the same request with the same key. If the error persists, give the operator the X-Request-Id.";

@@ -1,7 +1,7 @@
 -- Distributes payonce's tables by merchant, on Citus. Run it on the coordinator, in payonce's database, as a superuser: after the
 -- workers were added (docs/SCALING.md) and after `payonce migrate`, before the first payment or with the service stopped.
 --
---   psql -v ON_ERROR_STOP=1 -f deploy/citus/distribute.sql "$COORDINATOR_URL"
+--   psql -v ON_ERROR_STOP=1 -f deploy/citus/distribute.sql      # PGHOST, PGUSER, PGDATABASE and so on name the database
 --
 -- All rows of a merchant are on one node, so each payment's transaction is that node's alone. Later migrations need no further
 -- step, unless one adds a table.

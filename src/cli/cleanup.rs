@@ -67,7 +67,7 @@ impl CleanupCli {
         if keeping_up == Some(false) {
             exit::complain(
                 PROGRAM,
-                "keys pass their time faster than they are deleted: run it more often, or with a longer --max-duration",
+                "keys expire faster than they are deleted: run it more often, or with a longer --max-duration",
             );
         }
         output::print_json(&Printed::new(&report, keeping_up))
@@ -82,7 +82,7 @@ impl CleanupCli {
         if report.another_at_work {
             exit::complain(
                 PROGRAM,
-                "another clean-up is at work; nothing is left to do for this one",
+                "another clean-up is in progress; nothing is left to do for this one",
             );
         }
         Ok(report)
@@ -96,7 +96,7 @@ struct Printed {
     batches: u64,
     remaining: u64,
     duration_ms: u64,
-    /// `None` if it deleted nothing on purpose: by `--dry-run`, or because another clean-up was at work.
+    /// `None` if it deleted nothing on purpose: by `--dry-run`, or because another clean-up was in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     keeping_up: Option<bool>,
 }
@@ -142,7 +142,7 @@ fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> Strin
     );
     gauge(
         "remaining",
-        "Idempotency keys past their time after the last run.",
+        "Expired idempotency keys left after the last run.",
         &report.remaining,
     );
     gauge(
@@ -153,7 +153,7 @@ fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> Strin
     if let Some(time) = succeeded_at {
         gauge(
             "keeping_up",
-            "1 if the last run deleted all keys past their time, 0 if its time was over before.",
+            "1 if the last run deleted all expired keys, 0 if its time was over before.",
             &u8::from(report.keeping_up),
         );
         let help = "When the last successful run ended, in seconds since 1970.";

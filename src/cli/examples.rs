@@ -18,11 +18,12 @@ Examples:
   payonce serve --no-migrate            # under a role that may not change the schema
 
 Give secrets by the environment, or by files: DATABASE_URL_FILE=/run/secrets/url in place of
-DATABASE_URL, and so for each secret. Arguments can be seen by everybody on the machine. SIGTERM ends
-it in order: requests under way are answered first.
+DATABASE_URL, and so for each secret. Arguments can be seen by everybody on the machine. SIGTERM stops
+it gracefully: requests in progress are answered first.
 
-Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, as http://collector:4318; without it there are
-none. OpenTelemetry's other OTEL_… variables hold, too.";
+Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, as http://collector:4318, or
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, as http://collector:4318/v1/traces; without either there are none.
+OpenTelemetry's other OTEL_… variables apply, too.";
 
 pub(super) const MIGRATE: &str = "\
 Examples:
@@ -94,7 +95,10 @@ Examples:
   payonce recover --once
   payonce recover                       # pass after pass, until nothing is left
 
-It calls the gateway, so it needs the service's settings. Each pass prints a JSON summary.";
+It calls the gateway, so it needs the service's settings. Each pass prints a JSON summary. Without
+--once it gives up, with exit status 1, when nothing was resolved for 60 s, or at once if all that is
+left is of a gateway that is not set up here or refuses this service. With --once the status is 0 after
+the pass, whatever is left.";
 
 pub(super) const DOCTOR: &str = "\
 Examples:

@@ -47,7 +47,7 @@ enum Command {
     /// Apply pending migrations
     #[command(after_help = examples::MIGRATE)]
     Migrate(DatabaseArgs),
-    /// Create and list merchants, and move them between cells
+    /// Create, change and list merchants, and move them between cells
     #[command(subcommand)]
     Merchants(merchants::Command),
     /// Create, list and revoke the API keys of merchants

@@ -61,7 +61,7 @@ pub(super) async fn page(
         ul .cards aria-labelledby="attention" { @for card in attention(&console, &seen, &all) { (card) } }
         h2 { "The last hour" }
         (hour(&seen.hour, &all))
-        (mismatches_table("Keys that were used again with another request", &seen.mismatches))
+        (mismatches_table("Mismatches: keys that were used again with another request", &seen.mismatches))
     };
     Ok(layout::renewing_page(
         &console,

@@ -139,7 +139,7 @@ fn lock_timeout(args: &ServeArgs) -> Finding {
         return Finding::warning(
             NAME,
             found,
-            "after a crash its clients wait for so long: set PAYONCE_LOCK_TIMEOUT to 5s",
+            "after a crash, clients wait that long: set PAYONCE_LOCK_TIMEOUT to 5s",
         );
     }
     let renewed = "; its owner renews it four times in that while it waits for the gateway";
@@ -158,7 +158,7 @@ fn waiting(args: &ServeArgs) -> Finding {
         return Finding::warning(
             NAME,
             found,
-            "clients and proxies give up before: set 50ms and 100",
+            "clients and proxies give up sooner: set PAYONCE_RETRY_INTERVAL=50ms and PAYONCE_MAX_RETRIES=100",
         );
     }
     // The last check has to come after the lease of a process that died just before the duplicate came.
@@ -215,7 +215,7 @@ fn recovery_interval(args: &ServeArgs) -> Finding {
         return Finding::warning(
             NAME,
             shown(interval),
-            "what a dead process left behind waits for so long: set PAYONCE_RECOVERY_INTERVAL to 1s",
+            "what a dead process left behind waits that long: set PAYONCE_RECOVERY_INTERVAL to 1s",
         );
     }
     Finding::ok(NAME, shown(interval))

@@ -26,7 +26,7 @@ fn judge(applied: Option<&[Applied]>, no_migrate: bool) -> Finding {
         return Finding::problem(
             NAME,
             format!("migration {} ended midway", broken.version),
-            "look at PostgreSQL's log, mend what it left, delete its row from _sqlx_migrations, and run payonce migrate",
+            "look at PostgreSQL's log, repair what it left behind, delete its row from _sqlx_migrations, and run payonce migrate",
         );
     }
     let changed = MIGRATOR.iter().find(|ours| {

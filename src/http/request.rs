@@ -1,5 +1,5 @@
-//! The checks that every request passes before its handler, always in the same order: the API key, `Accept`, the idempotency key,
-//! the body.
+//! The checks that every request passes before its handler, always in the same order: the API key, whether its merchant is served
+//! here, the rate limit, `Accept`, the query parameters, the idempotency key, the body.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

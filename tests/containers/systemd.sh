@@ -182,10 +182,8 @@ cron_cleans_up_with_a_url_of_any_characters() {
   # As in the example, but each minute.
   sed 's/^17 \*/* */' "$project/deploy/crontab.example" | on bash -c 'cat > /etc/cron.d/payonce; chmod 0644 /etc/cron.d/payonce'
   script <<'SH'
-useradd --system --no-create-home payonce-cron
-sed -i 's/ payonce payonce-cleanup/ payonce-cron payonce-cleanup/' /etc/cron.d/payonce
-install -d -o payonce-cron -m 0755 /var/lib/prometheus/node-exporter
-install -o payonce-cron -m 0400 /dev/null /etc/payonce/cleanup.url
+install -d -o payonce-cleanup -m 0755 /var/lib/prometheus/node-exporter
+install -o payonce-cleanup -m 0400 /dev/null /etc/payonce/cleanup.url
 echo "postgres://payonce_cleanup@127.0.0.1/payonce?sslmode=disable&application_name=a%20\$(id)'b" >/etc/payonce/cleanup.url
 systemctl restart cron
 for _ in $(seq 700); do

@@ -30,7 +30,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request was refused. Statuses 400, 409 and 422 are those of draft-ietf-httpapi-idempotency-key-header-07, 2.7.
 ///
-/// Where [`Refusal::status`] is 500 or above, and for those of a body, nothing is stored and the key is still good.
+/// Where [`Refusal::status`] is 500 or above, and for those of a body, nothing is stored and the key is still good. The exception is
+/// [`Refusal::OutcomeUnknown`]: the commit may have happened, and the same request finds its outcome.
 ///
 /// ```
 /// use payonce_http::Refusal;
@@ -97,7 +98,7 @@ pub enum Refusal {
     Nested,
     /// 503: the database cannot be reached, or is overloaded.
     Unavailable,
-    /// 503: the connection to the database was lost during the commit. The same request finds the outcome.
+    /// 503: the connection to the database was lost during the commit, which may have happened. The same request finds the outcome.
     OutcomeUnknown,
     /// 500: everything else. The cause is in the log.
     Internal,
@@ -110,7 +111,7 @@ impl Refusal {
     /// use payonce_http::Refusal;
     ///
     /// assert_eq!(Refusal::KeyMissing.status(), 400);
-    /// // From 500 on nothing is stored, and the same key may be sent again.
+    /// // Nothing is stored, and the same key may be sent again.
     /// assert_eq!(Refusal::Unavailable.status(), 503);
     /// ```
     pub fn status(&self) -> u16 {
@@ -172,23 +173,23 @@ impl Refusal {
             Self::KeyMissing => "The Idempotency-Key header is missing",
             Self::KeyInvalid(_) => "The Idempotency-Key header is not valid",
             Self::OwnerUnknown => "It is not known whose request this is",
-            Self::InProgress { .. } => "The first request with this key is still at work",
+            Self::InProgress { .. } => "The first request with this key is still in progress",
             Self::Reused { .. } => "The key was used with another request",
             Self::Expired => "The key has expired, and was used",
             Self::BodyTooLarge { .. } => "The body is too large",
-            Self::BodyTooSlow => "The body did not come in time",
+            Self::BodyTooSlow => "The body did not arrive in time",
             Self::BodyBroken => "The body ended early",
             Self::AnswerTooLarge { .. } => "The answer is too large to be stored",
             Self::AnswerBroken => "The answer ended early",
             Self::AnswerNotStorable(_) => "The answer cannot be stored",
             Self::HandlerTooSlow { .. } => "The request took too long",
-            Self::HandlerAborted => "Something went wrong inside",
-            Self::TransactionFailed => "Something went wrong inside",
+            Self::HandlerAborted => "Internal error",
+            Self::TransactionFailed => "Internal error",
             Self::NoTransaction(_) => "The handler has no transaction",
             Self::Nested => "One idempotency layer is inside another",
             Self::Unavailable => "The database cannot be reached",
             Self::OutcomeUnknown => "The outcome is not known yet",
-            Self::Internal => "Something went wrong inside",
+            Self::Internal => "Internal error",
         }
     }
 

@@ -102,6 +102,11 @@ pub(super) fn outcome_notice(outcome: Option<&str>) -> Markup {
             "wait",
             "Nothing to do: another process holds the claim, or it was settled before.",
         )
+    } else if is(Recovered::Misconfigured) {
+        (
+            "bad",
+            "This process cannot continue it: its gateway is not set up here, or refuses us.",
+        )
     } else if is(Recovered::Failed) {
         (
             "bad",

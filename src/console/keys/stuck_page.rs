@@ -51,7 +51,7 @@ pub(in super::super) async fn stuck_page(
     let body = html! {
         (introduction(&merchant, &counts))
         (keys_table("Abandoned: no process holds them", &left_behind, resolve))
-        (keys_table("Under way: a process holds them", &held, |_| html! { "–" }))
+        (keys_table("In progress: a process holds them", &held, |_| html! { "–" }))
     };
     Ok(layout::renewing_page(
         &console,

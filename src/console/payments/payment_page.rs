@@ -89,7 +89,7 @@ fn record(payment: &Payment) -> Markup {
         ("Captured", html! { (money(payment.captured.minor())) }),
         ("Refunded", html! { (money(payment.refunded.minor())) }),
         (
-            "Refunds under way",
+            "Refunds in progress",
             html! { (money(payment.refunding.minor())) },
         ),
         ("Card", html! { (or_dash(card)) }),
@@ -141,7 +141,7 @@ fn under_way(console: &Console, operator: &Operator, life: &Life) -> Markup {
     let all: Vec<(&str, &str)> = making.into_iter().chain(changes).chain(refunds).collect();
     html! {
         @if !all.is_empty() {
-            h2 { "Under way" }
+            h2 { "In progress" }
             p { "Recovery finishes abandoned work by itself; " em { "Resolve now" } " does not wait for it." }
             ul .works {
                 @for (operation, key) in all {

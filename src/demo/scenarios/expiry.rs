@@ -52,7 +52,7 @@ pub(in crate::demo) async fn play(
         }
         scene.fact(
             "once more",
-            "it had not all five: another clean-up may be at work",
+            "it had not all five: another clean-up may be in progress",
         );
         round += 1;
     };

@@ -128,6 +128,23 @@ async fn what_the_gateway_does_not_say_stays_unknown(_: PgPoolOptions, db: PgCon
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_claim_that_this_process_cannot_continue_is_said_to_be_one(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let service = service_with(&db, &[Turn::Unknown, Turn::Misconfigured]).await;
+    let acme = service.merchant("acme").await;
+    let ada = Operator::signed_in(&service, "Ada").await;
+    assert_eq!(acme.pay("10").key("lost").send().await.status, 202);
+    end_leases(&service.pool).await;
+    let tried = resolve(&ada).await;
+    tried.shows("This process cannot continue it");
+    tried.shows("PROCESSING");
+    assert_eq!(outcomes(&service).await, [Some("misconfigured".to_owned())]);
+    assert_eq!(service.count("unsettled_keys").await, 1);
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn nothing_is_resolved_that_is_not_in_the_audit(_: PgPoolOptions, db: PgConnectOptions) {
     let service = service_with(&db, &[Turn::Unknown]).await;
     let acme = service.merchant("acme").await;

@@ -128,7 +128,7 @@ async fn what_is_under_way_is_resolved_from_its_payments_page(
     of_others.hides("lost");
 
     let page = ada.get(&address).await;
-    page.shows("Under way");
+    page.shows("In progress");
     let form = [
         ("csrf", page.csrf()),
         ("merchant", "acme".to_owned()),

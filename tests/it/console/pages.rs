@@ -16,7 +16,7 @@ fn payment_path(merchant: &str, id: &str) -> String {
     format!("/console/payment?merchant={merchant}&id={id}")
 }
 
-/// Waits until this number of refused reuses is recorded, which happens asynchronously.
+/// Waits until this number of mismatches is recorded, which happens asynchronously.
 async fn until_noted(service: &Service, refusals: i64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -206,10 +206,7 @@ async fn a_decline_and_a_capture_under_way_are_told(_: PgPoolOptions, db: PgConn
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn a_key_shows_its_refused_reuses_and_only_the_last_few(
-    _: PgPoolOptions,
-    db: PgConnectOptions,
-) {
+async fn a_key_shows_its_mismatches_and_only_the_last_few(_: PgPoolOptions, db: PgConnectOptions) {
     let service = service(&db).await;
     let acme = service.merchant("acme").await;
     let ada = Operator::signed_in(&service, "Ada").await;

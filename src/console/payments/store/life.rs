@@ -100,7 +100,7 @@ pub(in super::super) struct AtWork {
     pub(in super::super) claimed_at: DateTime<Utc>,
 }
 
-/// The captures and cancels of a payment that are under way.
+/// The captures and cancels of a payment that are in progress.
 pub(in super::super) async fn list_at_work(
     pool: &PgPool,
     merchant_id: &str,
