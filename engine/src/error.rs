@@ -34,8 +34,8 @@ pub enum IdempotencyError {
         /// The paths of the fields that differ; never values.
         changed: Vec<String>,
     },
-    /// The first request is still at work. Retryable with the same key.
-    #[error("the first request with this key is still at work")]
+    /// The first request is still in progress. Retryable with the same key.
+    #[error("the first request with this key is still in progress")]
     InProgress {
         /// When to try again.
         retry_after: Duration,

@@ -20,8 +20,8 @@ pub enum PaymentError {
     /// The merchant has no such payment or refund.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The first request is still at work.
-    #[error("the first request with this key is still at work")]
+    /// The first request is still in progress.
+    #[error("the first request with this key is still in progress")]
     InProgress {
         /// When to try again.
         retry_after: Duration,
@@ -44,8 +44,8 @@ pub enum PaymentError {
         /// Whether it took or holds money.
         charged: Charged,
     },
-    /// Another capture, cancel or refund of the payment is under way. Nothing was stored.
-    #[error("{0} is under way")]
+    /// Another capture, cancel or refund of the payment is in progress. Nothing was stored.
+    #[error("{0} is in progress")]
     Busy(&'static str),
     /// The request did not reach the gateway. The claim was removed.
     #[error("the gateway cannot be reached")]

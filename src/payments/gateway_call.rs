@@ -116,7 +116,7 @@ fn judge<T>(permit: &Permit, is_call: bool, answer: Result<T, GatewayError>) -> 
         // gateway would have answered with its result.
         Err(GatewayError::Refused(refusal)) if is_call => {
             tracing::info!(key = %claim.scope, resource = %claim.resource_id, code = refusal.code, param = refusal.param,
-                "the gateway found the request wrong");
+                "the gateway rejected the request");
             Called::NothingHappened(PaymentError::GatewayRefused(refusal))
         }
         Err(GatewayError::Misconfigured { reason }) => {
