@@ -51,13 +51,13 @@ pub async fn multiply(pool: &PgPool, copies: u32, prefix: &str) {
          create temporary table one_payment as select * from payments;
          create temporary table one_unsettled as select * from unsettled_keys;
          insert into idempotency_keys
-             select (jsonb_populate_record(null::idempotency_keys, to_jsonb(k)
-                 || jsonb_build_object('key', '{prefix}' || n, 'resource_id', resource_id || n))).*
-             from one_key k, copy;
+             select copied.*
+             from one_key k, copy, jsonb_populate_record(null::idempotency_keys, to_jsonb(k)
+                 || jsonb_build_object('key', '{prefix}' || n, 'resource_id', resource_id || n)) copied;
          insert into payments
-             select (jsonb_populate_record(null::payments, to_jsonb(p)
-                 || jsonb_build_object('idempotency_key', '{prefix}' || n, 'payment_id', payment_id || n))).*
-             from one_payment p, copy;
+             select copied.*
+             from one_payment p, copy, jsonb_populate_record(null::payments, to_jsonb(p)
+                 || jsonb_build_object('idempotency_key', '{prefix}' || n, 'payment_id', payment_id || n)) copied;
          insert into unsettled_keys
              select merchant_id, operation, '{prefix}' || n, claimed_at from one_unsettled, copy;
          drop table copy, one_key, one_payment, one_unsettled"
