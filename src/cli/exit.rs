@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::database::DatabaseError;
 use crate::merchants::MerchantError;
+use crate::merchants::moves::MoveError;
 use crate::startup::StartupError;
 use crate::telemetry::TracesError;
 
@@ -59,6 +60,7 @@ fn is_misuse(error: &anyhow::Error) -> bool {
             )
         ) || cause.is::<ConfigError>()
             || cause.is::<TracesError>()
+            || matches!(cause.downcast_ref(), Some(MoveError::DestinationUrl(_)))
     })
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::Finding;
+use super::store::{self, SeenMove};
 use super::upkeep::is_undefined;
-use super::{Finding, store};
 use crate::config::ServeArgs;
 use crate::merchants::{Cell, MoveState};
 
@@ -25,30 +26,56 @@ pub(super) fn cell(args: &ServeArgs) -> Finding {
 
 pub(super) async fn moves(connection: &mut PgConnection) -> Finding {
     const NAME: &str = "moves";
-    match store::unfinished_moves(connection).await {
+    match store::moves(connection).await {
         // Another check reports the older schema.
         Err(error) if is_undefined(&error) => Finding::ok(NAME, "there are none yet"),
-        seen => Finding::or_unseen(NAME, seen.map(|moves| judge(&moves))),
+        seen => Finding::or_unseen(NAME, seen.map(judge)),
     }
 }
 
-fn judge(moves: &[store::UnfinishedMove]) -> Finding {
+fn judge(moves: Vec<SeenMove>) -> Finding {
     const NAME: &str = "moves";
-    if moves.is_empty() {
-        return Finding::ok(NAME, "every merchant is served here, or has moved");
+    let (gone, unfinished): (Vec<SeenMove>, Vec<SeenMove>) = moves
+        .into_iter()
+        .partition(|it| it.moving.state == MoveState::Moved);
+    if unfinished.is_empty() {
+        return Finding::ok(
+            NAME,
+            format!(
+                "every merchant is served here, or has moved{}",
+                recent(&gone)
+            ),
+        );
     }
-    let named = moves.iter().take(MOST_NAMED);
-    let (found, advice): (Vec<String>, Vec<String>) = named
-        .map(|unfinished| (found(unfinished), advice(unfinished)))
-        .unzip();
-    let more = match moves.len().saturating_sub(MOST_NAMED) {
+    let named = unfinished.iter().take(MOST_NAMED);
+    let (found, advice): (Vec<String>, Vec<String>) =
+        named.map(|it| (found(it), advice(it))).unzip();
+    let found = found.join("; ") + &more(unfinished.len());
+    Finding::warning(NAME, found, advice.join("; "))
+}
+
+/// Those that another cell serves since a short time ago. Whether it does is known there only.
+fn recent(gone: &[SeenMove]) -> String {
+    if gone.is_empty() {
+        return String::new();
+    }
+    let named = gone.iter().rev().take(MOST_NAMED);
+    let named: Vec<String> = named.map(found).collect();
+    let more = more(gone.len());
+    format!(
+        ": {}{more}; `payonce doctor` there says whether it does yet",
+        named.join("; ")
+    )
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(MOST_NAMED) {
         0 => String::new(),
         more => format!("; and {more} more"),
-    };
-    Finding::warning(NAME, found.join("; ") + &more, advice.join("; "))
+    }
 }
 
-fn found(unfinished: &store::UnfinishedMove) -> String {
+fn found(unfinished: &SeenMove) -> String {
     let age = humantime::format_duration(Duration::from_secs(unfinished.age.as_secs()));
     let merchant = &unfinished.merchant_id;
     format!(
@@ -57,7 +84,7 @@ fn found(unfinished: &store::UnfinishedMove) -> String {
     )
 }
 
-fn advice(unfinished: &store::UnfinishedMove) -> String {
+fn advice(unfinished: &SeenMove) -> String {
     let merchant = &unfinished.merchant_id;
     match (
         unfinished.moving.state,

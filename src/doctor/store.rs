@@ -256,17 +256,16 @@ pub(super) async fn overdue_keys(
     .await
 }
 
-/// A move that has not come to its end.
-pub(super) struct UnfinishedMove {
+/// A merchant's move, as its row says.
+pub(super) struct SeenMove {
     pub(super) merchant_id: String,
     pub(super) moving: Move,
     /// Since it began, by the database's clock.
     pub(super) age: Duration,
 }
 
-pub(super) async fn unfinished_moves(
-    connection: &mut PgConnection,
-) -> sqlx::Result<Vec<UnfinishedMove>> {
+/// The moves that have not come to their end, and those to another cell that began in the last day.
+pub(super) async fn moves(connection: &mut PgConnection) -> sqlx::Result<Vec<SeenMove>> {
     let rows = sqlx::query!(
         r#"
         select
@@ -277,6 +276,7 @@ pub(super) async fn unfinished_moves(
             extract(epoch from now() - move_since)::float8 as "age_seconds!"
         from merchants
         where move_state <> 'MOVED'
+            or move_since > now() - interval '1 day'
         order by move_since
         "#,
     )
@@ -287,7 +287,7 @@ pub(super) async fn unfinished_moves(
     for row in rows {
         let age = Duration::try_from_secs_f64(row.age_seconds).unwrap_or_default();
         let moving = Move::from_columns(row.move_state, row.move_cell, row.move_since)?;
-        moves.extend(moving.map(|moving| UnfinishedMove {
+        moves.extend(moving.map(|moving| SeenMove {
             merchant_id: row.merchant_id,
             moving,
             age,

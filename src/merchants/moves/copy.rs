@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
 
 use super::error::MoveError;
 use super::side::Side;
@@ -13,8 +14,9 @@ use super::store;
 use super::tables::{OF_THE_MOVE, TABLES, copied};
 use crate::database::Bounded;
 
-/// For how long one step over a merchant's rows of a table may take: deleting old ones, or adding them up.
-const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
+/// For how long one step over a merchant's rows of a table may take: deleting old ones, adding them up, or looking
+/// for who signed them.
+pub(super) const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
 
 /// For how long no row may come, or be taken.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
@@ -42,6 +44,7 @@ pub(super) async fn copy(
     source: &Side,
     destination: &Side,
     merchant_id: &str,
+    move_id: Uuid,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<BTreeMap<&'static str, i64>, MoveError> {
     let mut from = source.session().await?;
@@ -52,8 +55,7 @@ pub(super) async fn copy(
         merchant_id,
     );
     begun.await.map_err(|error| source.failed(error))?;
-    let begun = begin(&mut to, "begin", merchant_id);
-    begun.await.map_err(|error| destination.failed(error))?;
+    begin_replacing(destination, &mut to, merchant_id, move_id).await?;
 
     let old = delete_all(&mut to, merchant_id).await;
     if old.map_err(|error| destination.failed(error))? > 0 {
@@ -81,6 +83,26 @@ pub(super) async fn copy(
     let committed = commit(&mut to).await;
     committed.map_err(|error| destination.failed(error))?;
     Ok(counts)
+}
+
+/// Begins the transaction that replaces or deletes a copy. Its session is not the one that holds the lock of whoever moves merchants: if
+/// that was lost, another mover may have opened this copy already.
+pub(super) async fn begin_replacing(
+    destination: &Side,
+    to: &mut PgConnection,
+    merchant_id: &str,
+    move_id: Uuid,
+) -> Result<(), MoveError> {
+    let begun = begin(to, "begin", merchant_id).await;
+    begun.map_err(|error| destination.failed(error))?;
+    let held = store::hold_arriving(to, merchant_id, move_id).await;
+    match held.map_err(|error| destination.failed(error))? {
+        true => Ok(()),
+        false => Err(MoveError::refused(
+            merchant_id,
+            "no longer arrives at the destination by this move: another command has gone on with it meanwhile",
+        )),
+    }
 }
 
 /// Deletes all rows of a merchant but its own, in a transaction of the caller's.

@@ -1,5 +1,7 @@
 //! Why a merchant was not moved.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use crate::database::DatabaseError;
@@ -19,6 +21,9 @@ pub enum MoveError {
         /// Why.
         source: DatabaseError,
     },
+    /// The destination's URL cannot be used. The message does not repeat it, because it contains a password.
+    #[error("--to-database-url (PAYONCE_MOVE_DATABASE_URL) {0}")]
+    DestinationUrl(String),
     /// A database failed on the way.
     #[error("{side} failed; nothing is lost: run the same command again")]
     Database {
@@ -81,6 +86,24 @@ pub enum MoveError {
         /// The IDs of the destination's.
         destination_ids: String,
     },
+    /// Repeated requests could not be compared.
+    #[error(
+        "keys of merchant {merchant} that have not expired were signed by secrets that the destination has never had (their ids are {ids}): \
+         their requests could not be repeated there; start the destination's nodes with each of them as the second value of \
+         PAYONCE_FINGERPRINT_SECRET first, or move the merchant when those keys have expired"
+    )]
+    MissingSecrets {
+        /// The merchant's ID.
+        merchant: String,
+        /// The IDs of the secrets.
+        ids: String,
+    },
+    /// The source says that the merchant is on its way, and the destination has served it since.
+    #[error(
+        "merchant {0} has been served by the destination since this move began: the source's database has lost the end of the move; \
+         docs/OPERATIONS.md (\"Move a merchant to another cell\") says how to set that right"
+    )]
+    HasGoneOn(String),
     /// The states in the two databases do not allow it.
     #[error("merchant {merchant} {why}")]
     Refused {
@@ -119,6 +142,31 @@ pub enum MoveError {
         /// The first table that differs.
         table: &'static str,
     },
+    /// The merchant's requests are refused for as long as nothing more is done.
+    #[error(transparent)]
+    Halted(Halted),
+}
+
+/// Why a move came to a halt after it had begun.
+#[derive(Debug)]
+pub struct Halted {
+    /// Why.
+    pub cause: Box<MoveError>,
+    /// What is the case until something is done.
+    pub until_then: &'static str,
+}
+
+impl fmt::Display for Halted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.cause, self.until_then)
+    }
+}
+
+impl Error for Halted {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The message of the cause itself has been told.
+        self.cause.source()
+    }
 }
 
 impl MoveError {

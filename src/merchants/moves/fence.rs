@@ -2,7 +2,8 @@
 //!
 //! Making a trigger takes a lock that waits for the writers of the table, and that later writers wait for. So once it is made, nobody
 //! writes without it: not even a process that was paused, and goes on later. The triggers fire after each row: before it, PostgreSQL
-//! would lock every row of everybody that is updated a second time.
+//! would lock every row of everybody that is updated a second time. A move's own rows do not fire them either: PostgreSQL would remember
+//! each row of the copy until that ends.
 
 use std::time::Duration;
 
@@ -13,15 +14,22 @@ use uuid::Uuid;
 use super::error::MoveError;
 use super::side::Side;
 use super::store;
-use super::tables::{CLAIMS, fenced};
+use super::tables::{CLAIMS, IN_LOCK_ORDER, fenced};
 use crate::database::{Bounded, is_lock_timeout};
 use crate::merchants::{Cell, MoveState};
 
-/// How long a change waits for a lock at first. The table's writers wait behind it for as long.
+/// How long a change waits for all of its locks at first. The tables' writers wait behind it for as long.
 const FIRST_LOCK_WAIT: Duration = Duration::from_millis(200);
 
-/// How long it waits in the end. An autovacuum gives way to whoever waits for longer than `deadlock_timeout`, 1 s.
-const LONGEST_LOCK_WAIT: Duration = Duration::from_millis(1500);
+/// How long it waits later. A writer that takes the tables in another order may wait for a change that waits for the writer. PostgreSQL
+/// lets one of them fail when it has waited for `deadlock_timeout`, 1 s: this is less, so the change gives way, and never the writer.
+const LONGER_LOCK_WAIT: Duration = Duration::from_millis(900);
+
+/// How long it waits in the end. An autovacuum gives way only to whoever waits for longer than `deadlock_timeout`.
+const LAST_LOCK_WAIT: Duration = Duration::from_millis(1500);
+
+/// For how long a change is tried before it waits for as long as that.
+const BRIEF_FOR: Duration = Duration::from_secs(10);
 
 /// The pause between two tries at first; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -53,6 +61,18 @@ pub(super) enum Change<'a> {
     Forget,
 }
 
+impl Change<'_> {
+    /// What it changes of the triggers.
+    fn fences(&self) -> &'static [&'static Fence] {
+        match self {
+            Change::Announce { .. } | Change::Leave => &[],
+            Change::RefuseClaims => &[&CLAIM_FENCE],
+            Change::RefuseWrites => &[&WRITE_FENCE],
+            Change::Arrive { .. } | Change::Serve | Change::Forget => &[&CLAIM_FENCE, &WRITE_FENCE],
+        }
+    }
+}
+
 /// Makes a change in one short transaction. Tries it again while others hold the tables' locks, with growing pauses.
 pub(super) async fn change(
     side: &mut Side,
@@ -74,13 +94,13 @@ pub(super) async fn change(
             return Err(side.failed(error));
         }
         if begun.elapsed() > PATIENCE {
-            return Err(match is_lock_timeout(&error) {
+            return Err(match has_waited(&error) {
                 true => MoveError::Locked { side: side.name },
                 false => side.failed(error),
             });
         }
         sleep(pause).await;
-        lock_wait = (lock_wait * 3 / 2).min(LONGEST_LOCK_WAIT);
+        lock_wait = next_lock_wait(lock_wait, begun.elapsed());
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     if matches!(change, Change::Serve | Change::Forget) {
@@ -89,10 +109,26 @@ pub(super) async fn change(
     Ok(())
 }
 
+fn next_lock_wait(lock_wait: Duration, elapsed: Duration) -> Duration {
+    match elapsed < BRIEF_FOR {
+        true => (lock_wait * 3 / 2).min(LONGER_LOCK_WAIT),
+        false => LAST_LOCK_WAIT,
+    }
+}
+
 /// Others held a lock for too long, or a deadlock was broken at our cost: nothing was changed, and the next try may succeed.
 fn has_given_way(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    is_lock_timeout(error) || code.as_deref() == Some("40P01")
+    has_waited(error) || has_code(error, "40P01")
+}
+
+/// One lock took too long, or all of them together.
+fn has_waited(error: &sqlx::Error) -> bool {
+    is_lock_timeout(error) || has_code(error, "57014")
+}
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let is = error.as_database_error().and_then(|error| error.code());
+    is.as_deref() == Some(code)
 }
 
 async fn attempt(
@@ -103,37 +139,57 @@ async fn attempt(
 ) -> sqlx::Result<()> {
     run(connection, "begin").await?;
     store::begin_change(connection, merchant_id, lock_wait).await?;
+    let fences = change.fences();
+    lock(connection, fences, lock_wait).await?;
     match change {
         Change::Announce { to, move_id } => {
             store::announce(connection, merchant_id, *to, *move_id).await?;
         }
-        Change::RefuseClaims => CLAIM_FENCE.make(connection).await?,
+        Change::RefuseClaims => {}
         Change::RefuseWrites => {
             store::set_state(connection, merchant_id, MoveState::Copying).await?;
-            WRITE_FENCE.make(connection).await?;
         }
         Change::Leave => store::set_state(connection, merchant_id, MoveState::Moved).await?,
         Change::Arrive { row, from, move_id } => {
             if !store::arrive(connection, row, *from, *move_id).await? {
                 return Err(sqlx::Error::RowNotFound);
             }
-            make_all(connection).await?;
         }
-        Change::Serve => {
-            store::serve(connection, merchant_id).await?;
-            make_all(connection).await?;
-        }
-        Change::Forget => {
-            store::forget(connection, merchant_id).await?;
-            make_all(connection).await?;
-        }
+        Change::Serve => store::serve(connection, merchant_id).await?,
+        Change::Forget => store::forget(connection, merchant_id).await?,
+    }
+    for fence in fences {
+        fence.make(connection).await?;
     }
     run(connection, "commit").await
 }
 
-async fn make_all(connection: &mut PgConnection) -> sqlx::Result<()> {
-    CLAIM_FENCE.make(connection).await?;
-    WRITE_FENCE.make(connection).await
+/// Takes all locks of a change before anything else, so that the writers of one table do not wait while it works on those of another.
+async fn lock(
+    connection: &mut PgConnection,
+    fences: &[&Fence],
+    lock_wait: Duration,
+) -> sqlx::Result<()> {
+    let fenced: Vec<_> = fences.iter().flat_map(|fence| (fence.tables)()).collect();
+    let tables = IN_LOCK_ORDER
+        .into_iter()
+        .filter(|table| fenced.contains(table));
+    let tables: Vec<_> = tables.collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    // `lock_timeout` is for each lock, and the first ones are held while the last one is waited for.
+    let limit = format!(
+        "set local statement_timeout = '{}ms'",
+        lock_wait.as_millis()
+    );
+    run(connection, &limit).await?;
+    let lock = format!(
+        "lock table {} in share row exclusive mode",
+        tables.join(", ")
+    );
+    run(connection, &lock).await?;
+    run(connection, "set local statement_timeout to default").await
 }
 
 /// Triggers of one name and what they refuse.
@@ -167,21 +223,17 @@ const WRITE_FENCE: Fence = Fence {
 };
 
 impl Fence {
-    /// Makes the triggers, or makes them anew, for all merchants that they hold for now.
+    /// Makes the triggers, or makes them anew, for all merchants that they hold for now. The tables are locked.
     async fn make(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let tables = (self.tables)();
-        // All locks come first, so that the writers of one table do not wait for those of another.
-        let lock = format!(
-            "lock table {} in share row exclusive mode",
-            tables.join(", ")
-        );
-        run(connection, &lock).await?;
         let merchants = store::literals_of_moving(connection, self.states).await?;
         let condition = match merchants.is_empty() {
             true => "false".to_owned(),
-            false => format!("new.merchant_id in ({merchants})"),
+            false => format!(
+                "new.merchant_id in ({merchants}) \
+                 and current_setting('payonce.moving', true) is distinct from new.merchant_id"
+            ),
         };
-        for table in tables {
+        for table in (self.tables)() {
             let make = format!(
                 "create or replace trigger {} after {} on {table} for each row when ({condition}) \
                  execute function refuse_writes_of_a_moving_merchant()",
@@ -231,4 +283,73 @@ async fn drop_unused(connection: &mut PgConnection, merchant_id: &str) {
 async fn run(connection: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
     let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     sql.execute(connection).bounded().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_in_another_order_is_spared_until_nothing_else_helps() {
+        let (mut lock_wait, mut elapsed) = (FIRST_LOCK_WAIT, Duration::ZERO);
+        while elapsed < BRIEF_FOR {
+            assert!(lock_wait < Duration::from_secs(1), "{lock_wait:?}");
+            elapsed += lock_wait;
+            lock_wait = next_lock_wait(lock_wait, elapsed);
+        }
+        // An autovacuum.
+        assert!(lock_wait > Duration::from_secs(1), "{lock_wait:?}");
+    }
+
+    /// The tables that a session has locked as a change does, while it waits for the lock of this one.
+    const LOCKED: &str = "select array_agg(granted.relation::regclass::text)
+        from pg_locks waiting
+        left join pg_locks granted
+            on granted.pid = waiting.pid
+            and granted.granted
+            and granted.mode = 'ShareRowExclusiveLock'
+            and granted.relation is not null
+        where waiting.relation = $1::regclass
+            and waiting.mode = 'ShareRowExclusiveLock'
+            and not waiting.granted
+        having count(*) > 0";
+
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn a_change_locks_the_tables_in_the_order_of_payments(pool: PgPool) {
+        let order = [
+            "idempotency_keys",
+            "unsettled_keys",
+            "payments",
+            "refunds",
+            "merchants",
+            "api_keys",
+        ];
+        for (place, table) in order.into_iter().enumerate() {
+            let mut writer = pool.begin().await.expect("a transaction");
+            let hold = format!("lock table {table} in row exclusive mode");
+            run(&mut writer, &hold).await.expect("it is free");
+            let mut mover = pool.acquire().await.expect("a connection");
+            let changing = tokio::spawn(async move {
+                let patience = Duration::from_secs(60);
+                attempt(&mut mover, "acme", &Change::Serve, patience).await
+            });
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let locked: Vec<Option<String>> = loop {
+                assert!(Instant::now() < deadline, "nobody waits for {table}");
+                let locked = sqlx::query_scalar(LOCKED).bind(table).fetch_optional(&pool);
+                if let Some(locked) = locked.await.expect("the locks") {
+                    break locked;
+                }
+            };
+            let mut locked: Vec<String> = locked.into_iter().flatten().collect();
+            let mut before = order[..place].to_vec();
+            locked.sort_unstable();
+            before.sort_unstable();
+            assert_eq!(locked, before, "before {table}");
+            writer.rollback().await.expect("rolled back");
+            changing.await.expect("no panic").expect("it was free");
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod error;
 mod fence;
 mod order;
 mod plan;
+mod secrets;
 mod side;
 mod store;
 mod tables;
@@ -27,13 +28,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-pub use self::error::MoveError;
+pub use self::error::{Halted, MoveError};
 use self::fence::{Change, change};
 pub use self::order::{MoveOrder, Moved, Undone};
-use self::plan::{Standing, Step, first_step, is_its_copy, may_undo};
+use self::plan::{Standing, Step, Undo, first_step, is_its_copy, what_to_undo};
 use self::side::Side;
-pub use self::tables::{OF_NO_MERCHANT, TABLES, Table};
+pub use self::tables::{OF_EACH_CELL, TABLES, Table};
 use super::authenticator::TIME_TO_LIVE;
+use super::standing::MoveState;
 
 /// After this time every node has seen that a merchant leaves: what a node knows of an API key is at most as old as its cache allows, and
 /// it was asked for before that. A node that has not seen it, because it was paused, is stopped by the fence; this only spares groups of
@@ -50,39 +52,8 @@ const COUNTED_EVERY: Duration = Duration::from_millis(100);
 /// [`MoveError`]. After each of them the same call may be made again.
 pub async fn run(order: &MoveOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Moved, MoveError> {
     let mut cells = Cells::open(order).await?;
-    let (source, destination) = cells.standings().await?;
-    let step = first_step(
-        &order.merchant_id,
-        order.to_cell,
-        &source,
-        destination.as_ref(),
-    )?;
-    if step < Step::HandOver {
-        cells.compare_secrets().await?;
-    }
-    if step <= Step::Announce {
-        cells.announce(say).await?;
-    }
-    if step <= Step::Drain {
-        cells.drain(say).await?;
-    }
-    let rows = match step <= Step::Copy {
-        true => Some(cells.copy(say).await?),
-        false => None,
-    };
-    let refused_for = match step <= Step::HandOver {
-        true => Some(cells.hand_over(say).await?),
-        false => None,
-    };
-    if refused_for.is_none() {
-        say("the merchant was moved before");
-    }
-    let hashes = store::api_key_hashes(&mut cells.destination.control, &order.merchant_id).await;
-    Ok(Moved {
-        rows,
-        refused_for,
-        api_key_hashes: hashes.map_err(|error| cells.destination.failed(error))?,
-    })
+    let moved = cells.go_on(say).await;
+    moved.map_err(|error| cells.halted(error))
 }
 
 /// Lets the source serve the merchant again, whose move has not come to its end. What has arrived at the destination is deleted first.
@@ -93,16 +64,33 @@ pub async fn run(order: &MoveOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Moved
 pub async fn undo(order: &MoveOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Undone, MoveError> {
     let mut cells = Cells::open(order).await?;
     let (source, destination) = cells.standings().await?;
-    if !may_undo(&order.merchant_id, order.to_cell, &source)? {
-        return Ok(Undone::NothingToUndo);
-    }
-    if is_its_copy(&source, destination.as_ref()) {
-        cells.discard().await?;
+    let undo = what_to_undo(
+        &order.merchant_id,
+        order.to_cell,
+        &source,
+        destination.as_ref(),
+    )?;
+    let copy =
+        destination.filter(|there| undo == Undo::Discard || is_its_copy(&source, Some(there)));
+    if let Some(copy) = copy {
+        cells.discard(&copy).await?;
         say("what had arrived at the destination is deleted");
+    } else if undo == Undo::Reopen {
+        say(&format!(
+            "nothing of this move has arrived in the database of --to-database-url; if that is not the database of cell {}, run this \
+             again with that one's URL",
+            order.to_cell
+        ));
     }
-    cells.reopen().await?;
-    say("the source serves the merchant again");
-    Ok(Undone::Reopened)
+    match undo {
+        Undo::Nothing => Ok(Undone::NothingToUndo),
+        Undo::Discard => Ok(Undone::Discarded),
+        Undo::Reopen => {
+            cells.reopen().await?;
+            say("the source serves the merchant again");
+            Ok(Undone::Reopened)
+        }
+    }
 }
 
 /// The two cells of a move.
@@ -110,15 +98,24 @@ struct Cells<'a> {
     order: &'a MoveOrder,
     source: Side,
     destination: Side,
+    /// What the merchant's requests get for as long as nothing more is done.
+    until_then: Option<&'static str>,
 }
+
+/// The source says that the merchant leaves, or is copied.
+const WRITES_REFUSED: &str =
+    "the merchant's writes stay refused until its move is ended, or is undone with --undo";
+
+/// Neither database serves it.
+const ALL_REFUSED: &str = "no database serves the merchant until the same command ends its move";
 
 impl<'a> Cells<'a> {
     async fn open(order: &'a MoveOrder) -> Result<Self, MoveError> {
         if order.from_cell == Some(order.to_cell) {
             return Err(MoveError::SameCell(order.to_cell));
         }
-        let mut source = Side::connect("the source", &order.source).await?;
-        let mut destination = Side::connect("the destination", &order.destination).await?;
+        let mut source = Side::source(&order.source).await?;
+        let mut destination = Side::destination(&order.destination).await?;
         if source.identity().await? == destination.identity().await? {
             return Err(MoveError::SameDatabase);
         }
@@ -128,7 +125,57 @@ impl<'a> Cells<'a> {
             order,
             source,
             destination,
+            until_then: None,
         })
+    }
+
+    async fn go_on(&mut self, say: &(dyn Fn(&str) + Sync)) -> Result<Moved, MoveError> {
+        let (source, destination) = self.standings().await?;
+        if matches!(source.state, Some(MoveState::Leaving | MoveState::Copying)) {
+            self.until_then = Some(WRITES_REFUSED);
+        }
+        let (id, to) = (self.merchant(), self.order.to_cell);
+        let step = first_step(id, to, &source, destination.as_ref())?;
+        if step < Step::HandOver {
+            secrets::compare(&mut self.source, &mut self.destination, id).await?;
+        }
+        if step <= Step::Announce {
+            self.announce(say).await?;
+        }
+        if step <= Step::Drain {
+            self.drain(say).await?;
+        }
+        let rows = match step <= Step::Copy {
+            true => Some(self.copy(say).await?),
+            false => None,
+        };
+        let refused_for = match step <= Step::HandOver {
+            true => Some(self.hand_over(say).await?),
+            false => None,
+        };
+        if refused_for.is_none() {
+            say("the merchant was moved before");
+        }
+        let hashes = store::api_key_hashes(&mut self.destination.control, id).await;
+        Ok(Moved {
+            rows,
+            refused_for,
+            api_key_hashes: hashes.map_err(|error| self.destination.failed(error))?,
+        })
+    }
+
+    /// Adds to an error what it leaves the merchant's clients with.
+    fn halted(&self, error: MoveError) -> MoveError {
+        match self.until_then {
+            // Undoing is refused there, too.
+            Some(until_then) if !matches!(error, MoveError::HasGoneOn(_)) => {
+                MoveError::Halted(Halted {
+                    cause: Box::new(error),
+                    until_then,
+                })
+            }
+            _ => error,
+        }
     }
 
     fn merchant(&self) -> &'a str {
@@ -146,24 +193,6 @@ impl<'a> Cells<'a> {
         Ok((here, there))
     }
 
-    async fn compare_secrets(&mut self) -> Result<(), MoveError> {
-        let here = store::signing_secrets(&mut self.source.control).await;
-        let here = here.map_err(|error| self.source.failed(error))?;
-        let there = store::signing_secrets(&mut self.destination.control).await;
-        let there = there.map_err(|error| self.destination.failed(error))?;
-        if here == there {
-            return Ok(());
-        }
-        let shown = |ids: Vec<String>| match ids.is_empty() {
-            true => "none: no node has been started there".to_owned(),
-            false => ids.join(", "),
-        };
-        Err(MoveError::OtherSecrets {
-            source_ids: shown(here),
-            destination_ids: shown(there),
-        })
-    }
-
     async fn announce(&mut self, say: &(dyn Fn(&str) + Sync)) -> Result<(), MoveError> {
         let announced = Change::Announce {
             to: self.order.to_cell,
@@ -171,6 +200,7 @@ impl<'a> Cells<'a> {
         };
         let id = self.merchant();
         change(&mut self.source, id, announced).await?;
+        self.until_then = Some(WRITES_REFUSED);
         say("the merchant leaves: its writes are answered 503, its reads go on");
         failpoint!("move-announced");
         Ok(())
@@ -214,15 +244,16 @@ impl<'a> Cells<'a> {
         failpoint!("move-writes-refused");
         let (source, _) = self.standings().await?;
         let row = store::merchant_row(&mut self.source.control, id).await;
+        // A state has its move's ID (`merchants_move`).
+        let move_id = source.move_id.unwrap_or_default();
         let arrive = Change::Arrive {
             row: &row.map_err(|error| self.source.failed(error))?,
             from: self.order.from_cell,
-            // A state has its move's ID (`merchants_move`).
-            move_id: source.move_id.unwrap_or_default(),
+            move_id,
         };
         change(&mut self.destination, id, arrive).await?;
         failpoint!("move-arriving");
-        let rows = copy::copy(&self.source, &self.destination, id, say).await?;
+        let rows = copy::copy(&self.source, &self.destination, id, move_id, say).await?;
         failpoint!("move-copied");
         Ok(rows)
     }
@@ -232,8 +263,10 @@ impl<'a> Cells<'a> {
         let id = self.merchant();
         // Also where an earlier run has done it: its commit is then on this database's standby, too, before the other cell serves.
         change(&mut self.source, id, Change::Leave).await?;
+        self.until_then = Some(ALL_REFUSED);
         failpoint!("move-left");
         change(&mut self.destination, id, Change::Serve).await?;
+        self.until_then = None;
         let moving_for = store::moving_for(&mut self.source.control, id).await;
         let moving_for = moving_for.map_err(|error| self.source.failed(error))?;
         say("the destination serves the merchant");
@@ -244,15 +277,18 @@ impl<'a> Cells<'a> {
     /// Lets the source serve the merchant again.
     async fn reopen(&mut self) -> Result<(), MoveError> {
         let id = self.merchant();
-        change(&mut self.source, id, Change::Serve).await
+        change(&mut self.source, id, Change::Serve).await?;
+        self.until_then = None;
+        Ok(())
     }
 
     /// Deletes what has arrived at the destination, and the merchant with it.
-    async fn discard(&mut self) -> Result<(), MoveError> {
+    async fn discard(&mut self, copy: &Standing) -> Result<(), MoveError> {
         let id = self.merchant();
         let mut session = self.destination.session().await?;
+        let move_id = copy.move_id.unwrap_or_default();
+        copy::begin_replacing(&self.destination, &mut session, id, move_id).await?;
         let deleted = async {
-            copy::begin(&mut session, "begin", id).await?;
             copy::delete_all(&mut session, id).await?;
             copy::commit(&mut session).await
         };

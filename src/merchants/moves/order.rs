@@ -40,6 +40,8 @@ pub struct Moved {
 pub enum Undone {
     /// The source serves the merchant again.
     Reopened,
+    /// The source serves the merchant, and a copy that an earlier undoing had left at the destination is deleted.
+    Discarded,
     /// The merchant was not being moved.
     NothingToUndo,
 }

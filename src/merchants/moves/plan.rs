@@ -1,5 +1,6 @@
 //! Where a move begins or goes on, by what the two databases say of the merchant.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::error::MoveError;
@@ -14,6 +15,14 @@ pub(super) struct Standing {
     pub(super) cell: Option<Cell>,
     /// The move that it is part of.
     pub(super) move_id: Option<Uuid>,
+    /// When the merchant was created. It goes with the merchant, so another merchant of this ID has another time.
+    pub(super) created_at: DateTime<Utc>,
+}
+
+impl Standing {
+    fn is_same_merchant(&self, other: &Self) -> bool {
+        self.created_at == other.created_at
+    }
 }
 
 /// The steps of a move, in their order. A move that died goes on with the step that it died in.
@@ -40,7 +49,7 @@ pub(super) fn first_step(
 ) -> Result<Step, MoveError> {
     let refuse = |why: String| Err(MoveError::refused(merchant, why));
     let Some(state) = source.state else {
-        return refuse_served(merchant, destination).map(|()| Step::Announce);
+        return refuse_served(merchant, source, destination).map(|()| Step::Announce);
     };
     if state == MoveState::Arriving {
         return refuse("is still arriving at the source: end that move first".to_owned());
@@ -56,8 +65,12 @@ pub(super) fn first_step(
         });
     }
     match (state, destination.map(|there| there.state)) {
-        (MoveState::Leaving, _) => refuse_served(merchant, destination).map(|()| Step::Drain),
-        (MoveState::Copying, _) => refuse_served(merchant, destination).map(|()| Step::Copy),
+        (MoveState::Leaving, _) => {
+            refuse_served(merchant, source, destination).map(|()| Step::Drain)
+        }
+        (MoveState::Copying, _) => {
+            refuse_served(merchant, source, destination).map(|()| Step::Copy)
+        }
         (_, Some(Some(MoveState::Arriving))) if is_its_copy(source, destination) => {
             Ok(Step::HandOver)
         }
@@ -73,7 +86,14 @@ pub(super) fn first_step(
 }
 
 /// A merchant is never served by two cells.
-fn refuse_served(merchant: &str, destination: Option<&Standing>) -> Result<(), MoveError> {
+fn refuse_served(
+    merchant: &str,
+    source: &Standing,
+    destination: Option<&Standing>,
+) -> Result<(), MoveError> {
+    if has_gone_on(source, destination) {
+        return Err(MoveError::HasGoneOn(merchant.to_owned()));
+    }
     match destination.map(|there| there.state) {
         None | Some(Some(MoveState::Moved | MoveState::Arriving)) => Ok(()),
         Some(None) => Err(MoveError::refused(
@@ -94,12 +114,53 @@ pub(super) fn is_its_copy(source: &Standing, destination: Option<&Standing>) -> 
     })
 }
 
-/// Refuses to undo a move that is not under way to this cell. Returns `false` if there is nothing to undo.
-pub(super) fn may_undo(merchant: &str, to: Cell, source: &Standing) -> Result<bool, MoveError> {
+/// Returns true if the destination has served the merchant since the source's move began. So the source has lost the end of that move: a
+/// standby took over that did not have it.
+fn has_gone_on(source: &Standing, destination: Option<&Standing>) -> bool {
+    let same = destination.filter(|there| there.is_same_merchant(source));
+    let Some((_, there)) = source.state.zip(same) else {
+        return false;
+    };
+    match there.state {
+        None | Some(MoveState::Leaving | MoveState::Copying) => true,
+        // It came from there earlier, or it has moved on from there. IDs of moves are in the order of time.
+        Some(MoveState::Moved) => there.move_id > source.move_id,
+        Some(MoveState::Arriving) => false,
+    }
+}
+
+/// What undoing a move has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// The source serves the merchant again.
+    Reopen,
+    /// The source serves the merchant. A copy of it is left at the destination.
+    Discard,
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds what undoing has to do. Refuses to undo a move that is not under way to this cell.
+pub(super) fn what_to_undo(
+    merchant: &str,
+    to: Cell,
+    source: &Standing,
+    destination: Option<&Standing>,
+) -> Result<Undo, MoveError> {
     let refuse = |why: String| Err(MoveError::refused(merchant, why));
+    let same = destination.filter(|there| there.is_same_merchant(source));
     match source.state {
-        None => Ok(false),
-        Some(MoveState::Leaving | MoveState::Copying) if source.cell == Some(to) => Ok(true),
+        None => match same.map(|there| there.state) {
+            Some(Some(MoveState::Arriving)) => Ok(Undo::Discard),
+            Some(None) => refuse("is served by both databases".to_owned()),
+            _ => Ok(Undo::Nothing),
+        },
+        Some(MoveState::Leaving | MoveState::Copying) if source.cell == Some(to) => {
+            match has_gone_on(source, destination) {
+                true => Err(MoveError::HasGoneOn(merchant.to_owned())),
+                false => Ok(Undo::Reopen),
+            }
+        }
         Some(MoveState::Leaving | MoveState::Copying) => {
             let cell = source.cell.map_or(0, Cell::number);
             refuse(format!(
@@ -133,6 +194,7 @@ mod tests {
             state,
             cell: state.map(|_| cell(number)),
             move_id: state.map(|_| Uuid::from_u128(id)),
+            created_at: DateTime::UNIX_EPOCH,
         }
     }
 
@@ -184,12 +246,50 @@ mod tests {
 
     #[test]
     fn only_what_has_not_moved_is_undone() {
-        let undo = |state| may_undo("acme", cell(2), &standing(state, 2, 7)).ok();
-        assert_eq!(undo(None), Some(false));
-        assert_eq!(undo(LEAVING), Some(true));
-        assert_eq!(undo(COPYING), Some(true));
+        let undo = |state| what_to_undo("acme", cell(2), &standing(state, 2, 7), None).ok();
+        assert_eq!(undo(None), Some(Undo::Nothing));
+        assert_eq!(undo(LEAVING), Some(Undo::Reopen));
+        assert_eq!(undo(COPYING), Some(Undo::Reopen));
         assert_eq!(undo(MOVED), None);
         assert_eq!(undo(ARRIVING), None);
-        assert!(may_undo("acme", cell(3), &standing(LEAVING, 2, 7)).is_err());
+        assert!(what_to_undo("acme", cell(3), &standing(LEAVING, 2, 7), None).is_err());
+    }
+
+    /// The destination's merchant is the source's, and after that another one of the same ID.
+    #[test]
+    fn what_the_destination_has_served_is_not_undone() {
+        let undo = |source, there: &Standing| {
+            what_to_undo("acme", cell(2), &standing(source, 2, 7), Some(there)).ok()
+        };
+        for source in [LEAVING, COPYING] {
+            for (state, move_id, undone) in [
+                (None, 0, None),
+                (LEAVING, 8, None),
+                (COPYING, 8, None),
+                (MOVED, 8, None),
+                // It came from there before.
+                (MOVED, 6, Some(Undo::Reopen)),
+                (ARRIVING, 7, Some(Undo::Reopen)),
+            ] {
+                let mut there = standing(state, 1, move_id);
+                assert_eq!(undo(source, &there), undone, "{source:?} {there:?}");
+                let goes_on = first_step("acme", cell(2), &standing(source, 2, 7), Some(&there));
+                assert_eq!(goes_on.is_ok(), undone.is_some(), "{source:?} {there:?}");
+                there.created_at = DateTime::<Utc>::MAX_UTC;
+                assert_eq!(undo(source, &there), Some(Undo::Reopen), "{there:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_left_behind_is_discarded_by_its_merchant_only() {
+        let undo =
+            |there: &Standing| what_to_undo("acme", cell(2), &standing(None, 2, 7), Some(there));
+        let mut there = standing(ARRIVING, 1, 7);
+        assert_eq!(undo(&there).ok(), Some(Undo::Discard));
+        assert_eq!(undo(&standing(MOVED, 1, 7)).ok(), Some(Undo::Nothing));
+        assert!(undo(&standing(None, 1, 7)).is_err(), "both serve it");
+        there.created_at = DateTime::<Utc>::MAX_UTC;
+        assert_eq!(undo(&there).ok(), Some(Undo::Nothing));
     }
 }

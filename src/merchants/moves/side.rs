@@ -7,7 +7,7 @@ use super::error::MoveError;
 use super::store;
 use super::tables::TABLES;
 use crate::MIGRATOR;
-use crate::database::{self, DatabaseSettings};
+use crate::database::{self, DatabaseError, DatabaseSettings};
 
 /// A database of a move. Once it is checked, no other move uses it.
 pub(super) struct Side {
@@ -19,11 +19,26 @@ pub(super) struct Side {
 }
 
 impl Side {
+    /// Connects to the database that the merchant leaves.
+    pub(super) async fn source(settings: &DatabaseSettings) -> Result<Self, MoveError> {
+        Self::connect("the source", settings).await
+    }
+
+    /// Connects to the database that it goes to.
+    pub(super) async fn destination(settings: &DatabaseSettings) -> Result<Self, MoveError> {
+        let connected = Self::connect("the destination", settings).await;
+        connected.map_err(|error| match error {
+            // The error names the setting of every other program.
+            MoveError::Open {
+                source: DatabaseError::Configuration(why),
+                ..
+            } => MoveError::DestinationUrl(why),
+            error => error,
+        })
+    }
+
     /// Connects to a database that any program could work on.
-    pub(super) async fn connect(
-        name: &'static str,
-        settings: &DatabaseSettings,
-    ) -> Result<Self, MoveError> {
+    async fn connect(name: &'static str, settings: &DatabaseSettings) -> Result<Self, MoveError> {
         let failed = |source| MoveError::Open { side: name, source };
         let pool = database::connect(settings).await.map_err(failed)?;
         let is_durable = database::check_durability(&pool, settings.allow_unsafe).await;

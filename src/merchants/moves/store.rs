@@ -88,19 +88,28 @@ pub(super) async fn not_owned(
     Ok(row.map(|row| (row.role, row.table)))
 }
 
-/// The IDs of the secrets that sign fingerprints now.
-pub(super) async fn signing_secrets(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
+/// Sees to it that the merchant goes on arriving by this move until the transaction ends: it writes what is there already, which locks the
+/// row. Returns `false` if it no longer arrives.
+pub(super) async fn hold_arriving(
+    connection: &mut PgConnection,
+    merchant_id: &str,
+    move_id: Uuid,
+) -> sqlx::Result<bool> {
+    let held = sqlx::query!(
         r#"
-        select secret_id
-        from fingerprint_secrets
-        where retired_at is null
-        order by secret_id
+        update merchants
+        set move_state = 'ARRIVING'
+        where merchant_id = $1
+            and move_state = 'ARRIVING'
+            and move_id = $2
         "#,
+        merchant_id,
+        move_id,
     )
-    .fetch_all(connection)
+    .execute(connection)
     .bounded()
-    .await
+    .await?;
+    Ok(held.rows_affected() == 1)
 }
 
 /// What this database says of a merchant. Returns `None` if it is not here.
@@ -114,7 +123,8 @@ pub(super) async fn find(
             move_state,
             move_cell,
             move_id,
-            move_since
+            move_since,
+            created_at
         from merchants
         where merchant_id = $1
         "#,
@@ -129,6 +139,7 @@ pub(super) async fn find(
             state: moving.map(|moving| moving.state),
             cell: moving.and_then(|moving| moving.cell),
             move_id: row.move_id,
+            created_at: row.created_at,
         })
     });
     standing.transpose()

@@ -20,7 +20,7 @@ const fn table(name: &'static str, is_copied: bool, is_fenced: bool) -> Table {
 }
 
 /// In the order in which they are copied: what a foreign key refers to comes first.
-pub const TABLES: [Table; 8] = [
+pub const TABLES: [Table; 7] = [
     // Its row is made when the merchant begins to arrive, because the fence there goes by it.
     table("merchants", false, true),
     table("api_keys", true, true),
@@ -32,11 +32,22 @@ pub const TABLES: [Table; 8] = [
     // Notes for the console, written for several merchants at once: a refused one would take the others' with it. What is noted here
     // after the copy was made stays here, where it happened.
     table("refused_reuses", true, false),
-    table("operator_actions", true, false),
 ];
 
-/// The tables whose rows belong to no merchant.
-pub const OF_NO_MERCHANT: [&str; 2] = ["fingerprint_secrets", "traffic_minutes"];
+/// The tables that a move leaves alone: the rows of two belong to no merchant, and `operator_actions` is the audit of what operators did in
+/// this cell. It is not fenced, so a copy would not be all of it, and nothing ever deletes from it.
+pub const OF_EACH_CELL: [&str; 3] = ["fingerprint_secrets", "traffic_minutes", "operator_actions"];
+
+/// The tables whose writes are refused, in the order in which payments lock them: a key is settled before its payment. Whoever takes
+/// locks in this order never waits for a payment that waits for it.
+pub(super) const IN_LOCK_ORDER: [&str; 6] = [
+    "idempotency_keys",
+    "unsettled_keys",
+    "payments",
+    "refunds",
+    "merchants",
+    "api_keys",
+];
 
 /// Where a claim is made.
 pub(super) const CLAIMS: &str = "unsettled_keys";
@@ -56,4 +67,18 @@ pub(super) fn fenced() -> impl Iterator<Item = &'static str> {
     fenced
         .map(|table| table.name)
         .filter(|name| *name != CLAIMS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_fenced_table_has_its_place_in_the_order_of_locks() {
+        let ordered: BTreeSet<_> = IN_LOCK_ORDER.into();
+        let of_claims = [CLAIMS].into_iter();
+        assert_eq!(ordered, fenced().chain(of_claims).collect());
+    }
 }

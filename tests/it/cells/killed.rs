@@ -1,14 +1,22 @@
 //! The mover dies at each of its steps, and is run again, or its move is undone.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use payonce::merchants::Merchants;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::{SecondDatabase, age_moves, moved, mover, rows_of, run_beside, sign, state, triggers};
-use crate::support::process::error_line;
-use crate::support::service::{Answer, Merchant, Service};
+use super::{
+    SecondDatabase, age_moves, moved, mover, rows_of, run_beside, run_on, sign, state, triggers,
+};
+use crate::support::process::{error_line, is_stopped, program};
+use crate::support::rows::execute;
+use crate::support::service::{Answer, Merchant, Service, count};
 
 /// A step, and what the two cells answer to a new payment while the mover is dead: the one that is left, and the other.
 const STEPS: [(&str, [u16; 2]); 8] = [
@@ -103,6 +111,18 @@ impl Pair {
         run_beside(undo).await
     }
 
+    /// What `payonce doctor` says of moves: its result, and the text.
+    async fn doctor(&self, db: &PgConnectOptions) -> (String, String) {
+        let mut doctor = program("payonce", db);
+        doctor.args(["doctor", "--json"]);
+        let report = crate::support::process::json(&run_beside(doctor).await);
+        let findings = report["findings"].as_array().expect("findings");
+        let moves = findings.iter().find(|it| it["name"] == "moves");
+        let moves = moves.expect("a finding");
+        let text = |name: &str| moves[name].as_str().unwrap_or_default().to_owned();
+        (text("result"), text("found"))
+    }
+
     /// What both cells answer to a new payment.
     async fn answers(&self, merchant: &Merchant, key: &str) -> [u16; 2] {
         let here = merchant.at(&self.here).pay("10").key(key).send().await;
@@ -127,6 +147,15 @@ async fn assert_replayed(merchant: &Merchant, at: &Service, told: &[(String, Ans
     }
 }
 
+/// Something that an operator did with work of this merchant.
+async fn operate(pool: &PgPool, merchant: &str) {
+    let noted = sqlx::query(
+        "insert into operator_actions (merchant_id, action_id, operator, peer, session_id, action, operation, key) \
+         values ($1, gen_random_uuid(), 'ann', '::1', gen_random_uuid(), 'resolve_now', 'o', 'k')",
+    );
+    noted.bind(merchant).execute(pool).await.expect("noted");
+}
+
 async fn assert_nothing_of(pool: &PgPool, merchant: &str) {
     assert_eq!(rows_of(pool, merchant).await, [""; 0]);
 }
@@ -136,6 +165,7 @@ async fn wherever_it_dies_the_same_command_ends_the_move(_: PgPoolOptions, db: P
     let pair = Pair::new(&db).await;
     for (step, while_dead) in STEPS {
         let it = pair.merchant(step).await;
+        operate(&pair.here.pool, step).await;
         pair.die(step, step).await;
         assert_eq!(
             pair.answers(&it.api_keys[1], "new").await,
@@ -178,6 +208,10 @@ async fn wherever_it_dies_the_same_command_ends_the_move(_: PgPoolOptions, db: P
         assert_eq!(again["haproxyMap"], report["haproxyMap"], "{step}");
     }
     assert_eq!(triggers(&pair.there.pool).await, [""; 0]);
+    // Each cell keeps its own audit.
+    assert_eq!(count(&pair.there.pool, "operator_actions").await, 0);
+    let kept = count(&pair.here.pool, "operator_actions").await;
+    assert_eq!(kept, STEPS.len() as i64);
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
@@ -196,6 +230,10 @@ async fn wherever_it_dies_before_it_has_left_the_move_can_be_undone(
             assert_eq!(died.status.code(), None, "{died:?}");
             assert_eq!(state(&pair.here.pool, step).await, "COPYING");
         }
+        if *step == "move-arriving" {
+            operate(&pair.there.pool, step).await;
+            pair.undo_elsewhere(step).await;
+        }
         let undone = pair.undo(step, "").await;
         assert!(undone.status.success(), "{step}: {undone:?}");
         assert_eq!(state(&pair.here.pool, step).await, "-", "{step}");
@@ -210,12 +248,85 @@ async fn wherever_it_dies_before_it_has_left_the_move_can_be_undone(
             assert_eq!(triggers(pool).await, [""; 0], "{step}");
         }
     }
+    assert_eq!(count(&pair.there.pool, "operator_actions").await, 1);
     pair.merchant("acme").await;
     pair.die("acme", LEFT).await;
     let refused = pair.undo("acme", "").await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(error_line(&refused).contains("has moved already"));
+    let (result, said) = pair.doctor(&pair.db).await;
+    let part = "acme is served by cell 2 (the move began ";
+    assert!(result == "ok" && said.contains(part), "{result}: {said}");
+    let (result, said) = pair.doctor(&pair.other.options).await;
+    let part = "acme is being moved here";
+    assert!(
+        result == "warning" && said.contains(part),
+        "{result}: {said}"
+    );
     moved(mover(&pair.db, &pair.other.options, "acme")).await;
+    pair.assert_a_lost_end_is_not_undone("acme").await;
+}
+
+impl Pair {
+    /// Undoes the move with the URL of a wrong database: the copy stays where it is.
+    async fn undo_elsewhere(&self, merchant: &str) {
+        let third = SecondDatabase::create(&self.db).await;
+        let mut undo = mover(&self.db, &third.options, merchant);
+        undo.arg("--undo");
+        let undone = run_beside(undo).await;
+        assert!(undone.status.success(), "{undone:?}");
+        let said = String::from_utf8_lossy(&undone.stderr).into_owned();
+        assert!(said.contains("nothing of this move has arrived"), "{said}");
+        assert_eq!(state(&self.here.pool, merchant).await, "-");
+        assert_eq!(state(&self.there.pool, merchant).await, "ARRIVING");
+    }
+
+    /// The merchant has moved, and the source's standby took over without knowing that.
+    async fn assert_a_lost_end_is_not_undone(&self, merchant: &str) {
+        let set = |state: &str| {
+            format!(
+                "begin; set local payonce.moving = '{merchant}'; \
+                 update merchants set move_state = '{state}' where merchant_id = '{merchant}'; commit"
+            )
+        };
+        run_on(&self.db, &set("COPYING")).await;
+        let undo = || {
+            let mut undo = mover(&self.db, &self.other.options, merchant);
+            undo.arg("--undo");
+            undo
+        };
+        for command in [undo(), mover(&self.db, &self.other.options, merchant)] {
+            let refused = run_beside(command).await;
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            let said = error_line(&refused);
+            assert!(said.contains("has lost the end of the move"), "{said}");
+            assert_eq!(state(&self.here.pool, merchant).await, "COPYING");
+            assert_eq!(state(&self.there.pool, merchant).await, "-");
+        }
+        // What docs/OPERATIONS.md says.
+        run_on(&self.db, &set("MOVED")).await;
+        moved(mover(&self.db, &self.other.options, merchant)).await;
+
+        // Another merchant of this ID, which has nothing to do with the move.
+        run_on(&self.db, &set("COPYING")).await;
+        execute(
+            &self.there.pool,
+            "update merchants set created_at = created_at + interval '1 second' where merchant_id = 'acme'",
+        )
+        .await;
+        let refused = run_beside(mover(&self.db, &self.other.options, merchant)).await;
+        let said = error_line(&refused);
+        for part in [
+            "exists in the destination's database, and is served there",
+            "the merchant's writes stay refused until its move is ended, or is undone with --undo",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        let undone = run_beside(undo()).await;
+        assert!(undone.status.success(), "{undone:?}");
+        assert_eq!(state(&self.here.pool, merchant).await, "-");
+        assert_eq!(state(&self.there.pool, merchant).await, "-");
+    }
 }
 
 /// What arrives somewhere by another move is not opened by this one.
@@ -224,7 +335,7 @@ async fn only_its_own_copy_is_opened(_: PgPoolOptions, db: PgConnectOptions) {
     let pair = Pair::new(&db).await;
     pair.merchant("acme").await;
     pair.die("acme", LEFT).await;
-    super::run_on(
+    run_on(
         &pair.other.options,
         "begin; set local payonce.moving = 'acme'; \
          update merchants set move_id = gen_random_uuid(); commit",
@@ -235,4 +346,53 @@ async fn only_its_own_copy_is_opened(_: PgPoolOptions, db: PgConnectOptions) {
     let said = error_line(&refused);
     assert!(said.contains("another copy"), "{said}");
     assert_eq!(state(&pair.there.pool, "acme").await, "ARRIVING");
+}
+
+/// A mover is paused before it copies, and loses its sessions and the lock. Another one ends its move, and the merchant pays in its new
+/// cell. Then the first one goes on.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn a_late_movers_copy_replaces_nothing_that_is_served(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pair = Pair::new(&db).await;
+    let it = pair.merchant("acme").await;
+    pair.die("acme", "move-claims-refused").await;
+    let mut command = mover(&db, &pair.other.options, "acme");
+    command
+        .env("FAILPOINTS", "move-arriving=return(stop)")
+        .stderr(Stdio::piped());
+    let late = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn();
+    let late = late.expect("the program runs");
+    let id = late.id().expect("a process id");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_stopped(id) {
+        assert!(Instant::now() < deadline, "it does not stop");
+        crate::support::pause().await;
+    }
+    for pool in [&pair.here.pool, &pair.there.pool] {
+        execute(
+            pool,
+            "select pg_terminate_backend(l.pid, 30000) from pg_locks l join pg_database d on d.oid = l.database \
+             where l.locktype = 'advisory' and d.datname = current_database() and l.pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+    moved(mover(&db, &pair.other.options, "acme")).await;
+    let new = it.api_keys[2].at(&pair.there).pay("10").key("new");
+    assert_eq!(new.send().await.status, 201);
+    let rows = rows_of(&pair.there.pool, "acme").await;
+
+    let id = i32::try_from(id).expect("a process id");
+    kill(Pid::from_raw(id), Signal::SIGCONT).expect("the signal is sent");
+    let ended = late.wait_with_output().await.expect("its output");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        said.contains("no longer arrives at the destination"),
+        "{said}"
+    );
+    assert_eq!(rows_of(&pair.there.pool, "acme").await, rows);
 }

@@ -67,6 +67,19 @@ async fn an_unfit_destination_is_refused_and_nothing_is_changed(
         .await;
     sign(there).await;
 
+    let here = &pair.here.pool;
+    execute(
+        here,
+        "insert into fingerprint_secrets (secret_id, retired_at) values ('0000000a', now()), ('0000000b', now()); \
+         insert into idempotency_keys (merchant_id, operation, key, fingerprint, fingerprint_version, fingerprint_fields, state, \
+             attempt, owner, lease_expires_at, created_at, expires_at) \
+         values ('acme', 'o', 'k', sha256('r'), 2, '~0000000a', 'PROCESSING', 1, gen_random_uuid(), now(), now(), \
+             now() + interval '1 day')",
+    )
+    .await;
+    pair.assert_refused(it(), "(their ids are 0000000a)").await;
+    execute(here, "delete from idempotency_keys").await;
+
     execute(
         there,
         "create table kept as select * from _sqlx_migrations; delete from _sqlx_migrations where version = 9",
@@ -198,6 +211,10 @@ async fn a_copy_that_differs_is_not_kept(_: PgPoolOptions, db: PgConnectOptions)
         said.contains("the copied rows of payments differ"),
         "{said}"
     );
+    assert!(
+        said.contains("writes stay refused until its move is ended, or is undone with --undo"),
+        "{said}"
+    );
     assert_eq!(state(&pair.here.pool, "beta").await, "COPYING");
     assert_eq!(state(there, "beta").await, "ARRIVING");
     assert_eq!(count(there, "payments").await, 0);
@@ -217,10 +234,13 @@ async fn the_other_databases_url_may_be_in_a_file_and_is_not_shown(
     let file = tempfile::NamedTempFile::new().expect("a file");
     let away = db.clone().password("hunter2").port(1);
     std::fs::write(file.path(), away.to_url_lossy().as_str()).expect("written");
-    let mut command = program("payonce", &db);
-    command
-        .args(["merchants", "move", "acme", "--to-cell", "2"])
-        .env("PAYONCE_MOVE_DATABASE_URL_FILE", file.path());
+    let to_2 = || {
+        let mut command = program("payonce", &db);
+        command.args(["merchants", "move", "acme", "--to-cell", "2"]);
+        command
+    };
+    let mut command = to_2();
+    command.env("PAYONCE_MOVE_DATABASE_URL_FILE", file.path());
     let refused = run_beside(command).await;
     assert_eq!(refused.status.code(), Some(1));
     let said = error_line(&refused);
@@ -228,5 +248,17 @@ async fn the_other_databases_url_may_be_in_a_file_and_is_not_shown(
         said.contains("the destination: cannot reach the database"),
         "{said}"
     );
+    assert!(!said.contains("hunter2"), "{said}");
+
+    let mut malformed = to_2();
+    malformed.env(
+        "PAYONCE_MOVE_DATABASE_URL",
+        "postgres://u:hunter2@h/d?sslmode=hunter2",
+    );
+    let refused = run_beside(malformed).await;
+    assert_eq!(refused.status.code(), Some(2));
+    let said = error_line(&refused);
+    let setting = "payonce: --to-database-url (PAYONCE_MOVE_DATABASE_URL) ";
+    assert!(said.starts_with(setting), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
 }

@@ -70,6 +70,16 @@ pub fn error_line(output: &Output) -> String {
     text
 }
 
+/// Returns whether a process is stopped, as after SIGSTOP.
+#[cfg(feature = "failpoints")]
+pub fn is_stopped(id: u32) -> bool {
+    // "The state is the first word after the name, which stands in brackets" (proc(5)).
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
+
 /// Creates a merchant with the command line. It sends requests to a server, or to a proxy in front of it.
 pub fn merchant(database: &PgConnectOptions, url: &str, id: &str) -> Merchant {
     let created = run(program("payonce", database).args(["merchants", "create", id]));
@@ -175,12 +185,7 @@ impl Server {
     /// Returns whether it is stopped, as after SIGSTOP.
     #[cfg(feature = "failpoints")]
     pub fn is_stopped(&self) -> bool {
-        // "The state is the first word after the name, which stands in brackets" (proc(5)).
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+        is_stopped(self.child.id())
     }
 
     pub fn kill(&mut self) {
