@@ -139,6 +139,7 @@ found as (
         and k.expires_at > now()
         and current_setting('synchronous_standby_names') = ''
 ),
+/* IS TRUE makes it a look-up in a hash of the ids. Without it, it would be a join that compares the group with itself. */
 claimed as (
     insert into idempotency_keys as k (
         merchant_id,
@@ -170,7 +171,7 @@ claimed as (
         now(),
         now() + $30::interval
     from input i
-    where i.payment_id in (select payment_id from made)
+    where (i.payment_id in (select payment_id from made)) is true
     on conflict (merchant_id, operation, key) do update set
         fingerprint = excluded.fingerprint,
         fingerprint_version = excluded.fingerprint_version,
