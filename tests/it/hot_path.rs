@@ -1,10 +1,11 @@
 //! The cost of a payment in the database: how many rows are read, and whether settling touches an index.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::rows::multiply;
 use crate::support::service::{Answer, Merchant, Service};
@@ -102,4 +103,39 @@ async fn replays_that_are_not_in_memory_share_a_statement(_: PgPoolOptions, db: 
     // would take what the pool has.
     let used = second.sessions_used_since(began).await;
     assert!(used <= 4, "{used} sessions");
+}
+
+/// A join without an index would compare the group's rows with each other, and a payment would cost the more, the larger its group.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn no_statement_joins_its_group_with_itself(options: PgPoolOptions, db: PgConnectOptions) {
+    let pool = options.max_connections(1).connect_with(db).await;
+    let pool = pool.expect("a connection");
+    // As the sessions of the lanes.
+    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+                    set enable_hashjoin = off; set enable_mergejoin = off";
+    sqlx::raw_sql(settings).execute(&pool).await.expect("set");
+    for file in ["claim.sql", "settle.sql"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/payments/store");
+        let sql = std::fs::read_to_string(folder.join(file)).expect("a file");
+        let parameters = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();
+        let nulls = vec!["null"; parameters].join(", ");
+        let prepare = AssertSqlSafe(format!("prepare planned as {sql}"));
+        sqlx::raw_sql(prepare)
+            .execute(&pool)
+            .await
+            .expect("prepared");
+        let explain = AssertSqlSafe(format!("explain (costs off) execute planned({nulls})"));
+        let plan: Vec<String> = sqlx::query_scalar(explain)
+            .persistent(false)
+            .fetch_all(&pool)
+            .await
+            .expect("planned");
+        let plan = plan.join("\n");
+        assert!(plan.contains("CTE input"), "{plan}");
+        assert!(!plan.contains("Join Filter"), "{file}: {plan}");
+        sqlx::raw_sql("deallocate planned")
+            .execute(&pool)
+            .await
+            .expect("forgotten");
+    }
 }
