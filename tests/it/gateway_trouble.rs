@@ -350,10 +350,15 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
         .execute(&mut *holding)
         .await
         .expect("a lock");
-    let refused = Arc::new(AtomicUsize::new(0));
+    let (begun, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let pay = |i: usize| {
-        let (payments, refused) = (service.payments.clone(), Arc::clone(&refused));
+        let (payments, begun, refused) = (
+            service.payments.clone(),
+            Arc::clone(&begun),
+            Arc::clone(&refused),
+        );
         tokio::spawn(async move {
+            begun.fetch_add(1, Ordering::SeqCst);
             let request = NewPayment::parse(payment("1").to_string().as_bytes()).expect("valid");
             let key = IdempotencyKey::new(format!("k{i}")).expect("a key");
             let made = payments
@@ -379,7 +384,8 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     // time, and takes the next.
     let mut told = None;
     while told.is_none() {
-        if refused.load(Ordering::SeqCst) == 0 {
+        let all_have_begun = begun.load(Ordering::SeqCst) == tasks.len();
+        if all_have_begun && refused.load(Ordering::SeqCst) == 0 {
             assert!(tasks.len() < 4 * 4096, "the queue takes more");
             let next = tasks.len();
             tasks.extend((next..next + 512).map(pay));
