@@ -194,7 +194,7 @@ pub struct NodeSettings {
 ///
 /// # Errors
 ///
-/// The queries'. A node that cannot be reached is not an error.
+/// The queries', and a time-out if a node neither answers nor refuses connections. A node that refuses them is not an error.
 pub async fn cluster_nodes(connection: &mut PgConnection) -> sqlx::Result<Vec<ClusterNode>> {
     if spread(connection).await? == Spread::OneServer {
         return Ok(Vec::new());

@@ -86,7 +86,8 @@ impl Engine {
 
     /// Renews leases in one statement; those of one merchant, if it is given.
     async fn renew_together(&self, mut due: Due, of: Option<&str>) -> sqlx::Result<()> {
-        // In the order in which groups lock the same rows: neither waits for the other in a circle.
+        // In the order in which groups lock the same rows, so that neither waits for the other in a circle. It is only as good as the plan,
+        // which reads a table of more than a few rows by its index, in this order.
         due.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut connection = database::acquire(&self.0.pool).await?;
         let sent = Moment::now();
@@ -145,9 +146,62 @@ impl Renewals {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
+    use crate::{FingerprintSecrets, IdempotencyConfig, IdempotencyKey};
+
+    /// A group locks the same rows in the order of their keys.
+    #[sqlx::test(migrator = "crate::MIGRATOR")]
+    async fn leases_are_renewed_in_the_order_of_their_keys(
+        _: PgPoolOptions,
+        database: PgConnectOptions,
+    ) {
+        let secrets = FingerprintSecrets::new("secret");
+        // A table of two rows would be read as a whole. One of real size is read by its index, key by key.
+        let database = database.options([("enable_seqscan", "off"), ("enable_hashjoin", "off")]);
+        let engine = Engine::connect(database, 4, IdempotencyConfig::default(), &secrets).await;
+        let engine = engine.expect("a fit database");
+        let pool = engine.pool();
+        let mut due = Vec::new();
+        for key in ["b", "a"] {
+            let insert = "insert into idempotency_keys values \
+                          ('acme', 'make', $1, decode(repeat('00', 32), 'hex'), 2, '', 'PROCESSING', 1, $2, \
+                           now() + interval '1 minute', null, null, null, null, now(), null, now() + interval '1 day')";
+            let insert = sqlx::query(insert).bind(key).bind(engine.owner());
+            insert.execute(pool).await.expect("a claim");
+            let scope = ScopedKey::new("acme", "make", IdempotencyKey::new(key).expect("a key"));
+            due.push((scope, Lease::new(1, Moment::now())));
+        }
+        let mut group = pool.begin().await.expect("a transaction");
+        let lock_first = "select from idempotency_keys where key = 'a' for update";
+        let locked = sqlx::query(lock_first).execute(&mut *group).await;
+        locked.expect("locked");
+        let renewing = engine.clone();
+        let renewal = tokio::spawn(async move { renewing.renew_together(due, None).await });
+        let waits = "select exists (select from pg_stat_activity \
+                     where datname = current_database() and wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(pool)
+            .await
+            .expect("the sessions")
+        {
+            assert!(!renewal.is_finished(), "it waits for the first key");
+        }
+        let free = "select key from idempotency_keys for update skip locked";
+        let free: Vec<String> = sqlx::query_scalar(free)
+            .fetch_all(pool)
+            .await
+            .expect("the keys");
+        assert_eq!(
+            free,
+            ["b"],
+            "the renewal holds no key while it waits for an earlier one"
+        );
+        group.rollback().await.expect("an end");
+        renewal.await.expect("no panic").expect("renewed");
+    }
 
     #[tokio::test]
     async fn a_node_that_does_not_answer_delays_no_other_and_is_asked_once() {
