@@ -219,40 +219,46 @@ async fn a_silent_connection_is_closed_and_its_place_is_free_at_once(
     asked.await.expect("it works");
 }
 
-#[sqlx::test(migrator = "payonce::MIGRATOR")]
-async fn programs_end_when_the_database_falls_silent(pool: PgPoolOptions, db: PgConnectOptions) {
-    let pool = pool.connect_with(db.clone()).await.expect("a pool");
-    let proxy = Proxy::start(&db);
-    let through = proxy.options();
-    for (name, arguments, needle) in [
-        ("payonce", &["migrate"][..], "pg_advisory_lock"),
-        ("payonce", &["migrate"], "fsync"),
-        ("payonce", &["migrate"], "server_encoding"),
-        ("payonce", &["merchants", "list"], "from merchants"),
-        ("payonce", &["merchants", "create", "m"], "into merchants"),
-        ("payonce", &["api-keys", "list", "m"], "from merchants"),
-        (
-            "payonce",
-            &["idempotency-keys", "list"],
-            "from idempotency_keys",
-        ),
-        ("payonce", &["recover", "--once"], "unsettled_keys"),
-        ("payonce", &["serve"], "pg_advisory_lock"),
-        ("payonce", &["doctor"], "pg_settings"),
-        ("payonce", &["doctor"], "datconnlimit"),
-        ("payonce-cleanup", &[], "lock_timeout = '250ms'"),
-    ] {
-        let before = proxy.broke();
-        proxy.break_at(needle, 0, Break::SilentAnswer);
-        let output = run(program(name, &through)
-            .args(arguments)
-            .env("PAYONCE_LISTEN", "127.0.0.1:0")
-            .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
-        let context = format!("{name} {arguments:?} at {needle}");
-        assert_eq!(proxy.broke(), before + 1, "{context}: {output:?}");
-        assert_eq!(output.status.code(), Some(1), "{context}: {output:?}");
-    }
-    // Not even a first answer.
+/// A program, its arguments, and the query whose answer never comes.
+type Run = (&'static str, &'static [&'static str], &'static str);
+
+/// They wait for the same lock, so they run one after the other.
+const MIGRATING: [Run; 4] = [
+    ("payonce", &["migrate"], "pg_advisory_lock"),
+    ("payonce", &["migrate"], "fsync"),
+    ("payonce", &["migrate"], "server_encoding"),
+    ("payonce", &["serve"], "pg_advisory_lock"),
+];
+
+const OTHERS: [Run; 8] = [
+    ("payonce", &["merchants", "list"], "from merchants"),
+    ("payonce", &["merchants", "create", "m"], "into merchants"),
+    ("payonce", &["api-keys", "list", "m"], "from merchants"),
+    (
+        "payonce",
+        &["idempotency-keys", "list"],
+        "from idempotency_keys",
+    ),
+    ("payonce", &["recover", "--once"], "unsettled_keys"),
+    ("payonce", &["doctor"], "pg_settings"),
+    ("payonce", &["doctor"], "datconnlimit"),
+    ("payonce-cleanup", &[], "lock_timeout = '250ms'"),
+];
+
+fn assert_ends_in_silence(proxy: &Proxy, (name, arguments, needle): Run) {
+    let before = proxy.broke();
+    proxy.break_at(needle, 0, Break::SilentAnswer);
+    let output = run(program(name, &proxy.options())
+        .args(arguments)
+        .env("PAYONCE_LISTEN", "127.0.0.1:0")
+        .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
+    let context = format!("{name} {arguments:?} at {needle}");
+    assert_eq!(proxy.broke(), before + 1, "{context}: {output:?}");
+    assert_eq!(output.status.code(), Some(1), "{context}: {output:?}");
+}
+
+fn assert_end_without_a_first_answer(db: &PgConnectOptions) {
+    let proxy = Proxy::start(db);
     proxy.silence_for_good();
     for (name, arguments) in [
         ("payonce", &["migrate"][..]),
@@ -261,13 +267,31 @@ async fn programs_end_when_the_database_falls_silent(pool: PgPoolOptions, db: Pg
         ("payonce", &["serve"]),
         ("payonce-cleanup", &[]),
     ] {
-        let output = run(program(name, &through)
+        let output = run(program(name, &proxy.options())
             .args(arguments)
             .env("PAYONCE_FINGERPRINT_SECRET", "a secret of the tests"));
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let line = error_line(&output);
         assert!(line.contains("cannot reach the database"), "{line}");
     }
+}
+
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn programs_end_when_the_database_falls_silent(pool: PgPoolOptions, db: PgConnectOptions) {
+    let pool = pool.connect_with(db.clone()).await.expect("a pool");
+    // A few at once, because they spend most of their time waiting.
+    std::thread::scope(|scope| {
+        for runs in std::iter::once(&MIGRATING[..]).chain(OTHERS.chunks(4)) {
+            let db = &db;
+            scope.spawn(move || {
+                let proxy = Proxy::start(db);
+                for run in runs {
+                    assert_ends_in_silence(&proxy, *run);
+                }
+            });
+        }
+        scope.spawn(|| assert_end_without_a_first_answer(&db));
+    });
     assert_eq!(
         count(&pool, "_sqlx_migrations").await,
         i64::try_from(payonce::MIGRATOR.iter().count()).expect("few")
