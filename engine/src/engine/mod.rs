@@ -14,7 +14,7 @@ mod takeover;
 mod tests;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -68,7 +68,8 @@ pub struct Engine(Arc<Shared>);
 struct Shared {
     pool: PgPool,
     spread: Spread,
-    nodes: Nodes,
+    /// Made when it is first asked for: one server has none.
+    nodes: OnceLock<Nodes>,
     config: IdempotencyConfig,
     signer: Signer,
     owner: Uuid,
@@ -156,7 +157,7 @@ impl Engine {
         secrets: &FingerprintSecrets,
     ) -> Self {
         let shared = Shared {
-            nodes: Nodes::new(pool.clone()),
+            nodes: OnceLock::new(),
             pool,
             spread,
             config,
@@ -399,7 +400,8 @@ impl Engine {
     }
 
     pub(crate) fn nodes(&self) -> &Nodes {
-        &self.0.nodes
+        let make = || Nodes::new(self.0.pool.clone());
+        self.0.nodes.get_or_init(make)
     }
 
     /// Returns how the tables were stored when it started.

@@ -57,7 +57,7 @@ impl Engine {
         }
         let mut by_node: HashMap<Node, HashMap<String, Due>> = HashMap::new();
         for (key, lease) in due {
-            let of_node = by_node.entry(self.0.nodes.of(&key.merchant_id).await);
+            let of_node = by_node.entry(self.nodes().of(&key.merchant_id).await);
             let of_merchant = of_node.or_default().entry(key.merchant_id.clone());
             of_merchant.or_default().push((key, lease));
         }
@@ -188,6 +188,7 @@ mod tests {
             .expect("the sessions")
         {
             assert!(!renewal.is_finished(), "it waits for the first key");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let free = "select key from idempotency_keys for update skip locked";
         let free: Vec<String> = sqlx::query_scalar(free)
