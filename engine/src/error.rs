@@ -76,7 +76,7 @@ pub enum IdempotencyError {
     /// time. The same request finds it later.
     #[error("the database was lost while the outcome was being stored")]
     OutcomeUnknown(#[source] Box<Self>),
-    /// The work panicked, or kept the transaction that it was lent. Nothing was stored.
+    /// The work panicked, kept the transaction that it was lent, or deleted its own key. Nothing was stored.
     #[error("the work did not end properly: {0}")]
     Aborted(&'static str),
 }

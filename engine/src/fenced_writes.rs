@@ -40,6 +40,7 @@ fn new_key(key: &str, owner: Uuid) -> NewKey {
         owner,
         lock_timeout: LOCK_TIMEOUT,
         ttl: Duration::from_secs(86_400),
+        has_expired: false,
     }
 }
 
@@ -87,16 +88,9 @@ impl Claimed {
 
     async fn finish_as(&self, owner: Uuid, attempt: i32) -> bool {
         let mut connection = self.pool.acquire().await.expect("a connection");
-        store::finish_key(
-            &mut connection,
-            &scope("k"),
-            owner,
-            attempt,
-            None,
-            &outcome(200),
-        )
-        .await
-        .expect("asked")
+        store::finish_key(&mut connection, &scope("k"), owner, attempt, &outcome(200))
+            .await
+            .expect("asked")
     }
 
     /// Without the schema's second guard: a final key with a lease.
@@ -151,9 +145,12 @@ impl Claimed {
             .is_some()
     }
 
-    async fn insert_again(&self) -> bool {
+    async fn replace(&self) -> bool {
         let mut connection = self.pool.acquire().await.expect("a connection");
-        store::insert_key(&mut connection, &new_key("k", Uuid::now_v7()))
+        let key = new_key("k", Uuid::now_v7());
+        let inserted = store::insert_key(&mut connection, &key).await;
+        assert!(inserted.expect("asked").is_none(), "it has a record");
+        store::replace_expired_key(&mut connection, &key)
             .await
             .expect("asked")
             .is_some()
@@ -266,20 +263,20 @@ async fn a_claim_replaces_only_what_is_finished(pool: PgPool) {
     claimed
         .run("update idempotency_keys set expires_at = now() - interval '1 second'")
         .await;
-    assert!(!claimed.insert_again().await, "it is in PROCESSING");
+    assert!(!claimed.replace().await, "it is in PROCESSING");
     claimed.finish().await;
-    assert!(claimed.insert_again().await);
+    assert!(claimed.replace().await);
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]
 async fn a_claim_replaces_only_what_is_past_its_time(pool: PgPool) {
     let claimed = Claimed::new(pool).await;
     claimed.finish().await;
-    assert!(!claimed.insert_again().await, "it is remembered");
+    assert!(!claimed.replace().await, "it is remembered");
     claimed
         .run("update idempotency_keys set expires_at = now() - interval '1 second'")
         .await;
-    assert!(claimed.insert_again().await);
+    assert!(claimed.replace().await);
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]
@@ -460,16 +457,9 @@ async fn settles_after(pool: &PgPool, key: &str, meanwhile: &str) -> bool {
     let claim = permit.claim().clone();
     let mut connection = pool.acquire().await.expect("a connection");
     let outcome = outcome(201);
-    store::finish_key(
-        &mut connection,
-        &claim.scope,
-        engine.owner(),
-        1,
-        None,
-        &outcome,
-    )
-    .await
-    .expect("finished");
+    store::finish_key(&mut connection, &claim.scope, engine.owner(), 1, &outcome)
+        .await
+        .expect("finished");
     sqlx::query(AssertSqlSafe(format!(
         "update idempotency_keys set {meanwhile} where key = '{key}'"
     )))

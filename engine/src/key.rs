@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// ```
 pub const MAX_KEY_LENGTH: usize = 255;
 
+/// Maximum length of a merchant's or an operation's name, in bytes.
+const MAX_NAME_LENGTH: usize = 255;
+
 /// A client's key: 1–255 visible ASCII characters.
 ///
 /// ```
@@ -190,6 +193,23 @@ impl ScopedKey {
             key,
         }))
     }
+
+    /// Refuses names that the tables do not hold. The schema does not check them (migration 0003).
+    pub(crate) fn check(&self) -> sqlx::Result<()> {
+        for (name, value) in [
+            ("merchant_id", &self.merchant_id),
+            ("operation", &self.operation),
+        ] {
+            if value.is_empty() || value.len() > MAX_NAME_LENGTH {
+                let refused = format!(
+                    "{name} has {} bytes, not 1 to {MAX_NAME_LENGTH}",
+                    value.len()
+                );
+                return Err(sqlx::Error::Encode(refused.into()));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Deref for ScopedKey {
@@ -209,6 +229,26 @@ impl fmt::Display for ScopedKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_a_scope_have_1_to_255_bytes() {
+        let check = |merchant_id: &str, operation: &str| {
+            let key = IdempotencyKey::new("k").expect("a key");
+            ScopedKey::new(merchant_id, operation, key).check()
+        };
+        let longest = "é".repeat(127) + "e";
+        assert!(check("a", &longest).is_ok());
+        let long = longest.clone() + "e";
+        for (merchant_id, operation, named) in [
+            ("", "o", "merchant_id has 0 bytes"),
+            ("a", "", "operation has 0 bytes"),
+            (long.as_str(), "o", "merchant_id has 256 bytes"),
+            ("a", long.as_str(), "operation has 256 bytes"),
+        ] {
+            let error = check(merchant_id, operation).expect_err(named);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
 
     #[test]
     fn a_quoted_key_is_the_same_key_as_the_bare_one() {

@@ -327,7 +327,6 @@ where
         &claim.scope,
         engine.owner(),
         claim.attempt,
-        None,
         &outcome,
     )
     .bounded()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{Finding, store};
+use crate::database::has_sqlstate;
 
 /// Past this age, the gateway is only queried about a key and not called again (docs/DESIGN.md).
 const NEVER_CALLED_AGAIN: Duration = Duration::from_secs(20 * 60 * 60);
@@ -33,14 +34,12 @@ fn of<T>(name: &'static str, seen: sqlx::Result<T>, judge: impl FnOnce(T) -> Fin
 }
 
 pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.as_deref() == Some("42P01")
+    has_sqlstate(error, &["42P01"])
 }
 
 /// A table or a column that an older schema does not have.
 pub(super) fn is_undefined(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    is_undefined_table(error) || code.as_deref() == Some("42703")
+    has_sqlstate(error, &["42P01", "42703"])
 }
 
 fn stuck_keys(stuck: &store::Stuck) -> Finding {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::cell::Cell;
+use crate::database::has_sqlstate;
 
 /// How far a move is, as this database sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
@@ -95,8 +96,7 @@ const REFUSED_BY_A_MOVE: &str = "40M01";
 /// Returns true if the database refused a write because its merchant is being moved, or was moved, to another cell. Nothing of the
 /// transaction was stored.
 pub fn is_refused_by_a_move(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.as_deref() == Some(REFUSED_BY_A_MOVE)
+    has_sqlstate(error, &[REFUSED_BY_A_MOVE])
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use payonce_engine::database::has_sqlstate;
 use payonce_engine::{IdempotencyError, is_transient};
 use serde_json::{Map, Value, json};
 
@@ -317,7 +318,9 @@ impl From<IdempotencyError> for Refusal {
             IdempotencyError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             IdempotencyError::Aborted(_) => Self::HandlerAborted,
             error => match error.database_error() {
-                Some(error) if is_in_failed_transaction(error) => Self::TransactionFailed,
+                Some(error) if has_sqlstate(error, &[IN_FAILED_TRANSACTION]) => {
+                    Self::TransactionFailed
+                }
                 Some(error) if is_transient(error) => Self::Unavailable,
                 _ => Self::Internal,
             },
@@ -329,9 +332,4 @@ impl From<IdempotencyError> for Refusal {
         );
         refusal
     }
-}
-
-fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == IN_FAILED_TRANSACTION)
 }

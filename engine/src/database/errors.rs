@@ -22,12 +22,21 @@ fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
         .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
 }
 
-fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
-    server_error(error).is_some_and(|error| {
-        prefixes
-            .iter()
-            .any(|prefix| error.code().starts_with(prefix))
-    })
+/// Returns true if the server refused the statement with one of these SQLSTATEs. A class, such as `23`, stands for each of its codes.
+///
+/// ```no_run
+/// # async fn look(connection: &mut sqlx::PgConnection) -> sqlx::Result<()> {
+/// use payonce_engine::database::has_sqlstate;
+///
+/// match sqlx::query("select 1 from orders").execute(connection).await {
+///     Err(error) if has_sqlstate(&error, &["42P01"]) => eprintln!("no migration has made the table yet"),
+///     looked => drop(looked?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn has_sqlstate(error: &sqlx::Error, codes: &[&str]) -> bool {
+    server_error(error).is_some_and(|error| codes.iter().any(|code| error.code().starts_with(code)))
 }
 
 /// Returns true if the statement may have been carried out despite the error: the connection broke or did not answer in time, or
@@ -48,7 +57,7 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        error => has_code(error, &SESSION_ENDED),
+        error => has_sqlstate(error, &SESSION_ENDED),
     }
 }
 
@@ -66,7 +75,7 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
 /// ```
 pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
     may_have_committed(error)
-        || has_code(error, &WRONG_CONNECTION)
+        || has_sqlstate(error, &WRONG_CONNECTION)
         // "cached plan must not change result type", whose text is translated: the table has changed since the statement was
         // prepared.
         || server_error(error).is_some_and(|error| {
@@ -76,7 +85,7 @@ pub fn is_wrong_connection(error: &sqlx::Error) -> bool {
 
 /// Returns true if the server does not support such a statement. It was not carried out.
 pub(crate) fn is_unsupported(error: &sqlx::Error) -> bool {
-    has_code(error, &["0A000"]) && !is_wrong_connection(error)
+    has_sqlstate(error, &["0A000"]) && !is_wrong_connection(error)
 }
 
 /// Returns true if the same transaction is likely to succeed when it is tried again.
@@ -93,7 +102,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     // 40: serialization failure or deadlock; 53: out of resources; 58: the server's own system failed.
     is_wrong_connection(error)
         || matches!(error, sqlx::Error::PoolTimedOut)
-        || has_code(error, &["40", "53", "58"])
+        || has_sqlstate(error, &["40", "53", "58"])
         || is_too_slow(error)
 }
 
@@ -113,7 +122,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 /// # }
 /// ```
 pub fn is_too_slow(error: &sqlx::Error) -> bool {
-    has_code(error, &["55P03", "57014"])
+    has_sqlstate(error, &["55P03", "57014"])
 }
 
 /// Returns true if another transaction held a row for longer than `lock_timeout`. The statement was not carried out.
@@ -132,7 +141,7 @@ pub fn is_too_slow(error: &sqlx::Error) -> bool {
 /// # }
 /// ```
 pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    has_code(error, &["55P03"])
+    has_sqlstate(error, &["55P03"])
 }
 
 /// Returns true if a statement was refused because of the values that it writes, and would be each time: a data exception (22), a
@@ -149,7 +158,7 @@ pub fn is_of_its_content(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
-    ) || has_code(error, &["22", "23", "54"])
+    ) || has_sqlstate(error, &["22", "23", "54"])
 }
 
 /// Returns true if one of several rows that were written together may be to blame, and the others may succeed without it.
@@ -176,7 +185,7 @@ pub fn is_of_an_item(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
-    ) || has_code(error, &OF_AN_ITEM)
+    ) || has_sqlstate(error, &OF_AN_ITEM)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub use self::contract::{
 };
 pub(crate) use self::errors::is_unsupported;
 pub use self::errors::{
-    is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
+    has_sqlstate, is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
     is_wrong_connection, may_have_committed,
 };
 pub use self::interval::interval;

@@ -13,6 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 
 use super::address;
+use super::errors::has_sqlstate;
 
 /// How long lanes keep no connection after a shortage was noted.
 const LASTS: Duration = Duration::from_secs(60);
@@ -76,8 +77,7 @@ pub(super) fn suspect(pool: &PgPool) {
 
 /// 53300: too many connections, of the role, the database or the server.
 fn is_refused_for_number(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.as_deref() == Some("53300")
+    has_sqlstate(error, &["53300"])
 }
 
 fn note(subject: &str) {

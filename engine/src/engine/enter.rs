@@ -291,6 +291,7 @@ impl Engine {
                 return Ok(None);
             };
             if matches!(seen.standing, Standing::PastItsTime) {
+                visit.has_expired = true;
                 return Ok(None);
             }
             match visit.fingerprints.compare(&seen.fingerprint) {
@@ -406,6 +407,8 @@ struct Visit {
     deadline: Instant,
     arrived: Instant,
     waited: bool,
+    /// The key's record was found, and has expired.
+    has_expired: bool,
 }
 
 impl Visit {
@@ -427,6 +430,7 @@ impl Visit {
             deadline: arrived + patience,
             arrived,
             waited: false,
+            has_expired: false,
         }
     }
 
@@ -437,6 +441,7 @@ impl Visit {
             owner: engine.0.owner,
             lock_timeout: engine.0.config.lock_timeout,
             ttl: self.ttl,
+            has_expired: self.has_expired,
         }
     }
 

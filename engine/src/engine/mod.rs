@@ -342,11 +342,16 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::Uncanonical`], or [`IdempotencyError::Database`] if a name of the key's scope has not 1 to 255 bytes.
     pub fn sign(
         &self,
         key: ScopedKey,
         request: &(impl Fingerprinted + ?Sized),
     ) -> Result<SignedRequest, IdempotencyError> {
+        key.check()?;
         let fingerprints = self.0.signer.sign(&key, request)?;
         Ok(SignedRequest {
             key,

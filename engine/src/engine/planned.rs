@@ -171,7 +171,7 @@ where
     Fut: Future<Output = Result<Plan<T>, E>>,
 {
     let mut transaction = database::begin(&engine.0.pool).await?;
-    let Some(inserted) = store::insert_key(&mut transaction, &key).bounded().await? else {
+    let Some(inserted) = take_key(&mut transaction, &key).await? else {
         transaction.rollback().await?;
         return Ok((Attempt::InUse, Some(plan)));
     };
@@ -202,17 +202,15 @@ where
                     .bounded()
                     .await?;
             }
-            let scope = &key.scope;
-            store::finish_key(
+            let finished = store::finish_new_key(
                 &mut transaction,
-                scope,
-                key.owner,
-                1,
+                &key.scope,
                 resource_id.as_deref(),
                 &outcome,
-            )
-            .bounded()
-            .await?;
+            );
+            if !finished.bounded().await? {
+                return Err(IdempotencyError::Aborted("it deleted its own key"));
+            }
             Attempt::Finished(Answer {
                 response: Arc::new(outcome.into_response()),
                 replayed: false,
@@ -251,6 +249,18 @@ where
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the key if it is unused or expired. Returns `None` if it is in use.
+async fn take_key(
+    transaction: &mut database::Transaction,
+    key: &NewKey,
+) -> sqlx::Result<Option<Inserted>> {
+    let inserted = store::insert_key(transaction, key).bounded().await?;
+    if inserted.is_none() && key.has_expired {
+        return store::replace_expired_key(transaction, key).bounded().await;
+    }
+    Ok(inserted)
 }
 
 /// A first use of a key is identified by its owner and its time. No other use has the same.

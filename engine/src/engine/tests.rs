@@ -1,4 +1,4 @@
-//! What an engine does with a request's own time, and with a request without a key.
+//! What an engine does with a request's own time, with a failure's writes, and with a request without a key.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Answer, Engine, FingerprintSecrets, IdempotencyConfig, IdempotencyError, IdempotencyKey,
-    Outcome, ScopedKey, StoredResponse, Transaction, Wait,
+    Outcome, ScopedKey, SignedRequest, StoredResponse, Transaction, Wait,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,10 +35,14 @@ async fn skus(pool: &PgPool) -> Vec<String> {
     skus.fetch_all(pool).await.expect("orders")
 }
 
+fn sign(engine: &Engine, key: &str) -> SignedRequest {
+    let scope = ScopedKey::new("acme", "order", IdempotencyKey::new(key).expect("a key"));
+    engine.sign(scope, &json!({"sku": "tea"})).expect("signed")
+}
+
 /// Executes a request that is to be remembered for `ttl`.
 async fn execute(engine: &Engine, key: &str, ttl: Option<Duration>) -> Answer {
-    let scope = ScopedKey::new("acme", "order", IdempotencyKey::new(key).expect("a key"));
-    let signed = engine.sign(scope, &json!({"sku": "tea"})).expect("signed");
+    let signed = sign(engine, key);
     let signed = match ttl {
         Some(ttl) => signed.with_ttl(ttl),
         None => signed,
@@ -89,6 +93,51 @@ async fn a_request_is_remembered_for_a_time_of_its_own(
     assert_eq!(skus(later.pool()).await.len(), 3);
     first.pool().close().await;
     later.pool().close().await;
+}
+
+fn sold_out() -> sqlx::Result<Outcome> {
+    let response = StoredResponse::json(409, &"sold out").map_err(sqlx::Error::decode)?;
+    Ok(Outcome::Failed(response))
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_failure_is_stored_and_its_writes_are_undone(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let engine = engine(&database).await;
+    let work = async |mut transaction| {
+        insert(&mut transaction, "undone").await?;
+        // Its transaction is of no more use.
+        drop(sqlx::query("select 1 / 0").execute(&mut *transaction).await);
+        sold_out()
+    };
+    let answer = engine.execute_signed(sign(&engine, "k"), Wait::Configured, work);
+    let answer = answer.await.expect("an answer");
+    assert!(!answer.replayed && answer.response.status == 409);
+    let again = execute(&engine, "k", None).await;
+    assert!(again.replayed && again.response.status == 409);
+    assert!(skus(engine.pool()).await.is_empty());
+    engine.pool().close().await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn work_that_deletes_its_own_key_is_refused(_: PgPoolOptions, database: PgConnectOptions) {
+    let engine = engine(&database).await;
+    let work = async |mut transaction| {
+        insert(&mut transaction, "undone").await?;
+        let delete = sqlx::query("delete from idempotency_keys");
+        delete.execute(&mut *transaction).await?;
+        let response = StoredResponse::json(201, &"ordered").map_err(sqlx::Error::decode)?;
+        Ok::<_, sqlx::Error>(Outcome::Completed(response))
+    };
+    let answer = engine.execute_signed(sign(&engine, "k"), Wait::Configured, work);
+    assert!(matches!(
+        answer.await,
+        Err(IdempotencyError::Aborted("it deleted its own key"))
+    ));
+    assert!(skus(engine.pool()).await.is_empty());
+    engine.pool().close().await;
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]

@@ -23,6 +23,8 @@ pub struct NewKey {
     pub(crate) owner: Uuid,
     pub(crate) lock_timeout: Duration,
     pub(crate) ttl: Duration,
+    /// An earlier attempt found a record that has expired.
+    pub(crate) has_expired: bool,
 }
 
 /// A new key's columns, for a statement that inserts more than the key, as in the example of

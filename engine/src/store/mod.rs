@@ -17,8 +17,8 @@ pub(crate) use self::expired::{
     oldest_expired, release_cleanup_lock, set_cleanup_timeouts, try_cleanup_lock, written,
 };
 pub(crate) use self::keys::{
-    finish_key, forget_unsettled, insert_key, keep_unsettled, remove_key, renew_leases,
-    renew_leases_of, take_over,
+    finish_key, finish_new_key, forget_unsettled, insert_key, keep_unsettled, remove_key,
+    renew_leases, renew_leases_of, replace_expired_key, take_over,
 };
 pub(crate) use self::records::{find_record, list_records, list_stuck_records};
 pub use self::secrets::UnknownSecret;

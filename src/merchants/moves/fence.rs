@@ -15,7 +15,7 @@ use super::error::MoveError;
 use super::side::Side;
 use super::store;
 use super::tables::{CLAIMS, IN_LOCK_ORDER, fenced};
-use crate::database::{Bounded, is_lock_timeout};
+use crate::database::{Bounded, has_sqlstate, is_lock_timeout};
 use crate::merchants::{Cell, MoveState};
 
 /// How long a change waits for all of its locks at first. The tables' writers wait behind it for as long.
@@ -118,17 +118,12 @@ fn next_lock_wait(lock_wait: Duration, elapsed: Duration) -> Duration {
 
 /// Others held a lock for too long, or a deadlock was broken at our cost: nothing was changed, and the next try may succeed.
 fn has_given_way(error: &sqlx::Error) -> bool {
-    has_waited(error) || has_code(error, "40P01")
+    has_waited(error) || has_sqlstate(error, &["40P01"])
 }
 
 /// One lock took too long, or all of them together.
 fn has_waited(error: &sqlx::Error) -> bool {
-    is_lock_timeout(error) || has_code(error, "57014")
-}
-
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
-    let is = error.as_database_error().and_then(|error| error.code());
-    is.as_deref() == Some(code)
+    is_lock_timeout(error) || has_sqlstate(error, &["57014"])
 }
 
 async fn attempt(

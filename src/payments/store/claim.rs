@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::column;
+use crate::database::has_sqlstate;
 use crate::gateway::GatewayToken;
 use crate::idempotency::grouped::{FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns};
 use crate::payments::Payment;
@@ -130,9 +131,7 @@ pub(super) fn not_claimed(claims: &[PaymentClaim<'_>]) -> sqlx::Result<Vec<Claim
 /// Returns true if the statement would have claimed a key without its payment, or a payment without its key.
 fn keys_and_payments_differ(error: &sqlx::Error) -> bool {
     const DIVISION_BY_ZERO: &str = "22012";
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().as_deref() == Some(DIVISION_BY_ZERO))
+    has_sqlstate(error, &[DIVISION_BY_ZERO])
 }
 
 /// A group's claims, column by column, as the statement takes them.

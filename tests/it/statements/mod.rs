@@ -114,51 +114,71 @@ fn what_a_clusters_lanes_send_is_of_one_node() {
 }
 
 /// The engine claims one key, and the payments' claim claims a group of them with their payments, on one server or in a cluster. All
-/// replace a record by the same rule. The text is there more than once, because a query macro takes string literals or one file, not
-/// a fragment of a file.
+/// write the same columns, and replace a record by the same rule. The text is there more than once, because a query macro takes string
+/// literals or one file, not a fragment of a file.
 #[test]
-fn all_claims_replace_a_record_by_one_rule() {
+fn all_claims_write_and_replace_a_record_by_one_rule() {
     let statements = statements();
-    let claims: Vec<KeyClaim<'_>> = statements
-        .iter()
-        .filter_map(|sql| KeyClaim::find(sql))
-        .collect();
-    let [one, other, another] = &claims[..] else {
-        panic!("three statements claim keys, not these: {claims:#?}");
+    let columns: Vec<_> = statements.iter().filter_map(|sql| inserted(sql)).collect();
+    let [one, other, another] = &columns[..] else {
+        panic!("three statements claim keys, not these: {columns:#?}");
     };
     assert_eq!(one, other);
     assert_eq!(one, another);
-    assert!(one.condition.contains("<> 'PROCESSING'"), "{one:#?}");
+
+    let replacements: Vec<_> = statements
+        .iter()
+        .filter_map(|sql| Replacement::find(sql))
+        .collect();
+    let [one, other, another] = &replacements[..] else {
+        panic!("three statements replace records, not these: {replacements:#?}");
+    };
+    assert_eq!(one, other);
+    assert_eq!(one, another);
+    let condition: Vec<_> = one.condition.iter().map(String::as_str).collect();
+    assert_eq!(condition, ["expires_at < now()", "state <> 'PROCESSING'"]);
 }
 
-/// What a statement that claims keys writes, except `resource_id`: the payments' claim knows it, and the engine learns it later.
+/// The columns that a claim of keys writes, except `resource_id`: the payments' claim knows it, and the engine learns it later.
+fn inserted(sql: &str) -> Option<BTreeSet<&str>> {
+    let (_, insert) = sql.split_once("insert into idempotency_keys ")?;
+    let (columns, rest) = insert.split_once('(')?.1.split_once(')')?;
+    rest.contains("on conflict (merchant_id, operation, key)")
+        .then(|| items(columns, ",").collect())
+}
+
+/// What a claim changes in a record that it replaces, and in which records.
 #[derive(Debug, PartialEq)]
-struct KeyClaim<'a> {
+struct Replacement<'a> {
     columns: BTreeSet<&'a str>,
-    assignments: BTreeSet<&'a str>,
-    condition: &'a str,
+    condition: BTreeSet<String>,
 }
 
-impl<'a> KeyClaim<'a> {
+impl<'a> Replacement<'a> {
     fn find(sql: &'a str) -> Option<Self> {
-        let (_, insert) = sql.split_once("insert into idempotency_keys as k (")?;
-        let (columns, rest) = insert.split_once(')')?;
-        let (_, replacement) =
-            rest.split_once("on conflict (merchant_id, operation, key) do update set ")?;
+        let (_, replacement) = sql
+            .split_once("on conflict (merchant_id, operation, key) do update set ")
+            .or_else(|| sql.split_once("update idempotency_keys set "))?;
         let (assignments, rest) = replacement.split_once(" where ")?;
+        if !assignments.contains("created_at = ") {
+            return None;
+        }
         let (condition, _) = rest.split_once(" returning ")?;
-        let shared = |list: &'a str| {
-            let items = list.split(',').map(str::trim);
-            items
-                .filter(|item| !item.starts_with("resource_id"))
-                .collect()
-        };
+        let columns = items(assignments, ",").filter_map(|it| Some(it.split_once(" = ")?.0));
+        // The key is named by the conflict or by the statement itself.
+        let condition = items(condition, " and ").filter(|it| !it.contains(" = $"));
         Some(Self {
-            columns: shared(columns),
-            assignments: shared(assignments),
-            condition,
+            columns: columns.collect(),
+            condition: condition
+                .map(|it| it.replace("k.", "").replace("excluded.created_at", "now()"))
+                .collect(),
         })
     }
+}
+
+fn items<'a>(list: &'a str, separator: &'a str) -> impl Iterator<Item = &'a str> {
+    let items = list.split(separator).map(str::trim);
+    items.filter(|item| !item.starts_with("resource_id"))
 }
 
 /// Tests of the rules: statements that Citus refuses are found.
