@@ -10,17 +10,8 @@ run: ## Start the service on 127.0.0.1:8080 with a demo merchant; data is kept i
 	cargo build --release --locked --bins
 	@scripts/with-postgres --keep scripts/run
 
-# They load the machine: run at the same time, they would delay the others.
-HEAVY_TESTS := backlog::ten_thousand chaos:: crashes::sweep fairness::beside
-
 test: ## Run every test against a temporary database, and list at the end which could not run here
-	@PAYONCE_SKIPPED=$$(mktemp) && export PAYONCE_SKIPPED && status=0 && \
-	scripts/with-postgres --memory sh -ec '\
-		RUST_TEST_THREADS=6 cargo test --locked --features failpoints -- $(HEAVY_TESTS:%=--skip %); \
-		RUST_TEST_THREADS=6 cargo test --locked -p payonce-http -p payonce-axum -p payonce-actix; \
-		RUST_TEST_THREADS=2 cargo test --locked --features failpoints --test it -- $(HEAVY_TESTS)' || status=$$?; \
-	if [ -s "$$PAYONCE_SKIPPED" ]; then echo 'SKIPPED, because something is missing here:'; sort -u "$$PAYONCE_SKIPPED" | sed 's/^/  /'; fi; \
-	rm -f "$$PAYONCE_SKIPPED"; exit $$status
+	@scripts/with-postgres --memory scripts/test
 
 chaos: ## Two nodes, every fault, kills, database stops and failovers: make chaos SEED=7 SECONDS=600
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) scripts/with-postgres cargo test --locked --features failpoints --test it -- --nocapture chaos::
