@@ -20,6 +20,9 @@ const UNTOUCHED: Duration = Duration::from_secs(12);
 /// An open transaction, lent to the work that runs in it. Queries run on it as on a [`PgConnection`]; only the
 /// engine commits. Dropping it gives it back.
 ///
+/// Await each `begin` to its end: sqlx rolls the whole transaction back if one is dropped before, for example by a time-out. The engine
+/// refuses such work, but what it has written after that is not undone.
+///
 /// ```no_run
 /// use payonce_engine::{Outcome, StoredResponse, Transaction};
 /// use sqlx::Connection;
@@ -95,7 +98,8 @@ impl Drop for Transaction {
     }
 }
 
-/// Runs the work in the transaction and takes the transaction back. Work that has not used it for 12 s is stopped, because its
+/// Runs the work in the transaction and takes the transaction back, which must be as it was lent: in sqlx 0.9, a `begin` that is dropped
+/// midway inside a transaction rolls all of it back, and what follows would be committed at once. Work that has not used it for 12 s is stopped, because its
 /// connection does not answer.
 pub(super) async fn lend<T, Fut>(
     transaction: database::Transaction,
@@ -120,7 +124,13 @@ where
         }
     };
     match returned.try_recv() {
-        Ok(transaction) => Ok((transaction, result)),
+        Ok(transaction) if transaction.depth() == 1 => Ok((transaction, result)),
+        Ok(transaction) => {
+            transaction.discard();
+            Err(IdempotencyError::Aborted(
+                "it left a savepoint open, or dropped `begin` before it was done, which ends the transaction",
+            ))
+        }
         Err(_) => Err(IdempotencyError::Aborted("it kept the transaction")),
     }
 }

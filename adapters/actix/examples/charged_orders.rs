@@ -1,7 +1,7 @@
 //! A service whose `POST /orders` charges a card at another system, once, in two phases: it claims, calls and settles.
 //!
 //! ```text
-//! export DATABASE_URL=postgres://…
+//! export DATABASE_URL=postgres://…  # a database of its own: other programs number their migrations alike
 //! cargo run -p payonce-actix --example charged_orders        # on port 8082, or on PORT; 0 picks one
 //!
 //! curl -i http://127.0.0.1:8082/orders -H 'X-Customer: acme' -H 'Idempotency-Key: cart-17' \

@@ -1,7 +1,7 @@
 //! A service whose `POST /orders` is idempotent by three lines. The closure's version of it is `examples/orders.rs` of payonce.
 //!
 //! ```text
-//! export DATABASE_URL=postgres://…
+//! export DATABASE_URL=postgres://…  # a database of its own: other programs number their migrations alike
 //! cargo run -p payonce-actix --example orders        # on port 8081, or on PORT; 0 picks one
 //!
 //! curl -i http://127.0.0.1:8081/orders -H 'X-Customer: acme' -H 'Idempotency-Key: cart-17' \
@@ -24,6 +24,7 @@ use payonce_actix::payonce_engine::{
 use payonce_actix::{Idempotent, Tx};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 fn app(engine: &Engine, routes: &mut ServiceConfig) {
@@ -128,12 +129,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = server.run();
     let handle = server.handle();
     tokio::spawn(async move {
-        drop(tokio::signal::ctrl_c().await);
+        drop(told_to_stop().await);
         // Waits for handlers whose client has hung up, too.
         payonce_actix::stop(&handle, &engine).await;
     });
     server.await?;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for what `docker stop`, Kubernetes and systemd send.
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 #[cfg(test)]

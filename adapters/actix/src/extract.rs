@@ -93,7 +93,10 @@ impl FromRequest for Tx {
             Some(executing) => executing.slot.take(),
             None => Err(NoTransaction::NoLayer),
         };
-        ready(taken.map(Self).map_err(TxError))
+        ready(taken.map(Self).map_err(|why| {
+            Refusal::NoTransaction(why).log();
+            TxError(why)
+        }))
     }
 }
 

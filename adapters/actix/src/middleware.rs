@@ -21,6 +21,7 @@ use futures_util::stream;
 use payonce_engine::{IdempotencyKey, SignedRequest};
 use payonce_http::{Ending, Executed, Handled, HandlerAnswer, Refusal, Reply, Route, Slot};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::extract::Executing;
 use crate::reply::respond;
@@ -89,7 +90,7 @@ impl Rules {
         }
         let keys = request.headers().get_all("idempotency-key");
         let key = self.route.key(keys.map(HeaderValue::as_bytes))?;
-        let owner = (self.owner)(request);
+        let owner = (self.owner)(request).ok_or(Refusal::OwnerUnknown)?;
         let length = request.headers().get(CONTENT_LENGTH);
         self.route.check_length(length.map(HeaderValue::as_bytes))?;
         let mut payload = request.take_payload();
@@ -120,7 +121,7 @@ impl Rules {
 
     fn sign(
         &self,
-        owner: Option<String>,
+        owner: String,
         key: IdempotencyKey,
         request: &ServiceRequest,
         body: &Bytes,
@@ -191,12 +192,13 @@ where
     });
     let (local, here) = oneshot::channel();
     let rules = Rc::clone(rules);
-    actix_web::rt::spawn(async move {
+    let handling = async move {
         let (handled, left) = handle(&*inner, &rules.route, request).await;
         // Nobody is there to take it where the client has gone.
         drop(local.send(left));
         drop(ended.send(handled));
-    });
+    };
+    actix_web::rt::spawn(handling.in_current_span());
     let executed = executing.await;
     let left = here.await.unwrap_or(Left::Nothing);
     match (executed, left) {

@@ -1,7 +1,7 @@
 //! A service whose `POST /orders` charges a card at another system, once, in two phases: it claims, calls and settles.
 //!
 //! ```text
-//! export DATABASE_URL=postgres://…
+//! export DATABASE_URL=postgres://…  # a database of its own: other programs number their migrations alike
 //! cargo run -p payonce-axum --example charged_orders        # on port 8082, or on PORT; 0 picks one
 //!
 //! curl -i http://127.0.0.1:8082/orders -H 'X-Customer: acme' -H 'Idempotency-Key: cart-17' \
@@ -31,6 +31,7 @@ use payonce_axum::payonce_engine::{
 use payonce_axum::{Key, Refusal, Reply, respond};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 /// Part of each key's scope, and how the recovery knows its claims.
@@ -262,13 +263,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "8082".to_owned());
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    let stop = async { drop(told_to_stop().await) };
     axum::serve(listener, app(orders).into_make_service())
         .with_graceful_shutdown(stop)
         .await?;
     // A handler whose client has hung up may still be at work.
     engine.finish().await;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for what `docker stop`, Kubernetes and systemd send.
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A service whose `POST /orders` is idempotent by three lines. The closure's version of it is `examples/orders.rs` of payonce.
 //!
 //! ```text
-//! export DATABASE_URL=postgres://…
+//! export DATABASE_URL=postgres://…  # a database of its own: other programs number their migrations alike
 //! cargo run -p payonce-axum --example orders        # on port 8081, or on PORT; 0 picks one
 //!
 //! curl -i http://127.0.0.1:8081/orders -H 'X-Customer: acme' -H 'Idempotency-Key: cart-17' \
@@ -24,15 +24,16 @@ use payonce_axum::payonce_engine::{
 use payonce_axum::{IdempotentLayer, Tx};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 fn app(engine: &Engine) -> Router {
-    Router::new().route("/orders", post(create_order)).layer(
-        IdempotentLayer::new(engine)
-            .operation("create_order")
-            // In place of whoever was authenticated. A client must not be able to choose it.
-            .owner(|request| header(&request.headers, "x-customer")),
-    )
+    let idempotent = IdempotentLayer::new(engine)
+        .operation("create_order")
+        // In place of whoever was authenticated. A client must not be able to choose it.
+        .owner(|request| header(&request.headers, "x-customer"));
+    // Around the handler. Around the router, its 404 for other paths would be idempotent, too.
+    Router::new().route("/orders", post(create_order).layer(idempotent))
 }
 
 #[derive(Deserialize)]
@@ -107,13 +108,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "8081".to_owned());
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    let stop = async { drop(told_to_stop().await) };
     axum::serve(listener, app(&engine).into_make_service())
         .with_graceful_shutdown(stop)
         .await?;
     // A handler whose client has hung up may still be at work.
     engine.finish().await;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for what `docker stop`, Kubernetes and systemd send.
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 #[cfg(test)]

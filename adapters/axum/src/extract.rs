@@ -73,10 +73,14 @@ impl<S: Sync> FromRequestParts<S> for Tx {
     type Rejection = TxRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TxRejection> {
-        let Some(executing) = parts.extensions.get::<Executing>() else {
-            return Err(TxRejection(NoTransaction::NoLayer));
+        let taken = match parts.extensions.get::<Executing>() {
+            Some(executing) => executing.slot.take(),
+            None => Err(NoTransaction::NoLayer),
         };
-        executing.slot.take().map(Self).map_err(TxRejection)
+        taken.map(Self).map_err(|why| {
+            Refusal::NoTransaction(why).log();
+            TxRejection(why)
+        })
     }
 }
 

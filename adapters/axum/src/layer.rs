@@ -29,11 +29,11 @@ pub struct Ready(OwnerOf);
 /// # use axum::{Router, routing::post};
 /// # fn routes(engine: &payonce_axum::payonce_engine::Engine) -> Router {
 /// # async fn create_order() {}
-/// Router::new().route("/orders", post(create_order)).layer(
-///     IdempotentLayer::new(engine)
-///         .operation("create_order")
-///         .owner(|request| request.extensions.get::<Customer>().map(|customer| customer.id.clone())),
-/// )
+/// let idempotent = IdempotentLayer::new(engine)
+///     .operation("create_order")
+///     .owner(|request| request.extensions.get::<Customer>().map(|customer| customer.id.clone()));
+/// // Around the handler. Around the router, its 404 for other paths would be idempotent, too.
+/// Router::new().route("/orders", post(create_order).layer(idempotent))
 /// # }
 /// # #[derive(Clone)] struct Customer { id: String }
 /// ```

@@ -100,7 +100,7 @@ impl Rules {
         }
         let keys = parts.headers.get_all("idempotency-key").iter();
         let key = self.route.key(keys.map(HeaderValue::as_bytes))?;
-        let owner = (self.owner)(&parts);
+        let owner = (self.owner)(&parts).ok_or(Refusal::OwnerUnknown)?;
         let length = parts.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
         self.route.check_length(length)?;
         let body = self.route.body_bounded(self.collect(body)).await?;
@@ -129,7 +129,7 @@ impl Rules {
 
     fn sign(
         &self,
-        owner: Option<String>,
+        owner: String,
         key: IdempotencyKey,
         parts: &Parts,
         body: &Bytes,

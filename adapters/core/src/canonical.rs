@@ -81,7 +81,8 @@ impl Item<'_> {
                 digest.update([b'c']);
                 digest.update(of);
             }
-            Self::Unsigned => digest.update([b'u']),
+            // As if it were not there.
+            Self::Unsigned => {}
         }
     }
 }
@@ -184,17 +185,23 @@ impl<'a> Scanner<'a> {
             return Some(Item::Container(digest.finalize().into()));
         }
         self.pattern.push_str("[]");
+        let mut is_signed = false;
         for index in 0_usize.. {
             if self.leaves.is_some() {
                 self.path.push_str(&format!("[{index}]"));
             }
-            self.value(depth + 1)?.feed(&mut digest);
+            let item = self.value(depth + 1)?;
+            is_signed |= !matches!(item, Item::Unsigned);
+            item.feed(&mut digest);
             self.path.truncate(path);
             if self.take()? == b']' {
                 break;
             }
         }
         self.pattern.truncate(pattern);
+        if !is_signed {
+            self.leaf("[]");
+        }
         Some(Item::Container(digest.finalize().into()))
     }
 
@@ -204,7 +211,6 @@ impl<'a> Scanner<'a> {
         self.take()?;
         if self.peek()? == b'}' {
             self.take()?;
-            self.leaf("{}");
         } else {
             loop {
                 self.peek()?;
@@ -224,6 +230,13 @@ impl<'a> Scanner<'a> {
         members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return None;
+        }
+        // An object whose members are all left out is there like any other.
+        if members
+            .iter()
+            .all(|(_, value)| matches!(value, Item::Unsigned))
+        {
+            self.leaf("{}");
         }
         let mut digest = Sha256::new_with_prefix(b"{");
         for (name, value) in &members {
@@ -373,6 +386,19 @@ mod tests {
             assert_ne!(form(&one, &[]), form(&two, &[]));
         }
         assert_ne!(form(r#"{"a":1}"#, &unsigned), form(r#"{"a":2}"#, &unsigned));
+        // What is left empty is still there.
+        assert_eq!(
+            form(r#"{"meta":{"sent_at":1}}"#, &unsigned),
+            form(r#"{"meta":{}}"#, &unsigned)
+        );
+        let items = |items: &str| form(&format!(r#"{{"items":[{items}]}}"#), &unsigned);
+        let one = r#"{"sent_at":1}"#;
+        assert_eq!(items(one), items("{}"));
+        assert_ne!(items(one), items(&format!("{one},{one}")));
+        assert_ne!(items(one), items(""));
+        assert_ne!(items(one), form("{}", &unsigned));
+        let tags = ["tags[]"];
+        assert_ne!(form(r#"{"tags":["x"]}"#, &tags), form("{}", &tags));
         assert_eq!(
             form(r#"{"meta":{"b":2},"a":1}"#, &unsigned),
             form(&small("1"), &unsigned)

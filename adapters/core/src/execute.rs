@@ -111,7 +111,7 @@ impl<R> Clone for LeftOver<R> {
 
 impl Route {
     /// Executes a request. `signed` is `None` if the request has no key and needs none. `handler` is called at most once, with a
-    /// [`Slot`] from which it takes its transaction. Dropping this future stops nothing. [`Route`] has an example.
+    /// [`Slot`] from which it takes its transaction. Dropping this future does not stop a handler that has begun. [`Route`] has an example.
     pub async fn execute<R, F, Fut>(&self, signed: Option<SignedRequest>, handler: F) -> Executed<R>
     where
         R: Send + 'static,
@@ -119,6 +119,7 @@ impl Route {
         Fut: Future<Output = Handled<R>> + Send + 'static,
     {
         let left = LeftOver(Arc::new(Mutex::new(None)));
+        let has_key = signed.is_some();
         let done = match signed {
             Some(signed) => self.execute_once(signed, handler, left.clone()).await,
             None => self.execute_without_key(handler, left.clone()).await,
@@ -128,6 +129,9 @@ impl Route {
             (Err(_), Some(Left::Response(response))) => return Executed::Forgotten(response),
             (Err(_), Some(Left::Answer(response))) => return Executed::Reply(reply_of(*response)),
             (Err(_), Some(Left::Refusal(refusal))) => refusal,
+            (Err(IdempotencyError::OutcomeUnknown(_)), None) if !has_key => {
+                Refusal::OutcomeUnknownWithoutKey
+            }
             (Err(error), None) => error.into(),
         };
         Executed::Reply(self.refuse(&refusal))
@@ -226,7 +230,12 @@ impl Route {
             ))),
         });
         let headers: Vec<(String, String)> = headers.collect::<Result<_, _>>()?;
-        let response = StoredResponse::new(answer.status, headers, answer.body)
+        // HTTP servers send none, whatever a handler has put there.
+        let body = match answer.status {
+            204 | 205 | 304 => Bytes::new(),
+            _ => answer.body,
+        };
+        let response = StoredResponse::new(answer.status, headers, body)
             .map_err(|why| Refusal::AnswerNotStorable(why.to_string()))?;
         Ok((ending, response))
     }

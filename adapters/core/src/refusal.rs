@@ -101,6 +101,8 @@ pub enum Refusal {
     Unavailable,
     /// 503: the connection to the database was lost during the commit, which may have happened. The same request finds the outcome.
     OutcomeUnknown,
+    /// 500: the same for a request without a key, whose outcome nobody finds. A repeat may do it twice.
+    OutcomeUnknownWithoutKey,
     /// 500: everything else. The cause is in the log.
     Internal,
 }
@@ -130,6 +132,7 @@ impl Refusal {
             | Self::TransactionFailed
             | Self::NoTransaction(_)
             | Self::Nested
+            | Self::OutcomeUnknownWithoutKey
             | Self::Internal => 500,
             Self::HandlerTooSlow { .. } | Self::Unavailable | Self::OutcomeUnknown => 503,
         }
@@ -163,7 +166,7 @@ impl Refusal {
             Self::NoTransaction(_) => "no-transaction",
             Self::Nested => "nested-layers",
             Self::Unavailable => "database-unavailable",
-            Self::OutcomeUnknown => "outcome-unknown",
+            Self::OutcomeUnknown | Self::OutcomeUnknownWithoutKey => "outcome-unknown",
             Self::Internal => "internal-error",
         }
     }
@@ -190,6 +193,7 @@ impl Refusal {
             Self::Nested => "One idempotency layer is inside another",
             Self::Unavailable => "The database cannot be reached",
             Self::OutcomeUnknown => "The outcome is not known yet",
+            Self::OutcomeUnknownWithoutKey => "The outcome is not known",
             Self::Internal => "Internal error",
         }
     }
@@ -236,6 +240,9 @@ impl Refusal {
             }
             Self::OutcomeUnknown => {
                 "The connection to the database was lost during the commit. Send the same request with the same key: it finds the outcome.".to_owned()
+            }
+            Self::OutcomeUnknownWithoutKey => {
+                "The connection to the database was lost during the commit, which may have happened. The request had no key, so sending it again may do it twice: look first.".to_owned()
             }
             Self::Unavailable => "Nothing was stored: send the same request with the same key again, after Retry-After.".to_owned(),
             Self::AnswerBroken | Self::HandlerAborted | Self::TransactionFailed | Self::Internal => {
@@ -289,9 +296,16 @@ impl Refusal {
         }
     }
 
-    /// Notes in the log what a client is not told, and what the service's author has to mend.
-    pub(crate) fn log(&self) {
-        if self.status() == 500 {
+    /// Writes it to the log if the service's author has something to correct. [`Route::refuse`](crate::Route::refuse) does this, too.
+    ///
+    /// ```
+    /// use payonce_http::{NoTransaction, Refusal};
+    ///
+    /// // An adapter's extractor, before it answers.
+    /// Refusal::NoTransaction(NoTransaction::NoLayer).log();
+    /// ```
+    pub fn log(&self) {
+        if self.status() == 500 || matches!(self, Self::HandlerTooSlow { .. }) {
             tracing::error!(code = self.code(), "{}: {}", self.title(), self.detail());
         }
     }

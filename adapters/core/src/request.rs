@@ -24,7 +24,7 @@ use crate::canonical;
 ///     signed_headers: Vec::new(),
 ///     body: br#"{"sku": "tea"}"#,
 /// };
-/// route.sign(Some("acme".to_owned()), key, &request)
+/// route.sign("acme".to_owned(), key, &request)
 /// # }
 /// ```
 pub struct Request<'a> {

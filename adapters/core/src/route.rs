@@ -222,14 +222,13 @@ impl Route {
     ///
     /// # Errors
     ///
-    /// [`Refusal::OwnerUnknown`] if `owner` is `None`.
+    /// [`Refusal::Internal`] if the engine does not take the owner's or the operation's name.
     pub fn sign(
         &self,
-        owner: Option<String>,
+        owner: String,
         key: IdempotencyKey,
         request: &Request<'_>,
     ) -> Result<SignedRequest, Refusal> {
-        let owner = owner.ok_or(Refusal::OwnerUnknown)?;
         let key = ScopedKey::new(owner, self.operation.clone(), key);
         let form = request.form(&self.unsigned_fields);
         let signed = self
@@ -351,11 +350,14 @@ pub fn key_of<'a>(
         .map_err(|error| Refusal::KeyInvalid(error.to_string()))
 }
 
-/// Headers of a message on its way (RFC 9110, 7.6.1), in lower case. The engine refuses to store them.
-const OF_THE_MESSAGE: [&str; 9] = [
+/// Headers of a message on its way (RFC 9110, 7.6.1), and those that tell a replay from a first answer, in lower case. The engine
+/// refuses to store them.
+const OF_THE_MESSAGE: [&str; 11] = [
     "connection",
     "content-length",
     "date",
+    "idempotency-key-expires",
+    "idempotent-replayed",
     "keep-alive",
     "proxy-connection",
     "te",

@@ -280,6 +280,17 @@ impl Transaction {
             .await
     }
 
+    /// How deep the work is in it: 1, and one more for each savepoint that is open.
+    pub(crate) fn depth(&self) -> usize {
+        PgTransactionManager::get_transaction_depth(&self.lease)
+    }
+
+    /// Closes its connection at once, which rolls it back.
+    pub(crate) fn discard(mut self) {
+        self.is_open = false;
+        self.lease.ending = Ending::Discard;
+    }
+
     /// Rolls back.
     pub async fn rollback(mut self) -> sqlx::Result<()> {
         self.is_open = false;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::json;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -136,6 +137,25 @@ async fn work_that_deletes_its_own_key_is_refused(_: PgPoolOptions, database: Pg
         answer.await,
         Err(IdempotencyError::Aborted("it deleted its own key"))
     ));
+    assert!(skus(engine.pool()).await.is_empty());
+    engine.pool().close().await;
+}
+
+/// A `begin` that is dropped ends the transaction, and one that is forgotten would be all that a commit commits.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn work_that_loses_its_transaction_is_refused(_: PgPoolOptions, database: PgConnectOptions) {
+    let engine = engine(&database).await;
+    let dropped = engine.transact(async |mut transaction| {
+        insert(&mut transaction, "undone").await?;
+        assert!(transaction.begin().now_or_never().is_none());
+        Ok::<_, sqlx::Error>(())
+    });
+    assert!(matches!(dropped.await, Err(IdempotencyError::Aborted(_))));
+    let forgotten = engine.transact(async |mut transaction| {
+        std::mem::forget(transaction.begin().await?);
+        insert(&mut transaction, "undone").await
+    });
+    assert!(matches!(forgotten.await, Err(IdempotencyError::Aborted(_))));
     assert!(skus(engine.pool()).await.is_empty());
     engine.pool().close().await;
 }

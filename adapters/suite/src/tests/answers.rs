@@ -118,7 +118,10 @@ pub async fn only_kept_headers_are_stored_and_sent<F: Framework>(database: PgCon
         (first.header("x-kept"), first.header("x-dropped")),
         (Some("1"), None)
     );
-    assert_eq!(shop.send("/headers", "k").await.lasting(), first.lasting());
+    let again = shop.send("/headers", "k").await;
+    assert!(again.is_replay());
+    assert_eq!(again.lasting(), first.lasting());
+    assert_eq!(shop.orders().await, 1);
     shop.close().await;
 }
 

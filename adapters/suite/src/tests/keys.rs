@@ -46,6 +46,13 @@ pub async fn a_key_that_is_optional_may_be_missing<F: Framework>(database: PgCon
     for _ in 0..2 {
         assert_eq!(call.clone().key("k").send().await.status, 201);
     }
+    // Its owner may not.
+    let nobody = crate::Call::new(shop.running.address, "POST", "/optional");
+    let refused = nobody.send().await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (401, "owner-unknown")
+    );
     assert_eq!((shop.orders().await, shop.keys().await), (3, 1));
     shop.close().await;
 }
