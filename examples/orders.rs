@@ -2,7 +2,7 @@
 //! committed together, or not at all.
 //!
 //! ```text
-//! export DATABASE_URL=postgres://…  # a database of its own: other programs number their migrations alike
+//! export DATABASE_URL=postgres://…
 //! cargo run --example orders        # on port 8081, or on PORT; 0 picks one
 //!
 //! curl -i http://127.0.0.1:8081/orders -H 'Idempotency-Key: cart-17' \
