@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use payonce::idempotency::{IdempotencyError, IdempotencyKey, Wait};
 use payonce::payments::{NewPayment, PaymentError};
 use payonce::recovery::Recovery;
@@ -376,43 +378,44 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
             made.is_ok()
         })
     };
-    let (mut tasks, mut waiting) = (vec![pay(0)], Vec::new());
+    let mut tasks = vec![pay(0)];
     while !a_lock_is_waited_for(&mut holding).await {
         crate::support::pause().await;
     }
     // More than one merchant's line of the queue takes, and then more and more: the lane gives a group up when its lock is not free in
     // time, and takes the next.
-    let mut told = None;
+    let (mut told, mut seen, mut made) = (None, 0, 0);
+    let (mut requests, mut sent) = (0, FuturesUnordered::new());
     while told.is_none() {
-        let all_have_begun = begun.load(Ordering::SeqCst) == tasks.len();
-        if all_have_begun && refused.load(Ordering::SeqCst) == 0 {
-            assert!(tasks.len() < 4 * 4096, "the queue takes more");
+        let refusals = refused.load(Ordering::SeqCst);
+        if refusals > seen {
+            // It was full a moment ago: this one is refused at once, or gets a place that the lane has just freed, and waits there.
+            seen = refusals;
+            let request = acme.pay("1").key(&format!("one-more-{requests}"));
+            requests += 1;
+            sent.push(tokio::spawn(async move { request.send().await }));
+        } else if begun.load(Ordering::SeqCst) == tasks.len() {
+            assert!(tasks.len() < MOST_TASKS, "the queue takes more");
             let next = tasks.len();
             tasks.extend((next..next + 512).map(pay));
         }
-        crate::support::pause().await;
-        if refused.load(Ordering::SeqCst) > 0 {
-            // It is refused at once, or gets a place that the lane has just freed and waits in the queue like the others.
-            let request = acme.pay("1").key(&format!("one-more-{}", waiting.len()));
-            let mut sent = Box::pin(tokio::spawn(async move { request.send().await }));
-            tokio::select! {
-                answer = &mut sent => told = Some(answer.expect("no panic")),
-                () = crate::support::pause() => waiting.push(sent),
+        tokio::select! {
+            Some(answer) = sent.next() => {
+                let answer: Answer = answer.expect("no panic");
+                made += i64::from(is_made(&answer));
+                told = (answer.status == 503).then_some(answer);
             }
+            () = crate::support::pause() => {}
         }
     }
     told.expect("an answer")
         .assert_problem(503, "overloaded", "same-key");
     holding.rollback().await.expect("an end");
-    let mut made = 0;
     for task in tasks {
         made += i64::from(task.await.expect("no panic"));
     }
-    for sent in waiting {
-        made += i64::from(matches!(
-            sent.await.expect("no panic").status.as_u16(),
-            201 | 202
-        ));
+    while let Some(answer) = sent.next().await {
+        made += i64::from(is_made(&answer.expect("no panic")));
     }
     assert!(made > 0);
     assert_eq!(service.count("payments").await, made);
@@ -430,6 +433,13 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     assert_eq!(service.count("unsettled_keys").await, 0);
     assert_eq!(acme.pay("1").key("afterwards").send().await.status, 201);
 }
+
+fn is_made(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 201 | 202)
+}
+
+/// Many times what the queue takes of a merchant.
+const MOST_TASKS: usize = 16 * 4096;
 
 /// Many more passes of recovery than are needed.
 const PASSES: usize = 200;
