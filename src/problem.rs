@@ -217,7 +217,7 @@ impl Code {
 /// Whether a payment under the key took or holds money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", const_into_str)]
-pub enum Charged {
+pub enum HasCharged {
     /// Yes.
     Yes,
     /// Certainly not.
@@ -226,7 +226,7 @@ pub enum Charged {
     Unknown,
 }
 
-impl Charged {
+impl HasCharged {
     /// The value in the API.
     pub fn as_str(self) -> &'static str {
         self.into_str()
@@ -245,7 +245,7 @@ pub struct Problem {
     /// Seconds for `Retry-After`.
     pub retry_after_seconds: Option<u64>,
     /// Whether the key has paid; `None` if the request was refused before its key was looked up.
-    pub charged: Option<Charged>,
+    pub charged: Option<HasCharged>,
 }
 
 impl Problem {
@@ -264,7 +264,7 @@ impl Problem {
 
     /// Sets whether the key has paid.
     #[must_use]
-    pub fn charged(mut self, charged: Charged) -> Self {
+    pub fn charged(mut self, charged: HasCharged) -> Self {
         self.charged = Some(charged);
         self
     }
@@ -307,7 +307,7 @@ impl Problem {
             detail: &self.detail,
             code: self.code.slug(),
             retry: self.code.retry().as_str(),
-            charged: self.charged.map(Charged::as_str),
+            charged: self.charged.map(HasCharged::as_str),
             members: &self.members,
         };
         // Texts, numbers and JSON values under fixed names have a JSON form.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::idempotency::{self, IdempotencyError, Permit, Resume, ScopedKey};
-pub use crate::idempotency::{Recovered, Summary};
+pub use crate::idempotency::{Recovered, RecoveryReport};
 use crate::payments::{Operation, PaymentError, Payments};
 
 /// The recovery worker of one node.
@@ -26,7 +26,7 @@ impl Recovery {
     }
 
     /// Makes one pass over all abandoned claims of payments.
-    pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
+    pub async fn run_once(&mut self) -> Result<RecoveryReport, IdempotencyError> {
         self.claims.run_once().await
     }
 

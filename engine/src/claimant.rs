@@ -72,8 +72,8 @@ pub enum Attempt<T> {
 /// }
 /// ```
 pub struct Remembered {
-    /// Its id.
+    /// The resource's id.
     pub resource_id: String,
-    /// When it was made.
+    /// When the resource was created.
     pub created_at: chrono::DateTime<chrono::Utc>,
 }

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::key::MAX_NAME_LENGTH;
+
 /// An error of the engine.
+///
+/// [`Engine::execute`](crate::Engine::execute), [`Engine::claim`](crate::Engine::claim) and [`Engine::enter`](crate::Engine::enter)
+/// have stored nothing of a request that ends with an error other than [`IdempotencyError::OutcomeUnknown`]. Where a claim was taken
+/// before ([`Engine::settle`](crate::Engine::settle)), an error leaves it as it is, and another owner takes it over once its lease has
+/// expired.
 ///
 /// ```
 /// use payonce_engine::{IdempotencyError, is_transient};
@@ -21,6 +28,7 @@ use chrono::{DateTime, Utc};
 /// assert!(!may_be_repeated(&IdempotencyError::Unreadable));
 /// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdempotencyError {
     /// Another request was made under this key. The first outcome stays. Final: a new request needs a new key.
     #[error(
@@ -29,7 +37,7 @@ pub enum IdempotencyError {
     FingerprintMismatch {
         /// The first request's fingerprint, 64 hexadecimal digits.
         expected_hash: String,
-        /// This request's.
+        /// This request's fingerprint, 64 hexadecimal digits.
         actual_hash: String,
         /// The paths of the fields that differ; never values.
         changed: Vec<String>,
@@ -49,24 +57,33 @@ pub enum IdempotencyError {
         created_at: DateTime<Utc>,
     },
     /// The key's first request was signed by a secret, or in a version of the canonical form, that this process does not know, so
-    /// that the two cannot be compared. Nothing of this request is stored: retryable with the same key, once this process has that
-    /// secret or a newer version of this library.
+    /// that the two cannot be compared. Retryable with the same key, once this process has that secret or a newer version of this
+    /// library.
     #[error("the key's first request was signed in a way that this process does not know")]
     Unreadable,
-    /// The request has no JSON form to fingerprint. Nothing was stored.
+    /// The merchant or the operation of the key's scope is empty, or longer than the tables hold.
+    #[error("the {name} of the key's scope has {length} bytes, not 1 to {MAX_NAME_LENGTH}")]
+    InvalidScope {
+        /// `merchant_id` or `operation`.
+        name: &'static str,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The request has no JSON form to fingerprint.
     #[error("the request has no canonical form")]
     Uncanonical(#[from] serde_json::Error),
-    /// The caller's work failed with an error of its own. Nothing was stored: retryable with the same key.
+    /// The caller's work failed with an error of its own. Its writes are undone: retryable with the same key.
     #[error("the work failed")]
     Work(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The work's answer could not be sent unchanged. Neither the answer nor the work's writes are stored: retryable with the same
     /// key, once the work returns another answer.
     #[error("the answer cannot be stored")]
     InvalidResponse(#[from] super::response::InvalidResponse),
-    /// Too many requests are waiting already. Nothing of this request is stored: retryable with the same key.
+    /// Too many requests are waiting already. Retryable with the same key.
     #[error("too many requests are waiting")]
     Overloaded,
-    /// The database could not be reached, or returned an error. Nothing of this request is stored: retryable with the same key.
+    /// The database could not be reached, or returned an error. [`is_transient`](crate::is_transient) says whether the same request
+    /// may be sent again.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
     /// Like [`IdempotencyError::Database`], for all requests of a group.
@@ -76,13 +93,14 @@ pub enum IdempotencyError {
     /// time. The same request finds it later.
     #[error("the database was lost while the outcome was being stored")]
     OutcomeUnknown(#[source] Box<Self>),
-    /// The work panicked, kept the transaction that it was lent, or deleted its own key. Nothing was stored.
+    /// The work panicked, kept the transaction that it was lent, or deleted its own key. Its writes are undone. A future given to
+    /// [`Engine::run`](crate::Engine::run) that panicked ends in this way, too, and what it had committed stays.
     #[error("the work did not end properly: {0}")]
     Aborted(&'static str),
 }
 
 impl IdempotencyError {
-    /// Returns the database's error if this is one and the request may be repeated.
+    /// Returns the database's error, or `None` if this is another error or the outcome of a commit is not known.
     ///
     /// ```
     /// use payonce_engine::IdempotencyError;

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use super::database::Spread;
+use super::database::Distribution;
 use super::engine::{Engine, is_this_claim};
 use super::error::IdempotencyError;
 use super::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
@@ -382,7 +382,7 @@ fn engine(pool: &PgPool) -> Engine {
     let config = IdempotencyConfig::default();
     Engine::on(
         pool.clone(),
-        Spread::OneServer,
+        Distribution::OneServer,
         config,
         &FingerprintSecrets::new("secret"),
     )

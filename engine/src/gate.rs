@@ -57,7 +57,7 @@ pub enum Gate<T> {
     Expired {
         /// The id of the resource that the key created.
         resource_id: String,
-        /// When.
+        /// When it was created.
         created_at: DateTime<Utc>,
     },
 }
@@ -98,7 +98,7 @@ pub enum Plan<T> {
     Expired {
         /// The id of the resource that it created.
         resource_id: String,
-        /// When.
+        /// When it was created.
         created_at: DateTime<Utc>,
     },
 }

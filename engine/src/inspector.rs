@@ -32,12 +32,16 @@ impl Inspector {
     }
 
     /// Returns the key's record. An expired key may still have one, until the clean-up deletes it.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn find(&self, key: &ScopedKey) -> Result<Option<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         Ok(store::find_record(&mut connection, key).bounded().await?)
     }
 
-    /// At most `limit` records, in one state or in any, newest first.
+    /// At most `limit` records, in one state or in any, those that expire last first.
     ///
     /// ```no_run
     /// # async fn look(pool: sqlx::PgPool) -> Result<(), payonce_engine::IdempotencyError> {
@@ -49,6 +53,10 @@ impl Inspector {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn list(
         &self,
         state: Option<KeyState>,
@@ -73,6 +81,10 @@ impl Inspector {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn list_stuck(&self, limit: u32) -> Result<Vec<KeyRecord>, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         Ok(store::list_stuck_records(&mut connection, limit.into())

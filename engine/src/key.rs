@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::error::IdempotencyError;
+
 /// The longest key, in bytes.
 ///
 /// ```
@@ -15,7 +17,7 @@ use std::sync::Arc;
 pub const MAX_KEY_LENGTH: usize = 255;
 
 /// Maximum length of a merchant's or an operation's name, in bytes.
-const MAX_NAME_LENGTH: usize = 255;
+pub(crate) const MAX_NAME_LENGTH: usize = 255;
 
 /// A client's key: 1–255 visible ASCII characters.
 ///
@@ -66,6 +68,10 @@ impl IdempotencyKey {
     /// assert_eq!(quoted, IdempotencyKey::from_header(b"cart-17")?);
     /// # Ok::<(), payonce_engine::InvalidKey>(())
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`], which says what is wrong with it.
     pub fn from_header(value: &[u8]) -> Result<Self, InvalidKey> {
         let value = value.trim_ascii();
         if value.first() == Some(&b'"') {
@@ -85,6 +91,10 @@ impl IdempotencyKey {
     /// assert_eq!(IdempotencyKey::new(r#""cart-17""#)?.as_str(), r#""cart-17""#);
     /// # Ok::<(), payonce_engine::InvalidKey>(())
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`], but never [`InvalidKey::BadQuoting`].
     pub fn new(key: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let key = key.as_ref();
         if key.is_empty() {
@@ -195,17 +205,14 @@ impl ScopedKey {
     }
 
     /// Refuses names that the tables do not hold. The schema does not check them (migration 0003).
-    pub(crate) fn check(&self) -> sqlx::Result<()> {
+    pub(crate) fn check(&self) -> Result<(), IdempotencyError> {
         for (name, value) in [
             ("merchant_id", &self.merchant_id),
             ("operation", &self.operation),
         ] {
-            if value.is_empty() || value.len() > MAX_NAME_LENGTH {
-                let refused = format!(
-                    "{name} has {} bytes, not 1 to {MAX_NAME_LENGTH}",
-                    value.len()
-                );
-                return Err(sqlx::Error::Encode(refused.into()));
+            let length = value.len();
+            if length == 0 || length > MAX_NAME_LENGTH {
+                return Err(IdempotencyError::InvalidScope { name, length });
             }
         }
         Ok(())
@@ -239,14 +246,17 @@ mod tests {
         let longest = "é".repeat(127) + "e";
         assert!(check("a", &longest).is_ok());
         let long = longest.clone() + "e";
-        for (merchant_id, operation, named) in [
-            ("", "o", "merchant_id has 0 bytes"),
-            ("a", "", "operation has 0 bytes"),
-            (long.as_str(), "o", "merchant_id has 256 bytes"),
-            ("a", long.as_str(), "operation has 256 bytes"),
+        for (merchant_id, operation, expected) in [
+            ("", "o", ("merchant_id", 0)),
+            ("a", "", ("operation", 0)),
+            (long.as_str(), "o", ("merchant_id", 256)),
+            ("a", long.as_str(), ("operation", 256)),
         ] {
-            let error = check(merchant_id, operation).expect_err(named);
-            assert!(error.to_string().contains(named), "{error}");
+            let refused = check(merchant_id, operation);
+            assert!(
+                matches!(refused, Err(IdempotencyError::InvalidScope { name, length }) if (name, length) == expected),
+                "{refused:?}"
+            );
         }
     }
 

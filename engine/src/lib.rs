@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 // Users of a library depend on its documentation.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 /// A step at which a test aborts or stops the process. It expands to nothing without the calling crate's feature `failpoints`.
 #[doc(hidden)]
@@ -66,7 +66,7 @@ pub use self::lease::Fence;
 pub use self::metrics::describe_metrics;
 pub use self::migrate::{MIGRATOR, migrate};
 pub use self::record::{Answer, Outcome};
-pub use self::recovery::{LONGEST_RECOVERY_PAUSE, Recovered, Recovery, Resume, Summary};
+pub use self::recovery::{LONGEST_RECOVERY_PAUSE, Recovered, Recovery, RecoveryReport, Resume};
 pub use self::response::{InvalidResponse, StoredResponse};
 pub use self::transaction::Transaction;
 

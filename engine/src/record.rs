@@ -44,7 +44,10 @@ impl KeyState {
     }
 }
 
-/// How the work ended. Both outcomes are final, stored and replayed; a failure undoes the work's writes.
+/// How the work ended. Both outcomes are final, stored and replayed.
+///
+/// [`Engine::execute`](crate::Engine::execute) undoes the work's writes on a failure. [`Engine::settle`](crate::Engine::settle) keeps
+/// them, because the call that they record has happened.
 ///
 /// ```
 /// use payonce_engine::{Outcome, StoredResponse};

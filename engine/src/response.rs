@@ -32,13 +32,13 @@ const WITHOUT_BODY: [u16; 3] = [204, 205, 304];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResponse {
     /// A final answer has a status of 200 to 599; 1xx only announces one.
-    #[error("{0} is no status of a final answer: it must be 200 to 599")]
+    #[error("{0} is not the status of a final answer, which is 200 to 599")]
     Status(u16),
     /// It has a body, but an answer with this status has none.
     #[error("an answer with status {0} has no body")]
     BodyNotAllowed(u16),
     /// HTTP allows letters, digits and ``!#$%&'*+-.^_`|~``.
-    #[error("{0:?} is no header's name")]
+    #[error("{0:?} is not a valid header name")]
     HeaderName(String),
     /// HTTP allows visible ASCII, and spaces and tabs between. The value is not repeated.
     #[error("the value of the header {0} cannot be sent")]
@@ -111,6 +111,10 @@ impl StoredResponse {
     /// assert_eq!(answer.headers, [("content-type".to_owned(), "application/json".to_owned())]);
     /// # Ok::<(), serde_json::Error>(())
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The body cannot be serialized. The status is checked when the answer is stored.
     pub fn json(status: u16, body: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self {
             status,

@@ -14,7 +14,7 @@ use crate::database::{self, Bounded};
 /// use payonce_engine::records::{SecretsError, UnknownSecret};
 ///
 /// let unknown = vec![UnknownSecret { id: "1f2e3d4c".to_owned(), retired_at: None }];
-/// let error = SecretsError::Other { unknown, ours: vec!["0a1b2c3d".to_owned()] };
+/// let error = SecretsError::UnknownSigner { unknown, ours: vec!["0a1b2c3d".to_owned()] };
 /// assert!(error.to_string().contains("its id is 1f2e3d4c, ours are 0a1b2c3d"));
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum SecretsError {
         .unknown.iter().map(|secret| secret.id.as_str()).collect::<Vec<_>>().join(", "),
         .ours.join(", ")
     )]
-    Other {
+    UnknownSigner {
         /// The secrets that sign.
         unknown: Vec<UnknownSecret>,
         /// The ids of this engine's secrets.
@@ -44,7 +44,7 @@ pub struct ComparedSecrets {
     /// The database's secrets that this process does not have, oldest first.
     pub unknown: Vec<UnknownSecret>,
     /// True if the database has recorded one of this process's secrets.
-    pub is_ours_noted: bool,
+    pub has_recorded_ours: bool,
 }
 
 impl ComparedSecrets {
@@ -79,13 +79,13 @@ impl ComparedSecrets {
 
     fn of(ours: Vec<String>, noted: Vec<UnknownSecret>) -> Self {
         let is_ours = |secret: &UnknownSecret| ours.contains(&secret.id);
-        let is_ours_noted = noted.iter().any(is_ours);
+        let has_recorded_ours = noted.iter().any(is_ours);
         let unknown = noted.into_iter().filter(|secret| !is_ours(secret));
         let unknown = unknown.collect();
         Self {
             ours,
             unknown,
-            is_ours_noted,
+            has_recorded_ours,
         }
     }
 
@@ -99,7 +99,7 @@ impl ComparedSecrets {
     /// let compared = ComparedSecrets {
     ///     ours: vec!["0a1b2c3d".to_owned()],
     ///     unknown: vec![retired, signing.clone()],
-    ///     is_ours_noted: false,
+    ///     has_recorded_ours: false,
     /// };
     /// assert_eq!(compared.other_signers(), [signing]);
     /// ```
@@ -130,7 +130,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`SecretsError::Other`] if a secret signs that this engine does not have. Nothing is recorded then.
+    /// [`SecretsError::UnknownSigner`] if a secret signs that this engine does not have. Nothing is recorded then.
     pub async fn register_secrets(&self) -> Result<Vec<UnknownSecret>, SecretsError> {
         let engine = self.clone();
         self.run(async move { engine.register().await }).await?
@@ -148,7 +148,7 @@ impl Engine {
         let unknown = compared.other_signers();
         if !unknown.is_empty() {
             let ours = compared.ours;
-            return Err(SecretsError::Other { unknown, ours });
+            return Err(SecretsError::UnknownSigner { unknown, ours });
         }
         store::note_secrets(&mut tx, &compared.ours)
             .bounded()

@@ -50,6 +50,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub trait Settler {
     /// Writes the caller's result and the answer in one commit if the claim is still held. Returns `None` if it is not, or if an
     /// earlier try had committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Engine::settle_by`] tries again after [`IdempotencyError::Overloaded`] and a transient error of the database, and returns
+    /// every other error.
     fn try_settle(
         &self,
         engine: &Engine,
@@ -79,6 +84,12 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written, and the claim stays until it is taken over: [`IdempotencyError::Work`] with the error of `work`,
+    /// [`IdempotencyError::InvalidResponse`], [`IdempotencyError::Aborted`], or the database's error.
+    /// [`IdempotencyError::OutcomeUnknown`] after some seconds without the database: the outcome may have been written.
     pub async fn settle<E, F, Fut>(
         &self,
         permit: Permit,
@@ -108,6 +119,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the settler, as for [`Engine::settle`].
     pub async fn settle_by(
         &self,
         permit: Permit,
@@ -163,6 +178,10 @@ impl Engine {
     /// # Ok(None)
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::OutcomeUnknown`] if the database could not be asked.
     pub async fn give_way(&self, permit: Permit) -> Result<Settled, IdempotencyError> {
         let permit = *permit.0;
         let seen = self
@@ -226,6 +245,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Engine::settle`]. The claim, or what is left of it, stays until it is taken over, and then its call is made.
     pub async fn release<E, F, Fut>(
         &self,
         permit: Permit,

@@ -45,8 +45,8 @@ const UNTOUCHED: Duration = Duration::from_secs(12);
 /// ```
 pub struct Transaction {
     /// `None` only while it is being dropped.
-    lent: Option<database::Transaction>,
-    home: Option<oneshot::Sender<database::Transaction>>,
+    lent: Option<database::BoundedTransaction>,
+    home: Option<oneshot::Sender<database::BoundedTransaction>>,
     touched: Touched,
 }
 
@@ -98,13 +98,13 @@ impl Drop for Transaction {
     }
 }
 
-/// Runs the work in the transaction and takes the transaction back, which must be as it was lent: in sqlx 0.9, a `begin` that is dropped
-/// midway inside a transaction rolls all of it back, and what follows would be committed at once. Work that has not used it for 12 s is stopped, because its
-/// connection does not answer.
+/// Runs the work in the transaction and takes the transaction back, which must be as it was lent: in sqlx 0.9, a `begin` that is
+/// dropped midway inside a transaction rolls all of it back, and what follows would be committed at once. Work that has not used it
+/// for 12 s is stopped, because its connection does not answer.
 pub(super) async fn lend<T, Fut>(
-    transaction: database::Transaction,
+    transaction: database::BoundedTransaction,
     work: impl FnOnce(Transaction) -> Fut,
-) -> Result<(database::Transaction, T), IdempotencyError>
+) -> Result<(database::BoundedTransaction, T), IdempotencyError>
 where
     Fut: Future<Output = T>,
 {

@@ -57,13 +57,13 @@ impl CleanupCli {
         };
         // Before the output, which fails if its reader is gone.
         if let Some(path) = &self.metrics_file
-            && !report.another_at_work
+            && !report.another_is_running
         {
             let succeeded_at = (!self.dry_run).then(Utc::now);
             write_atomically(path, &metrics(&report, succeeded_at))
                 .with_context(|| format!("cannot write --metrics-file {}", path.display()))?;
         }
-        let keeping_up = (!self.dry_run && !report.another_at_work).then_some(report.keeping_up);
+        let keeping_up = (!self.dry_run && !report.another_is_running).then_some(report.keeps_up);
         if keeping_up == Some(false) {
             exit::complain(
                 PROGRAM,
@@ -79,7 +79,7 @@ impl CleanupCli {
             max_duration: self.max_duration,
         };
         let report = cleaner.run(limits).await?;
-        if report.another_at_work {
+        if report.another_is_running {
             exit::complain(
                 PROGRAM,
                 "another clean-up is in progress; nothing is left to do for this one",
@@ -154,7 +154,7 @@ fn metrics(report: &CleanupReport, succeeded_at: Option<DateTime<Utc>>) -> Strin
         gauge(
             "keeping_up",
             "1 if the last run deleted all expired keys, 0 if its time was over before.",
-            &u8::from(report.keeping_up),
+            &u8::from(report.keeps_up),
         );
         let help = "When the last successful run ended, in seconds since 1970.";
         gauge("last_success_timestamp_seconds", help, &time.timestamp());
@@ -197,8 +197,8 @@ mod tests {
         batches: 3,
         remaining: 4,
         duration: Duration::from_millis(1500),
-        another_at_work: false,
-        keeping_up: true,
+        another_is_running: false,
+        keeps_up: true,
     };
 
     #[test]

@@ -17,9 +17,9 @@ Examples:
   payonce serve --gateway stripe        # with PAYONCE_STRIPE_SECRET_KEY in the environment
   payonce serve --no-migrate            # under a role that may not change the schema
 
-Give secrets by the environment, or by files: DATABASE_URL_FILE=/run/secrets/url in place of
-DATABASE_URL, and so for each secret. Arguments can be seen by everybody on the machine. SIGTERM stops
-it gracefully: requests in progress are answered first.
+Pass secrets in the environment or in files: DATABASE_URL_FILE=/run/secrets/url replaces DATABASE_URL,
+and each other secret has such a variable, too. Everybody on the machine can see a program's arguments.
+SIGTERM stops it gracefully: requests in progress are answered first.
 
 Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, as http://collector:4318, or
 OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, as http://collector:4318/v1/traces; without either there are none.
@@ -51,9 +51,9 @@ Examples:
   payonce merchants move acme --to-cell 2     # with PAYONCE_MOVE_DATABASE_URL, or ..._FILE, in the environment
   payonce merchants move acme --to-cell 2 --undo
 
-It waits for what is under way, refuses the merchant's writes while its rows are copied and checked, and
-then lets the other cell serve it. If it dies, run it again: it goes on where it died. At the end it
-prints the lines for the proxy's map of moved API keys (deploy/cells/haproxy.cfg).";
+It refuses the merchant's writes, waits for requests in progress, copies the merchant's rows, checks the
+copy, and then lets the other cell serve the merchant. If it dies, run it again: it continues where it
+stopped. At the end it prints the lines for the proxy's map of moved API keys (deploy/cells/haproxy.cfg).";
 
 pub(super) const MERCHANTS_LIST: &str = "\
 Examples:
@@ -95,15 +95,15 @@ Examples:
   payonce recover --once
   payonce recover                       # pass after pass, until nothing is left
 
-It calls the gateway, so it needs the service's settings. Each pass prints a JSON summary. Without
---once it gives up, with exit status 1, when nothing was resolved for 60 s, or at once if all that is
-left is of a gateway that is not set up here or refuses this service. With --once the status is 0 after
+It calls the gateway, so it needs the service's settings. Each pass prints a JSON report. Without --once
+it gives up with exit status 1 if nothing was resolved for 60 s, or at once if everything left belongs
+to a gateway that is not configured here or refuses this service. With --once the exit status is 0 after
 the pass, whatever is left.";
 
 pub(super) const DOCTOR: &str = "\
 Examples:
   payonce doctor
-  payonce doctor --no-migrate           # as a service would be that may not change the schema
+  payonce doctor --no-migrate           # for a service whose role may not change the schema
   payonce doctor --json | jq '.findings[] | select(.result != \"ok\")'
 
 Give it the settings of the service. It changes nothing and charges nothing. Exit status: 0 no
@@ -121,7 +121,7 @@ pub(super) const DEMO: &str = "\
 Examples:
   payonce demo
 
-It starts servers of its own, and makes merchants that no other run has; what else is in the
+It starts its own servers and creates merchants that no other run uses. Everything else in the
 database stays as it is.";
 
 pub(super) const COMPLETIONS: &str = "\
@@ -136,7 +136,7 @@ Examples:
   payonce-cleanup --dry-run
   payonce-cleanup --metrics-file /var/lib/node_exporter/payonce.prom
 
-Run it hourly (deploy/crontab.example). If two run at once, the second ends by itself, with 0.";
+Run it hourly (deploy/crontab.example). If one is running already, a second one ends at once, with exit status 0.";
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,7 @@ pub(super) enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// List records, newest first; with --stuck, oldest first
+    /// List records, the last to expire first; with --stuck, the longest in PROCESSING first
     #[command(after_help = examples::KEYS_LIST)]
     List {
         /// Only records in this state.

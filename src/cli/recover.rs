@@ -8,7 +8,7 @@ use super::output::print_json;
 use crate::config::{ConfigError, DatabaseArgs, GatewayArgs, IdempotencyArgs, LogArgs};
 use crate::idempotency::Engine;
 use crate::payments::Payments;
-use crate::recovery::{Recovery, Summary};
+use crate::recovery::{Recovery, RecoveryReport};
 use crate::startup;
 
 /// One for each key that a pass works on at once, and one to read with.
@@ -36,7 +36,7 @@ pub(super) struct RecoverArgs {
     log: LogArgs,
 }
 
-/// Prints a JSON summary of each pass. Returns an error if claims are left.
+/// Prints a JSON report of each pass. Returns an error if claims are left.
 pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     args.log.init(None);
     let gateway_timeout = args.gateway.gateway_timeout;
@@ -55,36 +55,36 @@ pub(super) async fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let mut recovery = Recovery::new(Payments::new(engine, gateways, gateway_timeout));
     let mut progressed = Instant::now();
     loop {
-        let summary = recovery.run_once().await?;
-        print_json(&summary)?;
-        if args.once || is_done(&summary) {
+        let report = recovery.run_once().await?;
+        print_json(&report)?;
+        if args.once || is_done(&report) {
             return Ok(());
         }
-        if summary.resolved > 0 {
+        if report.resolved > 0 {
             progressed = Instant::now();
         }
-        if cannot_go_on(&summary) || progressed.elapsed() > PATIENCE {
-            bail!("{}", left_over(&summary));
+        if cannot_go_on(&report) || progressed.elapsed() > PATIENCE {
+            bail!("{}", left_over(&report));
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-fn is_done(summary: &Summary) -> bool {
-    summary.found == summary.resolved + summary.taken_by_others
+fn is_done(report: &RecoveryReport) -> bool {
+    report.found == report.resolved + report.taken_by_others
 }
 
 /// Returns true if all remaining claims need an operator.
-fn cannot_go_on(summary: &Summary) -> bool {
-    summary.misconfigured > 0
-        && summary.found == summary.resolved + summary.taken_by_others + summary.misconfigured
+fn cannot_go_on(report: &RecoveryReport) -> bool {
+    report.misconfigured > 0
+        && report.found == report.resolved + report.taken_by_others + report.misconfigured
 }
 
-fn left_over(summary: &Summary) -> String {
-    let left = summary.found - summary.resolved - summary.taken_by_others;
+fn left_over(report: &RecoveryReport) -> String {
+    let left = report.found - report.resolved - report.taken_by_others;
     let mut text =
         format!("{left} claims are left; payonce idempotency-keys list --stuck shows them");
-    if summary.misconfigured > 0 {
+    if report.misconfigured > 0 {
         text += "; some are of a gateway that is not set up here or that refuses this service: \
                  set PAYONCE_GATEWAY and its settings as the service has them";
     }

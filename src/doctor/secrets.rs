@@ -42,7 +42,7 @@ fn judge(compared: &ComparedSecrets, args: &ServeArgs) -> Finding {
         let advice = "keep the older secret as the second value of PAYONCE_FINGERPRINT_SECRET for as long as keys are remembered (PAYONCE_KEY_TTL); without it, their retries are answered 503";
         return Finding::warning(NAME, found, advice);
     }
-    if !compared.is_ours_noted {
+    if !compared.has_recorded_ours {
         return Finding::ok(NAME, NONE_YET);
     }
     let found = format!(

@@ -93,7 +93,7 @@ pub(super) async fn metrics(services: Data<Services>) -> HttpResponse {
     let counting = services
         .payments
         .engine()
-        .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.unsettled()).await });
+        .run(async move { tokio::time::timeout(PROBE_TIMEOUT, engine.count_unsettled()).await });
     let counted = counting.await;
     let is_reachable = matches!(counted, Ok(Ok(Ok(_))));
     metrics::gauge!("payonce_database_reachable").set(u8::from(is_reachable));

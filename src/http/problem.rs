@@ -14,7 +14,7 @@ use crate::idempotency::{IdempotencyError, Mismatch};
 use crate::input::InputError;
 use crate::merchants::{Move, is_refused_by_a_move};
 use crate::payments::PaymentError;
-use crate::problem::{CONTENT_TYPE, Charged, Code, Problem};
+use crate::problem::{CONTENT_TYPE, Code, HasCharged, Problem};
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -170,7 +170,7 @@ impl From<IdempotencyError> for Problem {
             } => PaymentError::Expired {
                 resource_id,
                 created_at,
-                charged: Charged::Unknown,
+                charged: HasCharged::Unknown,
             }
             .into(),
             IdempotencyError::OutcomeUnknown(cause) => {

@@ -60,7 +60,7 @@ impl Move {
         }
     }
 
-    /// From the columns of a merchant; `None` where it is served here.
+    /// Reads the columns of a merchant. Returns `None` if the merchant is served here.
     pub(crate) fn from_columns(
         state: Option<String>,
         cell: Option<i16>,
@@ -69,7 +69,7 @@ impl Move {
         let (Some(state), Some(since)) = (state, since) else {
             return Ok(None);
         };
-        let unknown = |_| sqlx::Error::decode(format!("{state} is no state of a move"));
+        let unknown = |_| sqlx::Error::decode(format!("{state} is not a state of a move"));
         Ok(Some(Self {
             state: state.parse().map_err(unknown)?,
             cell: cell

@@ -101,7 +101,7 @@ impl Amount {
     /// # Errors
     ///
     /// [`ArithmeticError::CurrenciesDiffer`].
-    pub fn checked_cmp(self, other: Self) -> Result<Ordering, ArithmeticError> {
+    fn checked_cmp(self, other: Self) -> Result<Ordering, ArithmeticError> {
         self.in_one_currency(other)?;
         Ok(self.minor.cmp(&other.minor))
     }

@@ -1,8 +1,6 @@
 //! The response that is stored for an outcome. Pure functions, so that the first request, a retry and recovery store the same
 //! bytes for the same outcome.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -10,7 +8,7 @@ use super::{Payment, Refund};
 use crate::gateway::Decline;
 use crate::idempotency::{Outcome, StoredResponse};
 use crate::money::Amount;
-use crate::problem::{Charged, Code, Problem};
+use crate::problem::{Code, HasCharged, Problem};
 
 /// 201: a payment was made.
 pub(super) fn created(payment: &Payment) -> Outcome {
@@ -30,7 +28,7 @@ pub(super) fn refunded(refund: &Refund) -> Outcome {
 /// 402: the gateway declined, which is final.
 pub(crate) fn declined(payment_id: &str, decline: &Decline) -> Outcome {
     let problem = Problem::new(Code::PaymentDeclined, &decline.message)
-        .charged(Charged::No)
+        .charged(HasCharged::No)
         .with("declineCode", decline.code.as_str())
         .with("paymentId", payment_id)
         .with_some("adviceCode", decline.advice.advice_code.as_deref());
@@ -42,7 +40,7 @@ pub(crate) fn state_conflict(payment: &Payment, asked: &str) -> Outcome {
     let state = payment.shown_state().as_str();
     let detail = format!("a payment in {state} cannot be {asked}");
     let problem = Problem::new(Code::PaymentStateConflict, detail)
-        .charged(Charged::No)
+        .charged(HasCharged::No)
         .with("paymentId", payment.id.as_str())
         .with("state", state);
     Outcome::Failed(problem.to_stored())
@@ -54,7 +52,7 @@ pub(crate) fn amount_too_large(payment: &Payment, asked: Amount, remaining: Amou
     let detail =
         format!("{asked} {currency} is more than the {remaining} {currency} that are left");
     let problem = Problem::new(Code::AmountTooLarge, detail)
-        .charged(Charged::No)
+        .charged(HasCharged::No)
         .with("paymentId", payment.id.as_str())
         .with("remaining", remaining.to_string());
     Outcome::Failed(problem.to_stored())

@@ -9,7 +9,7 @@ use crate::gateway::Refusal;
 use crate::idempotency::{IdempotencyError, Mismatch, is_transient};
 use crate::input::FieldError;
 use crate::money::ArithmeticError;
-use crate::problem::Charged;
+use crate::problem::HasCharged;
 
 /// Why a request was refused, or could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum PaymentError {
         /// The fields that differ.
         mismatch: Mismatch,
         /// Whether the first request's payment took or holds money.
-        charged: Charged,
+        charged: HasCharged,
     },
     /// The key has expired, but the payment or refund that it made is known.
     #[error("the key has expired; it made {resource_id}")]
@@ -42,7 +42,7 @@ pub enum PaymentError {
         /// When.
         created_at: DateTime<Utc>,
         /// Whether it took or holds money.
-        charged: Charged,
+        charged: HasCharged,
     },
     /// Another capture, cancel or refund of the payment is in progress. Nothing was stored.
     #[error("{0} is in progress")]
@@ -77,24 +77,24 @@ impl PaymentError {
     }
 
     /// Whether a request that got this error took or holds money. Returns `None` if its key was not looked up.
-    pub fn charged(&self) -> Option<Charged> {
+    pub fn charged(&self) -> Option<HasCharged> {
         match self {
             Self::Mismatch { charged, .. } | Self::Expired { charged, .. } => Some(*charged),
-            Self::InProgress { .. } => Some(Charged::Unknown),
+            Self::InProgress { .. } => Some(HasCharged::Unknown),
             Self::Invalid(_)
             | Self::NotFound(_)
             | Self::Busy(_)
             | Self::GatewayUnavailable
-            | Self::GatewayRefused(_) => Some(Charged::No),
+            | Self::GatewayRefused(_) => Some(HasCharged::No),
             Self::GatewayMisconfigured {
                 may_have_charged, ..
             } => Some(match may_have_charged {
-                true => Charged::Unknown,
-                false => Charged::No,
+                true => HasCharged::Unknown,
+                false => HasCharged::No,
             }),
             Self::Engine(IdempotencyError::Overloaded) => None,
             Self::Engine(error) if error.database_error().is_some_and(is_transient) => None,
-            Self::Engine(_) => Some(Charged::Unknown),
+            Self::Engine(_) => Some(HasCharged::Unknown),
         }
     }
 

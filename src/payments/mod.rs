@@ -7,6 +7,11 @@
 //! `gateway_call`, `settle`) and the SQL (`store/`). `transitions` applies a gateway's answer to a payment, and `answers` has the
 //! response that is stored for it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 pub(crate) mod answers;
 mod error;
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! A payment: one charge of a card, with what happened to it afterwards.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +12,7 @@ use super::{Customer, PaymentError};
 use crate::cards::CardSummary;
 use crate::gateway::{CaptureMethod, Decline, GatewayToken};
 use crate::money::{Amount, ArithmeticError};
-use crate::problem::Charged;
+use crate::problem::HasCharged;
 
 /// A payment's state.
 #[derive(
@@ -63,13 +61,13 @@ impl PaymentState {
     }
 
     /// Whether a payment in this state took or holds money.
-    pub fn charged(self) -> Charged {
+    pub fn charged(self) -> HasCharged {
         match self {
-            Self::Processing => Charged::Unknown,
+            Self::Processing => HasCharged::Unknown,
             Self::Success | Self::Authorized | Self::PartiallyRefunded | Self::Refunded => {
-                Charged::Yes
+                HasCharged::Yes
             }
-            Self::Failed | Self::Canceled => Charged::No,
+            Self::Failed | Self::Canceled => HasCharged::No,
         }
     }
 }

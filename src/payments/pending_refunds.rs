@@ -137,7 +137,9 @@ impl Payments {
             "succeeded"
         };
         metrics::counter!("payonce_pending_refunds_ended_total", "outcome" => outcome).increment(1);
-        let waited = (Utc::now() - refund.created_at).num_seconds();
+        let waited = Utc::now()
+            .signed_duration_since(refund.created_at)
+            .num_seconds();
         tracing::info!(
             refund = refund.id,
             payment = payment.id,

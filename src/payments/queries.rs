@@ -52,10 +52,14 @@ impl Payments {
             return list_examined(&mut connection, merchant_id, filter, limit.into()).await;
         }
         // Reads one more than asked for, to know whether there is a next page.
-        let mut payments =
-            store::list_payments(&mut connection, merchant_id, filter, i64::from(limit) + 1)
-                .bounded()
-                .await?;
+        let mut payments = store::list_payments(
+            &mut connection,
+            merchant_id,
+            filter,
+            i64::from(limit).saturating_add(1),
+        )
+        .bounded()
+        .await?;
         let more = payments.len() > usize::from(limit);
         payments.truncate(limit.into());
         let next_cursor = payments.last().filter(|_| more).map(|last| last.id.clone());
@@ -116,7 +120,7 @@ async fn list_examined(
     let before = filter.before.as_deref();
     let max_examined = match filter.state {
         Some(_) => MAX_EXAMINED,
-        None => limit + 1,
+        None => limit.saturating_add(1),
     };
     let rows = i64::try_from(max_examined).unwrap_or(i64::MAX);
     let examined = match filter.customer_id.as_deref() {
@@ -140,7 +144,7 @@ async fn list_examined(
         .filter(|payment| is_wanted(&payment.state));
     let mut shown: Vec<String> = wanted
         .map(|payment| payment.payment_id)
-        .take(limit + 1)
+        .take(limit.saturating_add(1))
         .collect();
     let more = shown.len() > limit;
     shown.truncate(limit);

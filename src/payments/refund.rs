@@ -1,7 +1,5 @@
 //! A refund of all or a part of a payment.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::Serializer;

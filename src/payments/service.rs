@@ -16,7 +16,7 @@ use crate::idempotency::grouped::SignedRequest;
 use crate::idempotency::{Answer, Engine, Gate, Permit, ScopedKey};
 use crate::merchants::Accounts;
 use crate::mismatches::Mismatches;
-use crate::problem::Charged;
+use crate::problem::HasCharged;
 
 /// How many groups of one kind may commit at the same time. More lanes make smaller groups, and so more commits.
 const LANES: u32 = 1;
@@ -177,17 +177,17 @@ impl Payments {
     }
 
     /// Whether a payment that this key made took or holds money. For information only: nothing is decided by it.
-    async fn charged_by(&self, scope: &ScopedKey) -> Charged {
+    async fn charged_by(&self, scope: &ScopedKey) -> HasCharged {
         if scope.operation != Operation::CreatePayment.as_str() {
             // No other operation makes a payment.
-            return Charged::No;
+            return HasCharged::No;
         }
         match self.state_by(scope).await {
             Ok(Some(state)) => state.charged(),
-            Ok(None) => Charged::Unknown,
+            Ok(None) => HasCharged::Unknown,
             Err(error) => {
                 tracing::warn!(key = %scope, %error, "whether the key charged could not be looked up");
-                Charged::Unknown
+                HasCharged::Unknown
             }
         }
     }

@@ -106,7 +106,7 @@ pub(super) fn answer_of(settled: Settled, processing: impl FnOnce() -> StoredRes
 pub(super) fn is_content_rejected(error: &IdempotencyError) -> bool {
     error
         .database_error()
-        .is_some_and(database::is_of_its_content)
+        .is_some_and(database::is_rejected_content)
 }
 
 /// Logs that an outcome is stored without the gateway's text. The money has moved, so the outcome must be stored.

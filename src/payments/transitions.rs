@@ -1,8 +1,6 @@
 //! The transitions of a payment or a refund by the gateway's answer. Pure functions: no database, no gateway; [`now`] is
 //! given to them.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 use chrono::{DateTime, SubsecRound, Utc};
 
 use super::answers;

@@ -93,15 +93,23 @@ impl Turns {
         &self,
         merchant_id: &str,
     ) -> Result<Turn<Merchant>, IdempotencyError> {
-        let deadline = Instant::now() + MAX_WAIT;
-        self.merchants.enter(&merchant_id.into(), deadline).await
+        self.merchants.enter(&merchant_id.into(), deadline()).await
     }
 }
 
 fn names(merchant_id: &str, payment_id: &str) -> (Merchant, OfPayment, Instant) {
     let merchant = Merchant::from(merchant_id);
     let payment = (Arc::clone(&merchant), payment_id.into());
-    (merchant, payment, Instant::now() + MAX_WAIT)
+    (merchant, payment, deadline())
+}
+
+/// Returns the time until which a request that comes now waits.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a clock does not end within seconds"
+)]
+fn deadline() -> Instant {
+    Instant::now() + MAX_WAIT
 }
 
 impl Payments {

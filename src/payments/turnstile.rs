@@ -86,16 +86,16 @@ impl<K: Clone + Eq + Hash> Turnstile<K> {
 
     fn join(&self, key: &K) -> Result<(Turn<K>, Arc<Semaphore>), IdempotencyError> {
         let mut lines = self.0.lock();
-        let free = self.0.capacity - lines.length;
+        let free = self.0.capacity.saturating_sub(lines.length);
         if lines.by_key.get(key).map_or(0, |line| line.length) >= free {
             return Err(IdempotencyError::Overloaded);
         }
-        lines.length += 1;
+        lines.length = lines.length.saturating_add(1);
         let line = lines.by_key.entry(key.clone()).or_insert_with(|| Line {
             length: 0,
             places: Arc::new(Semaphore::new(self.0.limit)),
         });
-        line.length += 1;
+        line.length = line.length.saturating_add(1);
         let places = Arc::clone(&line.places);
         let turn = Turn {
             permit: None,
@@ -123,9 +123,9 @@ impl<K: Eq + Hash> Drop for Turn<K> {
     fn drop(&mut self) {
         drop(self.permit.take());
         let mut lines = self.turnstile.0.lock();
-        lines.length -= 1;
+        lines.length = lines.length.saturating_sub(1);
         if let Some(line) = lines.by_key.get_mut(&self.key) {
-            line.length -= 1;
+            line.length = line.length.saturating_sub(1);
             if line.length == 0 {
                 lines.by_key.remove(&self.key);
             }

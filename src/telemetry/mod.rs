@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 use self::json_fields::AppendedFields;
 pub use self::metrics::{UPKEEP_INTERVAL, keep_up, metrics};
 use self::protocol_errors::HideProtocolErrors;
-pub use self::traces::{PHASES, REQUESTS, Traces, TracesError, describe, follow};
+pub use self::traces::{REQUESTS, Traces, TracesError, describe, follow};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -2,7 +2,7 @@
 //!
 //! The span of a request has the target [`REQUESTS`], and is used by the log, too. The phases of a request have spans with the target
 //! [`PHASES`]. These are measured but never entered, so that log lines belong to their request. Without
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` nothing is started and no such span is created.
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` nothing is started and no such span is created.
 
 use std::collections::HashMap;
 use std::env;
@@ -24,7 +24,7 @@ use tracing_subscriber::registry::LookupSpan;
 pub const REQUESTS: &str = "payonce::requests";
 
 /// The target of the spans of their phases, which `phase!` creates.
-pub const PHASES: &str = "payonce::phases";
+const PHASES: &str = "payonce::phases";
 
 /// Whether traces are exported.
 static IS_ON: AtomicBool = AtomicBool::new(false);

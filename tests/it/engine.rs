@@ -216,7 +216,7 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
     end_leases(&pool).await;
     assert_eq!(
         other
-            .abandoned(&["create_order"], None, 10)
+            .list_abandoned(&["create_order"], None, 10)
             .await
             .expect("a list")
             .len(),
@@ -230,7 +230,7 @@ async fn two_phases_and_a_fence(_: PgPoolOptions, db: PgConnectOptions) {
     assert_eq!((permit.claim().attempt, permit.resource_id()), (2, "tea"));
     assert!(
         other
-            .abandoned(&["create_order"], None, 10)
+            .list_abandoned(&["create_order"], None, 10)
             .await
             .expect("a list")
             .is_empty()
@@ -307,7 +307,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     while !renewed().await {
         assert!(
             engine
-                .abandoned(&["create_order"], None, 10)
+                .list_abandoned(&["create_order"], None, 10)
                 .await
                 .expect("a list")
                 .is_empty(),
@@ -318,7 +318,7 @@ async fn an_owner_at_work_renews_its_leases(_: PgPoolOptions, db: PgConnectOptio
     // Without an owner the lease ends.
     drop(permit);
     while engine
-        .abandoned(&["create_order"], None, 10)
+        .list_abandoned(&["create_order"], None, 10)
         .await
         .expect("a list")
         .is_empty()

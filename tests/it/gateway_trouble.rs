@@ -1,15 +1,15 @@
 //! A gateway that cannot be reached, does not answer, or answers late: the client's answer, and the rows that stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use payonce::idempotency::{IdempotencyError, IdempotencyKey, Wait};
+use payonce::idempotency::{IdempotencyConfig, IdempotencyError, IdempotencyKey, Wait};
 use payonce::payments::{NewPayment, PaymentError};
 use payonce::recovery::Recovery;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::Semaphore;
 
 use crate::support::rows::end_leases;
 use crate::support::scripted::{ScriptedGateway, Turn};
@@ -341,7 +341,12 @@ async fn a_call_of_long_ago_is_asked_about_and_not_made_again(
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgConnectOptions) {
-    let service = Service::start(&db).await;
+    // Whenever its lock is not free in time, the lane gives a group up, which frees places. Small groups free few.
+    let setup = Setup {
+        idempotency: IdempotencyConfig::default().with_group_size(8),
+        ..Setup::default()
+    };
+    let service = Service::start_with(&db, setup).await;
     let acme = service.merchant("acme").await;
     // The lane of the claims waits for the table, so the queue fills.
     let mut holding = service.pool.begin().await.expect("a transaction");
@@ -350,27 +355,19 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
         .execute(&mut *holding)
         .await
         .expect("a lock");
-    let (begun, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let refused = Arc::new(Semaphore::new(0));
     let pay = |i: usize| {
-        let (payments, begun, refused) = (
-            service.payments.clone(),
-            Arc::clone(&begun),
-            Arc::clone(&refused),
-        );
+        let (payments, refused) = (service.payments.clone(), Arc::clone(&refused));
         tokio::spawn(async move {
-            begun.fetch_add(1, Ordering::SeqCst);
             let request = NewPayment::parse(payment("1").to_string().as_bytes()).expect("valid");
             let key = IdempotencyKey::new(format!("k{i}")).expect("a key");
             let made = payments
                 .create("acme", key, request, Wait::Configured)
                 .await;
             match &made {
-                Ok(_) => {}
-                // On a slow machine the table is held for longer than a lane waits for a lock.
-                Err(PaymentError::InProgress { .. }) => {}
-                Err(PaymentError::Engine(IdempotencyError::Overloaded)) => {
-                    refused.fetch_add(1, Ordering::SeqCst);
-                }
+                // Its group was given up.
+                Ok(_) | Err(PaymentError::InProgress { .. }) => {}
+                Err(PaymentError::Engine(IdempotencyError::Overloaded)) => refused.add_permits(1),
                 Err(error) => panic!("{error}"),
             }
             made.is_ok()
@@ -380,25 +377,17 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     while !a_lock_is_waited_for(&mut holding).await {
         crate::support::pause().await;
     }
-    // More than one merchant's line of the queue takes, and then more and more: the lane gives a group up when its lock is not free in
-    // time, and takes the next.
+    // More than the queue has places for one merchant.
+    tasks.extend((1..4096).map(pay));
+    drop(refused.acquire().await.expect("it is open"));
     let mut told = None;
     while told.is_none() {
-        let all_have_begun = begun.load(Ordering::SeqCst) == tasks.len();
-        if all_have_begun && refused.load(Ordering::SeqCst) == 0 {
-            assert!(tasks.len() < 4 * 4096, "the queue takes more");
-            let next = tasks.len();
-            tasks.extend((next..next + 512).map(pay));
-        }
-        crate::support::pause().await;
-        if refused.load(Ordering::SeqCst) > 0 {
-            // It is refused at once, or gets a place that the lane has just freed and waits in the queue like the others.
-            let request = acme.pay("1").key(&format!("one-more-{}", waiting.len()));
-            let mut sent = Box::pin(tokio::spawn(async move { request.send().await }));
-            tokio::select! {
-                answer = &mut sent => told = Some(answer.expect("no panic")),
-                () = crate::support::pause() => waiting.push(sent),
-            }
+        // It is refused at once, or gets a place that the lane has just freed, and waits in the queue like the others.
+        let request = acme.pay("1").key(&format!("one-more-{}", waiting.len()));
+        let mut sent = Box::pin(tokio::spawn(async move { request.send().await }));
+        tokio::select! {
+            answer = &mut sent => told = Some(answer.expect("no panic")),
+            () = crate::support::pause() => waiting.push(sent),
         }
     }
     told.expect("an answer")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use payonce::idempotency::{Cleaner, CleanupLimits, FingerprintSecrets, IdempotencyConfig};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
@@ -216,7 +216,10 @@ async fn a_key_past_its_time_never_pays_again(_: PgPoolOptions, db: PgConnectOpt
     let node = Service::start(&db).await;
     for cleaned in [false, true] {
         if cleaned {
-            let report = node.payments.engine().cleanup().await.expect("a clean-up");
+            let report = Cleaner::new(node.payments.engine().pool().clone())
+                .run(CleanupLimits::default())
+                .await
+                .expect("a clean-up");
             assert_eq!((report.deleted, report.remaining), (2, 0));
             assert_eq!(node.count("idempotency_keys").await, 0);
         }

@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use payonce::database::pool_options;
 use payonce::idempotency::records::{Inspector, KeyState};
 use payonce::idempotency::{
-    Answer, CleanupLimits, Engine, FingerprintSecrets, Gate, IdempotencyConfig, IdempotencyError,
-    IdempotencyKey, Outcome, Permit, Plan, Released, ScopedKey, Settled, StoredResponse,
-    Transaction, Wait,
+    Answer, Cleaner, CleanupLimits, Engine, FingerprintSecrets, Gate, IdempotencyConfig,
+    IdempotencyError, IdempotencyKey, Outcome, Permit, Plan, Released, ScopedKey, Settled,
+    StoredResponse, Transaction, Wait,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -30,6 +30,10 @@ struct Shop {
 impl Shop {
     async fn open(db: &PgConnectOptions) -> Self {
         Self::open_with(db, IdempotencyConfig::default()).await
+    }
+
+    fn cleaner(&self) -> Cleaner {
+        Cleaner::new(self.pool.clone())
     }
 
     async fn open_with(db: &PgConnectOptions, config: IdempotencyConfig) -> Self {
@@ -288,7 +292,7 @@ async fn five_keys_past_their_time_are_cleaned_up_in_batches(
             .await
             .expect("an answer");
     }
-    while shop.engine.count_expired().await.expect("a count") < 5 {
+    while shop.cleaner().count_expired().await.expect("a count") < 5 {
         crate::support::pause().await;
     }
     let limits = CleanupLimits {
@@ -299,17 +303,17 @@ async fn five_keys_past_their_time_are_cleaned_up_in_batches(
         max_duration: Duration::ZERO,
         ..limits
     };
-    let report = shop.engine.cleanup_within(none).await.expect("a report");
+    let report = shop.cleaner().run(none).await.expect("a report");
     assert_eq!(
         (report.deleted, report.batches, report.remaining),
         (0, 0, 5)
     );
-    let report = shop.engine.cleanup_within(limits).await.expect("a report");
+    let report = shop.cleaner().run(limits).await.expect("a report");
     assert_eq!(
         (report.deleted, report.batches, report.remaining),
         (5, 3, 0)
     );
-    assert!(!report.another_at_work);
+    assert!(!report.another_is_running);
     assert_eq!(count(&shop.pool, "idempotency_keys").await, 0);
     shop.close().await;
 }
@@ -341,10 +345,10 @@ async fn the_oldest_go_first_and_what_is_held_is_left(_: PgPoolOptions, db: PgCo
         batch_size: 2,
         ..Default::default()
     };
-    let report = shop.engine.cleanup_within(limits).await.expect("a report");
+    let report = shop.cleaner().run(limits).await.expect("a report");
     assert_eq!((report.deleted, report.remaining), (4, 1), "k5 is held");
     holding.rollback().await.expect("an end");
-    let report = shop.engine.cleanup_within(limits).await.expect("a report");
+    let report = shop.cleaner().run(limits).await.expect("a report");
     assert_eq!((report.deleted, report.remaining), (1, 0));
     let batches: Vec<String> = sqlx::query_scalar(
         "select string_agg(key, ' ' order by key) from deleted group by batch order by batch",
@@ -368,11 +372,27 @@ async fn unfinished_work_never_expires(_: PgPoolOptions, db: PgConnectOptions) {
         "update idempotency_keys set expires_at = now() - interval '1 day'",
     )
     .await;
-    assert_eq!(other.engine.cleanup().await.expect("a report").deleted, 0);
+    assert_eq!(
+        other
+            .cleaner()
+            .run(CleanupLimits::default())
+            .await
+            .expect("a report")
+            .deleted,
+        0
+    );
     assert!(matches!(other.claim(&key).await, Gate::InProgress { .. }));
     assert!(matches!(shop.settle(permit, 200).await, Settled::Stored(_)));
     assert_eq!(shop.attempts(&key).await, (KeyState::Completed, 1));
-    assert_eq!(other.engine.cleanup().await.expect("a report").deleted, 1);
+    assert_eq!(
+        other
+            .cleaner()
+            .run(CleanupLimits::default())
+            .await
+            .expect("a report")
+            .deleted,
+        1
+    );
     shop.close().await;
     other.close().await;
 }

@@ -112,7 +112,7 @@ impl Orders {
             Gate::Answered(answer) => return Ok(answer.into()),
             Gate::InProgress { retry_after } => return Err(Refusal::InProgress { retry_after }),
             Gate::Mismatch(mismatch) => {
-                return Err(Refusal::Reused {
+                return Err(Refusal::Mismatch {
                     changed: mismatch.changed,
                 });
             }
@@ -126,15 +126,15 @@ impl Orders {
             .await?;
         match settled? {
             Some(Settled::Stored(answer) | Settled::Lost(Some(answer))) => Ok(answer.into()),
-            // The recovery goes on with it, or the same request does.
+            // Recovery continues it, or a repeat of the request does.
             Some(Settled::Lost(None)) | None => Err(Refusal::InProgress {
                 retry_after: Duration::from_secs(1),
             }),
         }
     }
 
-    /// Goes on with a claim: the first run, a repeat that took it over, and the recovery. Returns `None` while it is not known what
-    /// became of the call.
+    /// Makes the call of a claim and settles it: for the first request, a repeat that took the claim over, and recovery. Returns
+    /// `None` while the outcome of the call is not known.
     async fn charge(&self, permit: Permit) -> Result<Option<Settled>, IdempotencyError> {
         // What was claimed, rather than what a repeat carries: the other system refuses another call under the same name.
         let id = permit.resource_id().to_owned();
@@ -153,7 +153,7 @@ impl Orders {
             Charge::Declined => None,
             Charge::Unknown => return Ok(None),
         };
-        // The second commit: what became of the order, and the answer. It may run again where the database was lost.
+        // The second commit: the order's outcome, and the answer. It may run again if the database was lost.
         let settle = move |mut tx: Transaction| {
             let (id, charge_id) = (id.clone(), charge_id.clone());
             async move {

@@ -37,7 +37,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// ```
 /// use payonce_http::Refusal;
 ///
-/// let refusal = Refusal::Reused { changed: vec!["body.quantity".to_owned()] };
+/// let refusal = Refusal::Mismatch { changed: vec!["body.quantity".to_owned()] };
 /// assert_eq!((refusal.status(), refusal.code()), (422, "idempotency-key-reused"));
 /// let problem = refusal.problem();
 /// assert_eq!(problem.headers[0].1, "application/problem+json");
@@ -60,7 +60,7 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// 422: the key was used with another request.
-    Reused {
+    Mismatch {
         /// The parts that differ, e.g. `body.quantity`; never values.
         changed: Vec<String>,
     },
@@ -124,7 +124,7 @@ impl Refusal {
             Self::BodyTooSlow => 408,
             Self::InProgress { .. } | Self::Expired => 409,
             Self::BodyTooLarge { .. } => 413,
-            Self::Reused { .. } => 422,
+            Self::Mismatch { .. } => 422,
             Self::AnswerTooLarge { .. }
             | Self::AnswerBroken
             | Self::AnswerNotStorable(_)
@@ -144,7 +144,7 @@ impl Refusal {
     /// use payonce_http::Refusal;
     ///
     /// let changed = vec!["body.quantity".to_owned()];
-    /// assert_eq!(Refusal::Reused { changed }.code(), "idempotency-key-reused");
+    /// assert_eq!(Refusal::Mismatch { changed }.code(), "idempotency-key-reused");
     /// ```
     pub fn code(&self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ impl Refusal {
             Self::KeyInvalid(_) => "idempotency-key-invalid",
             Self::OwnerUnknown => "owner-unknown",
             Self::InProgress { .. } => "idempotency-key-in-use",
-            Self::Reused { .. } => "idempotency-key-reused",
+            Self::Mismatch { .. } => "idempotency-key-reused",
             Self::Expired => "idempotency-key-expired",
             Self::BodyTooLarge { .. } => "payload-too-large",
             Self::BodyTooSlow => "request-timeout",
@@ -178,7 +178,7 @@ impl Refusal {
             Self::KeyInvalid(_) => "The Idempotency-Key header is not valid",
             Self::OwnerUnknown => "It is not known whose request this is",
             Self::InProgress { .. } => "The first request with this key is still in progress",
-            Self::Reused { .. } => "The key was used with another request",
+            Self::Mismatch { .. } => "The key was used with another request",
             Self::Expired => "The key has expired, and was used",
             Self::BodyTooLarge { .. } => "The body is too large",
             Self::BodyTooSlow => "The body did not arrive in time",
@@ -217,7 +217,7 @@ impl Refusal {
             Self::InProgress { .. } => {
                 "Wait for Retry-After and send the same request with the same key: it gets the first one's answer.".to_owned()
             }
-            Self::Reused { .. } => {
+            Self::Mismatch { .. } => {
                 "changed names the parts that differ from the first request with this key. Send exactly what was sent first, or use a new key for a new request.".to_owned()
             }
             Self::Expired => "The key was used before, and has expired. A new request needs a new key.".to_owned(),
@@ -262,7 +262,7 @@ impl Refusal {
     }
 
     /// The refusal in the form in which it is sent if the route has none of its own: `application/problem+json` with `title`, `status`,
-    /// `detail` and `code`, and for [`Refusal::Reused`] also `changed`.
+    /// `detail` and `code`, and for [`Refusal::Mismatch`] also `changed`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -279,7 +279,7 @@ impl Refusal {
         body.insert("status".to_owned(), json!(self.status()));
         body.insert("detail".to_owned(), json!(self.detail()));
         body.insert("code".to_owned(), json!(self.code()));
-        if let Self::Reused { changed } = self {
+        if let Self::Mismatch { changed } = self {
             body.insert("changed".to_owned(), json!(changed));
         }
         let mut headers = vec![(
@@ -315,7 +315,7 @@ impl From<IdempotencyError> for Refusal {
     fn from(error: IdempotencyError) -> Self {
         let refusal = match &error {
             IdempotencyError::FingerprintMismatch { changed, .. } => {
-                return Self::Reused {
+                return Self::Mismatch {
                     changed: changed.clone(),
                 };
             }

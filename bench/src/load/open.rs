@@ -18,7 +18,7 @@ use super::tally::Measure;
 use super::{Connection, Keys, Tally};
 use crate::requests::Request;
 
-/// At least so many connections.
+/// Minimum number of connections.
 const CONNECTIONS: u32 = 64;
 
 /// Enough for waits of a quarter of a second: 200 a second over a gateway that takes 100 ms have twice what they need.

@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep};
 
 use self::pace::{Floor, Pace};
 use crate::database::{self, Bounded, is_lock_timeout};
-use crate::engine::Engine;
 use crate::error::IdempotencyError;
 use crate::store::{self, ExpiredKey};
 
@@ -58,7 +57,7 @@ impl Default for CleanupLimits {
 ///
 /// /// Whether to run more often, or for longer.
 /// fn falls_behind(report: &CleanupReport) -> bool {
-///     !report.keeping_up && !report.another_at_work
+///     !report.keeps_up && !report.another_is_running
 /// }
 /// let ran_out_of_time = CleanupReport { remaining: 70_000, ..CleanupReport::default() };
 /// assert!(falls_behind(&ran_out_of_time));
@@ -74,10 +73,10 @@ pub struct CleanupReport {
     /// How long it took.
     pub duration: Duration,
     /// True if another clean-up was running, so that this one did nothing.
-    pub another_at_work: bool,
+    pub another_is_running: bool,
     /// False if its time was over before all expired keys were deleted: keys expire faster than they are deleted. Also false after a dry
     /// run, and if another clean-up was running.
-    pub keeping_up: bool,
+    pub keeps_up: bool,
 }
 
 /// Deletes expired keys. It signs nothing, so unlike the engine it needs no secret.
@@ -104,7 +103,24 @@ impl Cleaner {
 
     /// Deletes the expired keys, within limits. If another clean-up is running, this one does nothing.
     ///
-    /// An error ends it between two batches or inside one. What was deleted before stays deleted.
+    /// ```no_run
+    /// # async fn clean(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
+    /// use payonce_engine::{Cleaner, CleanupLimits};
+    ///
+    /// // In a task of the service, in place of a cron job.
+    /// let cleaner = Cleaner::new(engine.pool().clone());
+    /// let mut hourly = tokio::time::interval(std::time::Duration::from_secs(60 * 60));
+    /// loop {
+    ///     hourly.tick().await;
+    ///     let report = cleaner.run(CleanupLimits::default()).await?;
+    ///     tracing::info!(report.deleted, report.remaining, "expired keys");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's. It ends the run between two batches or inside one. What was deleted before stays deleted.
     pub async fn run(&self, limits: CleanupLimits) -> Result<CleanupReport, IdempotencyError> {
         let started = Instant::now();
         // The lock lasts as long as its session. If this fails or is dropped, the connection is closed, which releases the lock.
@@ -128,14 +144,14 @@ impl Cleaner {
                 };
                 oldest_left = run.delete_in_batches(&mut connection, &mut report).await?;
             } else {
-                report.keeping_up = true;
+                report.keeps_up = true;
             }
             // The server notices a closed connection only some time later, and the next run may begin at once.
             store::release_cleanup_lock(&mut connection)
                 .bounded()
                 .await?;
         } else {
-            report.another_at_work = true;
+            report.another_is_running = true;
         }
         report.remaining = store::count_expired(&mut connection, oldest_left)
             .within(USE_LIMIT)
@@ -153,6 +169,10 @@ impl Cleaner {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
@@ -201,7 +221,7 @@ impl Run {
                 }
             };
             let Some(reached) = from else {
-                report.keeping_up = true;
+                report.keeps_up = true;
                 break;
             };
             let written = store::written(connection).bounded().await;
@@ -252,7 +272,7 @@ impl Run {
     }
 }
 
-/// What became of a batch, and the time at which the next begins, `None` if no key is left.
+/// The result of a batch, and the time at which the next one begins: `None` if no key is left.
 enum Batch {
     Deleted {
         next: Option<DateTime<Utc>>,
@@ -273,8 +293,8 @@ struct Stretch {
     size: i64,
 }
 
-/// Deletes the rows of a stretch that no transaction holds, and of what follows it up to the end of a batch. Returns the time at which to go
-/// on, or `None` if nothing follows.
+/// Deletes the rows of a stretch that no transaction holds, and of what follows it up to the end of a batch. Returns the time at
+/// which to go on, or `None` if nothing follows.
 async fn delete_key_by_key(
     connection: &mut PgConnection,
     stretch: Stretch,
@@ -336,49 +356,4 @@ async fn delete_what_is_free(
         }
     }
     Ok(())
-}
-
-impl Engine {
-    /// Deletes the expired keys, within the default limits, as the clean-up program does.
-    ///
-    /// ```no_run
-    /// # async fn clean(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
-    /// // In a task of the service, in place of a cron job.
-    /// let mut hourly = tokio::time::interval(std::time::Duration::from_secs(60 * 60));
-    /// loop {
-    ///     hourly.tick().await;
-    ///     let report = engine.cleanup().await?;
-    ///     tracing::info!(report.deleted, report.remaining, "expired keys");
-    /// }
-    /// # }
-    /// ```
-    pub async fn cleanup(&self) -> Result<CleanupReport, IdempotencyError> {
-        self.cleanup_within(CleanupLimits::default()).await
-    }
-
-    /// Deletes the expired keys, within limits: see [`Cleaner::run`].
-    ///
-    /// ```no_run
-    /// # async fn clean(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
-    /// use std::time::Duration;
-    ///
-    /// use payonce_engine::CleanupLimits;
-    ///
-    /// let limits = CleanupLimits { max_duration: Duration::from_secs(10), ..CleanupLimits::default() };
-    /// let report = engine.cleanup_within(limits).await?;
-    /// # let _ = report;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn cleanup_within(
-        &self,
-        limits: CleanupLimits,
-    ) -> Result<CleanupReport, IdempotencyError> {
-        Cleaner::new(self.pool().clone()).run(limits).await
-    }
-
-    /// How many keys a clean-up would delete now.
-    pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
-        Cleaner::new(self.pool().clone()).count_expired().await
-    }
 }

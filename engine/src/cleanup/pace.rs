@@ -1,5 +1,5 @@
-//! How fast the clean-up goes: as fast as it can while it is alone, gently beside others, and never so gently that keys past their
-//! time pile up.
+//! How fast the clean-up goes: at full speed while it is alone, gently beside other writers, and never so gently that expired keys
+//! pile up.
 //!
 //! What a batch deletes is flushed by its commit, and a payment that commits at that moment waits for it: the write-ahead log
 //! of a few thousand deletes is some megabytes. Whether others are at work is seen by the log itself, which grows between two
@@ -19,8 +19,8 @@ const BESIDE_OTHERS: Duration = Duration::from_millis(1);
 /// for a flush, which a smaller batch would pay as well.
 const OVER_THE_QUICKEST: u32 = 3;
 
-/// How much longer than a batch the pause after it is, beside others. What is deleted makes checkpoints due, and while one of
-/// them syncs its files, commits stand still: the slower it goes, the rarer that is.
+/// How many times as long as a batch the pause after it is, beside other writers. Deletes bring checkpoints closer, and commits wait
+/// while a checkpoint syncs its files. The slower the clean-up goes, the rarer that is.
 const PAUSE: u32 = 9;
 
 /// For how long others are taken to be there after they were last seen. A clean-up begins as if it had just seen them.

@@ -15,10 +15,10 @@ use super::{Bounded, acquire};
 /// The others are distributed as this one is.
 const FIRST_TABLE: &str = "idempotency_keys";
 
-/// How the engine's tables are stored. [`Engine::spread`](crate::Engine::spread) returns it; [`spread`] has an example.
+/// How the engine's tables are stored. [`Engine::distribution`](crate::Engine::distribution) returns it; [`distribution`] has an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Spread {
+pub enum Distribution {
     /// On one server.
     #[default]
     OneServer,
@@ -30,9 +30,9 @@ pub enum Spread {
 ///
 /// ```no_run
 /// # async fn ask(pool: sqlx::PgPool) -> sqlx::Result<()> {
-/// use payonce_engine::database::{Spread, acquire, spread};
+/// use payonce_engine::database::{Distribution, acquire, distribution};
 ///
-/// if spread(&mut *acquire(&pool).await?).await? == Spread::ByMerchant {
+/// if distribution(&mut *acquire(&pool).await?).await? == Distribution::ByMerchant {
 ///     println!("each merchant's rows are on one node of a cluster");
 /// }
 /// # Ok(())
@@ -42,7 +42,7 @@ pub enum Spread {
 /// # Errors
 ///
 /// The queries'.
-pub async fn spread(connection: &mut PgConnection) -> sqlx::Result<Spread> {
+pub async fn distribution(connection: &mut PgConnection) -> sqlx::Result<Distribution> {
     let has_catalog = sqlx::query_scalar!(
         r#"select to_regclass('pg_catalog.pg_dist_partition') is not null as "has_catalog!""#
     )
@@ -50,7 +50,7 @@ pub async fn spread(connection: &mut PgConnection) -> sqlx::Result<Spread> {
     .bounded()
     .await?;
     if !has_catalog {
-        return Ok(Spread::OneServer);
+        return Ok(Distribution::OneServer);
     }
     let is_distributed: bool = sqlx::query_scalar(
         "select exists (
@@ -65,9 +65,9 @@ pub async fn spread(connection: &mut PgConnection) -> sqlx::Result<Spread> {
     .bounded()
     .await?;
     Ok(if is_distributed {
-        Spread::ByMerchant
+        Distribution::ByMerchant
     } else {
-        Spread::OneServer
+        Distribution::OneServer
     })
 }
 
@@ -176,7 +176,7 @@ pub struct NodeSettings {
     pub lock_timeout: i64,
 }
 
-/// Asks every node of the cluster. Returns none if the tables are on [one server](Spread::OneServer).
+/// Asks every node of the cluster. Returns none if the tables are on [one server](Distribution::OneServer).
 ///
 /// ```no_run
 /// # async fn ask(pool: sqlx::PgPool) -> sqlx::Result<()> {
@@ -196,7 +196,7 @@ pub struct NodeSettings {
 ///
 /// The queries', and a time-out if a node neither answers nor refuses connections. A node that refuses them is not an error.
 pub async fn cluster_nodes(connection: &mut PgConnection) -> sqlx::Result<Vec<ClusterNode>> {
-    if spread(connection).await? == Spread::OneServer {
+    if distribution(connection).await? == Distribution::OneServer {
         return Ok(Vec::new());
     }
     let rows: Vec<(String, bool, String)> = sqlx::query_as(

@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
 use super::session::LENT_CHECKED;
-use super::{ACQUIRE_TIMEOUT, Bounded, USE_TIMEOUT, acquire, cluster_nodes};
+use super::{ACQUIRE_TIMEOUT, Bounded, acquire, cluster_nodes};
 
 /// Whether an engine starts on a database that may lose confirmed commits.
 ///
@@ -99,6 +99,10 @@ const TABLES: [&str; 3] = ["idempotency_keys", "unsettled_keys", "fingerprint_se
 /// }
 /// # }
 /// ```
+///
+/// # Errors
+///
+/// [`UnfitPool`], which says what to set, or [`UnfitPool::Database`] if the pool could not be checked.
 pub async fn check(pool: &PgPool, durability: Durability) -> Result<(), UnfitPool> {
     let mut connection = acquire(pool).await?;
     if shares_sessions(&pool.connect_options(), &mut connection).await? {
@@ -260,14 +264,14 @@ async fn refuse_unbounded_sessions(connection: &mut PgConnection) -> Result<(), 
         (
             "statement_timeout",
             session.statement_timeout,
-            within(session.statement_seconds, USE_TIMEOUT.as_secs_f64()),
-            "more than 0 and at most 7s",
+            within(session.statement_seconds, LONGEST_STATEMENT),
+            "more than 0 and at most 5s",
             "5s",
         ),
         (
             "lock_timeout",
             session.lock_timeout,
-            within(session.lock_seconds, session.statement_seconds),
+            session.lock_seconds > 0.0 && session.lock_seconds < session.statement_seconds,
             "more than 0 and less than statement_timeout",
             "3s",
         ),
@@ -302,6 +306,9 @@ async fn refuse_unbounded_sessions(connection: &mut PgConnection) -> Result<(), 
         Err(UnfitPool::LendsUnchecked)
     }
 }
+
+/// In seconds. The server ends a statement before [`USE_TIMEOUT`](super::USE_TIMEOUT) gives up its connection.
+const LONGEST_STATEMENT: f64 = 5.0;
 
 /// In seconds. Work that has not used its transaction for longer is stopped, because the server has ended the transaction.
 const LONGEST_IDLE_TRANSACTION: f64 = 10.0;
@@ -356,9 +363,10 @@ mod tests {
     ) {
         for (missing, value) in [
             ("statement_timeout", "0"),
-            ("statement_timeout", "1min"),
+            ("statement_timeout", "5001ms"),
             ("lock_timeout", "0"),
-            ("lock_timeout", "6s"),
+            // Whichever ended a wait for a row first would decide what the wait means.
+            ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "0"),
             ("default_transaction_isolation", "serializable"),
         ] {

@@ -148,13 +148,13 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
 /// constraint (23), a row that is too large (54), or a value that cannot be encoded.
 ///
 /// ```
-/// use payonce_engine::database::is_of_its_content;
+/// use payonce_engine::database::is_rejected_content;
 ///
 /// let unsendable = sqlx::Error::Encode("a text with a zero byte".into());
-/// assert!(is_of_its_content(&unsendable));
-/// assert!(!is_of_its_content(&sqlx::Error::PoolTimedOut));
+/// assert!(is_rejected_content(&unsendable));
+/// assert!(!is_rejected_content(&sqlx::Error::PoolTimedOut));
 /// ```
-pub fn is_of_its_content(error: &sqlx::Error) -> bool {
+pub fn is_rejected_content(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
@@ -165,13 +165,13 @@ pub fn is_of_its_content(error: &sqlx::Error) -> bool {
 ///
 /// ```no_run
 /// # async fn insert(connection: &mut sqlx::PgConnection, skus: &[String]) -> sqlx::Result<()> {
-/// use payonce_engine::database::is_of_an_item;
+/// use payonce_engine::database::may_be_one_items_fault;
 ///
 /// let statement = "insert into orders (sku) select * from unnest($1::text[])";
 /// let together = sqlx::query(statement).bind(skus).execute(&mut *connection).await;
 /// match together {
 ///     // One of them is at fault. Alone, each of the others succeeds.
-///     Err(error) if is_of_an_item(&error) && skus.len() > 1 => {
+///     Err(error) if may_be_one_items_fault(&error) && skus.len() > 1 => {
 ///         for sku in skus {
 ///             drop(sqlx::query(statement).bind(std::slice::from_ref(sku)).execute(&mut *connection).await);
 ///         }
@@ -181,7 +181,7 @@ pub fn is_of_its_content(error: &sqlx::Error) -> bool {
 /// # Ok(())
 /// # }
 /// ```
-pub fn is_of_an_item(error: &sqlx::Error) -> bool {
+pub fn may_be_one_items_fault(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)
@@ -215,21 +215,21 @@ mod tests {
             let error = error_of(&pool, statements).await;
             assert!(is_wrong_connection(&error), "{statements}: {error}");
             assert!(is_transient(&error), "{statements}: {error}");
-            assert!(!is_of_an_item(&error), "{statements}: {error}");
+            assert!(!may_be_one_items_fault(&error), "{statements}: {error}");
         }
         for statements in [
             "select 1/0",
             "create temp table t (a int primary key); insert into t values (1), (1)",
         ] {
             let error = error_of(&pool, statements).await;
-            assert!(is_of_an_item(&error), "{statements}: {error}");
+            assert!(may_be_one_items_fault(&error), "{statements}: {error}");
             assert!(!is_wrong_connection(&error), "{statements}: {error}");
             assert!(!is_transient(&error), "{statements}: {error}");
         }
         let error = error_of(&pool, "set statement_timeout = 1; select pg_sleep(10)").await;
         assert!(is_too_slow(&error) && is_transient(&error), "{error}");
         assert!(
-            !is_wrong_connection(&error) && !is_of_an_item(&error),
+            !is_wrong_connection(&error) && !may_be_one_items_fault(&error),
             "{error}"
         );
         let error = error_of(&pool, "select nothing_there").await;

@@ -15,27 +15,29 @@
 //! pool that cannot keep the guarantees with an [`UnfitPool`] that says what to set.
 
 mod address;
+mod borrowed;
 mod cluster;
 mod contract;
 mod errors;
 mod interval;
-mod lease;
 mod pool;
 mod session;
 pub(crate) mod shortage;
 
 pub use self::address::describe;
-pub use self::cluster::{ClusterNode, NodeSettings, Spread, cluster_nodes, spread};
+pub use self::borrowed::{
+    BorrowedConnection, Bounded, BoundedTransaction, USE_TIMEOUT, Within, timed_out,
+};
+pub use self::cluster::{ClusterNode, Distribution, NodeSettings, cluster_nodes, distribution};
 pub(crate) use self::cluster::{Node, Nodes};
 pub use self::contract::{
     Durability, UnfitPool, check, settings_that_lose_commits, shares_sessions,
 };
 pub(crate) use self::errors::is_unsupported;
 pub use self::errors::{
-    has_sqlstate, is_lock_timeout, is_of_an_item, is_of_its_content, is_too_slow, is_transient,
-    is_wrong_connection, may_have_committed,
+    has_sqlstate, is_lock_timeout, is_rejected_content, is_too_slow, is_transient,
+    is_wrong_connection, may_be_one_items_fault, may_have_committed,
 };
 pub use self::interval::interval;
-pub use self::lease::{Bounded, Lease, Transaction, USE_TIMEOUT, Within, timed_out};
 pub use self::pool::{ACQUIRE_TIMEOUT, MAX_LIFETIME, acquire, begin, pool_options};
 pub use self::session::{SESSION_SETTINGS, session_options, takes_no_writes, takes_writes};

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::timeout;
 
-use super::lease::{Lease, Transaction};
+use super::borrowed::{BorrowedConnection, BoundedTransaction};
 use super::{session, shortage};
 
 /// How long a request waits for a connection, and a program for its first: short enough that a
@@ -89,24 +89,34 @@ tokio::task_local! {
 /// sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *connection).bounded().await
 /// # }
 /// ```
-pub async fn acquire(pool: &PgPool) -> sqlx::Result<Lease> {
+///
+/// # Errors
+///
+/// [`sqlx::Error::PoolTimedOut`] after [`ACQUIRE_TIMEOUT`], or the error of connecting.
+pub async fn acquire(pool: &PgPool) -> sqlx::Result<BorrowedConnection> {
     let _waiting = Waiting::start();
     lend(pool).await
 }
 
 /// Begins a transaction on a connection of the pool, counted as by [`acquire`], its BEGIN included. The check of the connection and
-/// BEGIN are one round trip. [`Transaction`] has an example.
-pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction> {
+/// BEGIN are one round trip. [`BoundedTransaction`] has an example.
+///
+/// # Errors
+///
+/// As for [`acquire`], or the error of BEGIN.
+pub async fn begin(pool: &PgPool) -> sqlx::Result<BoundedTransaction> {
     let _waiting = Waiting::start();
     let unchecked = CHECKED_BY_BEGIN.scope((), lend(pool)).await?;
-    match Transaction::begin_by(unchecked, &session::CHECKED_BEGIN, session::CHECK_TIMEOUT).await {
+    match BoundedTransaction::begin_by(unchecked, &session::CHECKED_BEGIN, session::CHECK_TIMEOUT)
+        .await
+    {
         Ok(transaction) => Ok(transaction),
         // Most often it has ended while nobody used it. The next one is checked before it is lent.
-        Err(_) => Transaction::begin(lend(pool).await?).await,
+        Err(_) => BoundedTransaction::begin(lend(pool).await?).await,
     }
 }
 
-async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
+async fn lend(pool: &PgPool) -> sqlx::Result<BorrowedConnection> {
     let mut acquiring = pin!(pool.acquire());
     let acquired = match timeout(SHORT_OF_CONNECTIONS, &mut acquiring).await {
         Ok(acquired) => acquired,
@@ -115,7 +125,7 @@ async fn lend(pool: &PgPool) -> sqlx::Result<Lease> {
             acquiring.await
         }
     };
-    acquired.map(Lease::new)
+    acquired.map(BorrowedConnection::new)
 }
 
 /// A waiting task. Its wait is also counted if it gives up.

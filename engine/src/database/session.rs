@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 use tokio::time::timeout;
 
-use super::lease::Bounded;
+use super::borrowed::Bounded;
 
 /// Set on every connection, overriding the role and the URL, and checked after each connect, because a pooler may drop a client's
 /// start-up settings.
@@ -132,6 +132,10 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Errors
+///
+/// The database's.
 pub async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let row = sqlx::raw_sql(TAKES_WRITES.as_str())
         .fetch_one(connection)

@@ -165,6 +165,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError`], as for [`Engine::claim`], and those of the [`Claimant`].
     pub async fn enter<T>(
         &self,
         signed: SignedRequest,
@@ -290,7 +294,7 @@ impl Engine {
             let Some(seen) = self.see(&visit.key).await? else {
                 return Ok(None);
             };
-            if matches!(seen.standing, Standing::PastItsTime) {
+            if matches!(seen.standing, Standing::Expired) {
                 visit.has_expired = true;
                 return Ok(None);
             }

@@ -4,6 +4,8 @@
 //! * `planned`: claims of one transaction, in which the caller plans the work.
 //! * `takeover`: takeovers of abandoned claims, and leases.
 //! * `read_back`: whether a commit happened, and whether it is durable.
+//! * `renewal`: leases are renewed while their owner is alive.
+//! * `transact`: one transaction without a key.
 
 mod enter;
 mod planned;
@@ -12,6 +14,7 @@ mod renewal;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod transact;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +35,7 @@ pub(crate) use self::planned::is_this_claim;
 pub(crate) use self::read_back::SLOW_COMMIT;
 use crate::caller::Presence;
 use crate::config::IdempotencyConfig;
-use crate::database::{self, Nodes, Spread, UnfitPool};
+use crate::database::{self, Distribution, Nodes, UnfitPool};
 use crate::error::IdempotencyError;
 use crate::fingerprint::{Fingerprint, FingerprintSecrets, Fingerprinted, Signer};
 use crate::flights::Flights;
@@ -67,7 +70,7 @@ pub struct Engine(Arc<Shared>);
 
 struct Shared {
     pool: PgPool,
-    spread: Spread,
+    distribution: Distribution,
     /// Made when it is first asked for: one server has none.
     nodes: OnceLock<Nodes>,
     config: IdempotencyConfig,
@@ -145,21 +148,21 @@ impl Engine {
         secrets: &FingerprintSecrets,
     ) -> Result<Self, UnfitPool> {
         database::check(&pool, config.durability).await?;
-        let spread = database::spread(&mut *database::acquire(&pool).await?).await?;
-        Ok(Self::on(pool, spread, config, secrets))
+        let distribution = database::distribution(&mut *database::acquire(&pool).await?).await?;
+        Ok(Self::on(pool, distribution, config, secrets))
     }
 
     /// Starts an engine on a pool that was checked before.
     pub(crate) fn on(
         pool: PgPool,
-        spread: Spread,
+        distribution: Distribution,
         config: IdempotencyConfig,
         secrets: &FingerprintSecrets,
     ) -> Self {
         let shared = Shared {
             nodes: OnceLock::new(),
             pool,
-            spread,
+            distribution,
             config,
             signer: Signer::new(secrets),
             owner: Uuid::now_v7(),
@@ -193,6 +196,14 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError`]. Those of the first request with the key: [`Work`](IdempotencyError::Work) with the error of `work`,
+    /// [`InvalidResponse`](IdempotencyError::InvalidResponse), [`Aborted`](IdempotencyError::Aborted). Those of a later one:
+    /// [`FingerprintMismatch`](IdempotencyError::FingerprintMismatch), [`InProgress`](IdempotencyError::InProgress),
+    /// [`Expired`](IdempotencyError::Expired), [`Unreadable`](IdempotencyError::Unreadable). Of either: the database's, and those of
+    /// [`Engine::sign`].
     pub async fn execute<E, F, Fut>(
         &self,
         key: &ScopedKey,
@@ -311,6 +322,11 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError`], as for [`Engine::execute`]. What a later request with the key finds is a [`Gate`] and no error, except
+    /// [`Unreadable`](IdempotencyError::Unreadable).
     pub async fn claim<T, E, F, Fut>(
         &self,
         key: &ScopedKey,
@@ -345,7 +361,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`IdempotencyError::Uncanonical`], or [`IdempotencyError::Database`] if a name of the key's scope has not 1 to 255 bytes.
+    /// [`IdempotencyError::Uncanonical`] or [`IdempotencyError::InvalidScope`].
     pub fn sign(
         &self,
         key: ScopedKey,
@@ -410,8 +426,8 @@ impl Engine {
     }
 
     /// Returns how the tables were stored when it started.
-    pub fn spread(&self) -> Spread {
-        self.0.spread
+    pub fn distribution(&self) -> Distribution {
+        self.0.distribution
     }
 
     /// Returns the pool of its database.
@@ -440,6 +456,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyError::Aborted`] if the future panicked, or the runtime is shutting down.
     pub async fn run<T, Fut>(&self, future: Fut) -> Result<T, IdempotencyError>
     where
         T: Send + 'static,

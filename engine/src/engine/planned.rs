@@ -32,72 +32,6 @@ impl Engine {
     }
 }
 
-impl Engine {
-    /// Runs `work` in one transaction without a key: for a request that may come without one. Its writes are committed if it
-    /// returns `Ok`, and undone if it returns `Err`. As with [`Engine::execute`], dropping this future stops nothing.
-    ///
-    /// ```no_run
-    /// # async fn order(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
-    /// let id: i64 = engine
-    ///     .transact(async |mut tx| {
-    ///         sqlx::query_scalar("insert into orders (sku) values ('tea') returning order_id").fetch_one(&mut *tx).await
-    ///     })
-    ///     .await?;
-    /// # let _ = id;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The work's, or the database's, also if the work ignored the failure of one of its statements.
-    /// [`IdempotencyError::OutcomeUnknown`] if the answer to the commit was lost: without a key its outcome cannot be read back.
-    pub async fn transact<T, E, F, Fut>(&self, work: F) -> Result<T, IdempotencyError>
-    where
-        T: Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-        F: FnOnce(Transaction) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        let engine = self.clone();
-        self.run(async move { transact_once(&engine, work).await })
-            .await?
-    }
-}
-
-async fn transact_once<T, E, F, Fut>(engine: &Engine, work: F) -> Result<T, IdempotencyError>
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    F: FnOnce(Transaction) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    let transaction = database::begin(&engine.0.pool).await?;
-    let (mut transaction, done) = lend(transaction, work).await?;
-    match done.map_err(|error| work_error(error.into())) {
-        Ok(done) => {
-            // PostgreSQL answers the commit of a transaction in which a statement failed by a rollback, and by no error.
-            sqlx::raw_sql("select 1")
-                .execute(&mut *transaction)
-                .bounded()
-                .await?;
-            let begun = Instant::now();
-            match transaction.commit().await {
-                Ok(()) => {}
-                Err(error) if may_have_committed(&error) => {
-                    return Err(IdempotencyError::OutcomeUnknown(Box::new(error.into())));
-                }
-                Err(error) => return Err(error.into()),
-            }
-            engine.make_certain(begun).await?;
-            Ok(done)
-        }
-        Err(error) => {
-            transaction.rollback().await?;
-            Err(error)
-        }
-    }
-}
-
 /// A claim with its own transaction, in which the caller plans.
 struct PlannedClaim<F> {
     engine: Engine,
@@ -180,8 +114,23 @@ where
         .bounded()
         .await?;
     let (mut transaction, planned) = lend(transaction, plan).await?;
-    let planned = planned.map_err(|error| work_error(error.into()));
-    let attempt = match planned.and_then(Plan::checked) {
+    let planned = planned
+        .map_err(|error| work_error(error.into()))
+        .and_then(Plan::checked);
+    let attempt = match planned {
+        Ok(Plan::Expired {
+            resource_id,
+            created_at,
+        }) => {
+            transaction.rollback().await?;
+            return Ok((
+                Attempt::Expired(Remembered {
+                    resource_id,
+                    created_at,
+                }),
+                None,
+            ));
+        }
         Ok(Plan::Call { resource_id, work }) => {
             store::keep_unsettled(&mut transaction, &key.scope, &resource_id)
                 .bounded()
@@ -196,39 +145,12 @@ where
             resource_id,
             outcome,
         }) => {
-            if matches!(outcome, Outcome::Failed(_)) {
-                sqlx::raw_sql("rollback to savepoint payonce_work")
-                    .execute(&mut *transaction)
-                    .bounded()
-                    .await?;
-            }
-            let finished = store::finish_new_key(
-                &mut transaction,
-                &key.scope,
-                resource_id.as_deref(),
-                &outcome,
-            );
-            if !finished.bounded().await? {
-                return Err(IdempotencyError::Aborted("it deleted its own key"));
-            }
+            write_outcome(&mut transaction, &key, resource_id.as_deref(), &outcome).await?;
             Attempt::Finished(Answer {
                 response: Arc::new(outcome.into_response()),
                 replayed: false,
                 expires_at: inserted.expires_at,
             })
-        }
-        Ok(Plan::Expired {
-            resource_id,
-            created_at,
-        }) => {
-            transaction.rollback().await?;
-            return Ok((
-                Attempt::Expired(Remembered {
-                    resource_id,
-                    created_at,
-                }),
-                None,
-            ));
         }
         Err(error) => {
             transaction.rollback().await?;
@@ -236,14 +158,45 @@ where
         }
     };
     failpoint!("claim-before-commit");
+    commit_claim(engine, transaction, &key, &inserted).await?;
+    Ok((attempt, None))
+}
+
+/// Stores the outcome under the key that this transaction has taken. A failure's writes are undone before.
+async fn write_outcome(
+    transaction: &mut database::BoundedTransaction,
+    key: &NewKey,
+    resource_id: Option<&str>,
+    outcome: &Outcome,
+) -> Result<(), IdempotencyError> {
+    if matches!(outcome, Outcome::Failed(_)) {
+        sqlx::raw_sql("rollback to savepoint payonce_work")
+            .execute(&mut **transaction)
+            .bounded()
+            .await?;
+    }
+    if store::finish_new_key(transaction, &key.scope, resource_id, outcome)
+        .bounded()
+        .await?
+    {
+        Ok(())
+    } else {
+        Err(IdempotencyError::Aborted("it deleted its own key"))
+    }
+}
+
+/// Commits, and returns once the commit is certain and durable. If the answer to the commit is lost, the key is read back.
+async fn commit_claim(
+    engine: &Engine,
+    transaction: database::BoundedTransaction,
+    key: &NewKey,
+    inserted: &Inserted,
+) -> Result<(), IdempotencyError> {
     let begun = Instant::now();
     match transaction.commit().await {
-        Ok(()) => {
-            engine.make_certain(begun).await?;
-            Ok((attempt, None))
-        }
-        Err(error) if may_have_committed(&error) => match engine.read_back_claim(&key).await {
-            Ok(Some(seen)) if is_this_claim(&seen, &key, &inserted) => Ok((attempt, None)),
+        Ok(()) => engine.make_certain(begun).await,
+        Err(error) if may_have_committed(&error) => match engine.read_back_claim(key).await {
+            Ok(Some(seen)) if is_this_claim(&seen, key, inserted) => Ok(()),
             Ok(_) => Err(error.into()),
             Err(lost) => Err(IdempotencyError::OutcomeUnknown(Box::new(lost.into()))),
         },
@@ -253,7 +206,7 @@ where
 
 /// Takes the key if it is unused or expired. Returns `None` if it is in use.
 async fn take_key(
-    transaction: &mut database::Transaction,
+    transaction: &mut database::BoundedTransaction,
     key: &NewKey,
 ) -> sqlx::Result<Option<Inserted>> {
     let inserted = store::insert_key(transaction, key).bounded().await?;

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Engine;
 use crate::clock::Moment;
-use crate::database::{self, Bounded, Node, Spread};
+use crate::database::{self, Bounded, Distribution, Node};
 use crate::key::ScopedKey;
 use crate::lease::Lease;
 use crate::store;
@@ -52,7 +52,7 @@ impl Engine {
         if due.is_empty() {
             return;
         }
-        if self.0.spread == Spread::OneServer {
+        if self.0.distribution == Distribution::OneServer {
             return warn_unless_renewed(self.renew_together(due, None).await);
         }
         let mut by_node: HashMap<Node, HashMap<String, Due>> = HashMap::new();
@@ -76,9 +76,9 @@ impl Engine {
 
     /// Renews one lease. A claim that another process has taken over is lost.
     pub(super) async fn renew(&self, key: &ScopedKey, lease: &Arc<Lease>) -> sqlx::Result<()> {
-        let of = match self.0.spread {
-            Spread::OneServer => None,
-            Spread::ByMerchant => Some(key.merchant_id.as_str()),
+        let of = match self.0.distribution {
+            Distribution::OneServer => None,
+            Distribution::ByMerchant => Some(key.merchant_id.as_str()),
         };
         self.renew_together(vec![(key.clone(), Arc::clone(lease))], of)
             .await

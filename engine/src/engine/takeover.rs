@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::enter::Asked;
-use crate::database::{self, Bounded, Spread, is_lock_timeout, may_have_committed};
+use crate::database::{self, Bounded, Distribution, is_lock_timeout, may_have_committed};
 use crate::error::IdempotencyError;
 use crate::flights::Boarding;
 use crate::gate::{Claim, Held, Permit};
@@ -27,6 +27,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database's. [`IdempotencyError::OutcomeUnknown`] if the claim may have been taken over: it can be again after its lease.
     pub async fn take_over(&self, key: &ScopedKey) -> Result<Option<Permit>, IdempotencyError> {
         self.take_over_guarded(key, |_| std::future::ready(Ok(())))
             .await
@@ -34,21 +38,7 @@ impl Engine {
 
     /// Like [`Engine::take_over`], but first calls `may_take_over` with [`Permit::resource_id`]. Its error leaves the claim alone
     /// and is returned.
-    ///
-    /// ```no_run
-    /// # use payonce_engine::*;
-    /// # async fn by_hand(engine: Engine, key: ScopedKey) -> Result<(), IdempotencyError> {
-    /// let permit = engine
-    ///     .take_over_guarded(&key, async |parcel| match parcel.starts_with("air-") {
-    ///         true => Ok(()),
-    ///         false => Err(IdempotencyError::Work("this process has no account with the sea carrier".into())),
-    ///     })
-    ///     .await?;
-    /// # drop(permit);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn take_over_guarded<G, Guarded>(
+    pub(crate) async fn take_over_guarded<G, Guarded>(
         &self,
         key: &ScopedKey,
         may_take_over: G,
@@ -74,7 +64,7 @@ impl Engine {
     ///
     /// If an owner was stopped, or its machine suspended, another process may have taken its claim over. If the lease was confirmed
     /// recently enough, this does not ask the database. Otherwise the lease is renewed first, which fails where the claim was taken
-    /// over. An error means that the database could not be asked: the caller must not make its call.
+    /// over.
     ///
     /// ```no_run
     /// # async fn parcel(engine: payonce_engine::Engine, permit: payonce_engine::Permit) -> Result<(), payonce_engine::IdempotencyError> {
@@ -90,6 +80,10 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The database could not be asked. The caller must not make its call.
     pub async fn fence(&self, permit: &Permit) -> Result<Fence, IdempotencyError> {
         let Held { claim, lease, .. } = &*permit.0;
         let is_confirmed = || {
@@ -134,7 +128,7 @@ impl Engine {
     /// # async fn list(engine: Engine) -> Result<(), IdempotencyError> {
     /// let mut last = None;
     /// loop {
-    ///     let page = engine.abandoned(&["send_parcel"], last.as_ref(), 100).await?;
+    ///     let page = engine.list_abandoned(&["send_parcel"], last.as_ref(), 100).await?;
     ///     for abandoned in &page {
     ///         println!("{} since {}", abandoned.scope, abandoned.claimed_at);
     ///     }
@@ -144,7 +138,11 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn abandoned(
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn list_abandoned(
         &self,
         operations: &[&str],
         after: Option<&Abandoned>,
@@ -155,8 +153,11 @@ impl Engine {
             .bounded()
             .await;
         match listed {
-            // A lost node is not to keep the work on the others from being resumed.
-            Err(error) if self.0.spread == Spread::ByMerchant && database::is_transient(&error) => {
+            // The work on the other nodes is resumed although one node is lost.
+            Err(error)
+                if self.0.distribution == Distribution::ByMerchant
+                    && database::is_transient(&error) =>
+            {
                 drop(connection);
                 let mut connection = database::acquire(&self.0.pool).await?;
                 let listed =
@@ -172,14 +173,18 @@ impl Engine {
     /// ```no_run
     /// # use std::time::Duration;
     /// # async fn watch(engine: payonce_engine::Engine) -> Result<(), payonce_engine::IdempotencyError> {
-    /// let (count, oldest) = engine.unsettled().await?;
+    /// let (count, oldest) = engine.count_unsettled().await?;
     /// if oldest > Duration::from_secs(60 * 60) {
     ///     eprintln!("{count} keys are in PROCESSING, the oldest for {} minutes", oldest.as_secs() / 60);
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn count_unsettled(&self) -> Result<(u64, Duration), IdempotencyError> {
         let mut connection = database::acquire(&self.0.pool).await?;
         let (count, seconds) = store::count_unsettled(&mut connection).bounded().await?;
         Ok((

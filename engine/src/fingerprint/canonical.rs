@@ -187,7 +187,11 @@ impl Eq for CanonicalFields {}
 /// }
 /// ```
 pub trait Fingerprinted {
-    /// Writes the fields that make this request what it is. Returns an error if it has no JSON form.
+    /// Writes the fields that make this request what it is.
+    ///
+    /// # Errors
+    ///
+    /// It has no JSON form. The engine returns this as [`Uncanonical`](crate::IdempotencyError::Uncanonical).
     fn canonicalize(&self, fields: &mut CanonicalFields) -> Result<(), serde_json::Error>;
 
     /// Paths that requests of this kind often have, 64 at most. A row keeps the digest of such a field in five bytes, without its

@@ -257,8 +257,8 @@ impl Fingerprints {
         Comparison::Other(ours.mismatch(stored, self.known_paths))
     }
 
-    /// Which secret signed the stored one is not said; under the right one, the fewest fields differ. Where not one is equal
-    /// under any secret, none of them is the right one.
+    /// The stored fingerprint does not say which secret signed it. The right one is that under which the fewest fields differ. If no
+    /// field is equal under any secret, none of them signed it.
     fn compare_unmarked(&self, stored: &Fingerprint) -> Comparison {
         let unmarked = self.fields.unmarked();
         let fields = unmarked.as_ref().unwrap_or(&self.fields);

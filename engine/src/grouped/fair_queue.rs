@@ -1,8 +1,8 @@
-//! A queue with one line for each merchant. The lines take turns: a merchant who brings a thousand items does not
-//! hold up another who brings one.
+//! A queue with one line for each merchant. The lines take turns: a merchant with a thousand items does not delay another with
+//! one.
 //!
-//! The queue is bounded, and so is each line: it may be as long as what is left of the queue. One alone gets half of it, and
-//! of N who fill it each gets its (N + 1)th part; there is always room for one who comes new.
+//! The queue is bounded, and so is each line: it may be as long as what is left of the queue. A merchant alone gets half of the
+//! queue, and each of N merchants that fill it gets 1/(N + 1) of it, so there is always room for a new one.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap, RandomState};
@@ -42,7 +42,8 @@ pub(super) enum Turns {
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// The merchant of an item, as a hash, so that no name is kept. Merchants with the same hash share a line; the hash is keyed, so it cannot be chosen.
+/// The merchant of an item, as a hash, so that no name is kept. Merchants with the same hash share a line. The hash is keyed, so
+/// that nobody can choose a name with the hash of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Line(u64);
 
@@ -61,7 +62,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Whose items are to wait in one line.
+    /// Returns the line in which a merchant's items wait.
     pub(super) fn line(&self, merchant: &str) -> Line {
         Line(self.hasher.hash_one(merchant))
     }
@@ -75,7 +76,7 @@ impl<T> FairQueue<T> {
         pushed
     }
 
-    /// Waits for items and takes `most` of them. Empty: the queue is closed.
+    /// Waits for items and takes at most `most` of them. Returns none if the queue is closed.
     pub(super) async fn take(&self, most: usize, turns: Turns) -> Vec<T> {
         loop {
             // Before the look, so that what comes after it is noticed.
@@ -101,7 +102,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes all that waits, without waiting.
+    /// Takes all items, without waiting for any.
     pub(super) fn take_all(&self) -> Vec<T> {
         self.lock().take(usize::MAX)
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fair_queue::Turns;
 use super::{CloseOnDrop, GroupWriter, Grouped, Kind, Progress, Waiting};
 use crate::config::LARGEST_GROUP;
-use crate::database::{self, Bounded, Lease, Spread, shortage};
+use crate::database::{self, BorrowedConnection, Bounded, Distribution, shortage};
 use crate::engine::SLOW_COMMIT;
 use crate::store;
 
@@ -34,7 +34,7 @@ type Reply<W> = oneshot::Sender<Grouped<W>>;
 enum Unwritten {
     /// There was no connection.
     NotSent(sqlx::Error),
-    /// It failed, or it is not known what became of it.
+    /// It failed, or its outcome is not known.
     Failed(sqlx::Error),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Lane<W: GroupWriter> {
     queue: Arc<CloseOnDrop<W>>,
     /// Kept from group to group: borrowing one would cost a round trip each time.
     connection: Option<Connection>,
-    spread: Spread,
+    distribution: Distribution,
     planning: Planning,
     group_size: usize,
     /// How many lanes of its kind there are.
@@ -56,7 +56,7 @@ pub(super) struct Lane<W: GroupWriter> {
 
 /// A lane's own connection. Its settings are its own: it never goes back to the pool.
 struct Connection {
-    lease: Lease,
+    borrowed: BorrowedConnection,
     opened: Instant,
     /// When it last answered.
     used: Instant,
@@ -71,12 +71,12 @@ impl<W: GroupWriter> Lane<W> {
             writer: Arc::clone(&kind.writer),
             queue,
             connection: None,
-            spread: engine.spread(),
-            planning: match engine.spread() {
-                Spread::OneServer => Planning::Once,
-                Spread::ByMerchant => Planning::EachTime,
+            distribution: engine.distribution(),
+            planning: match engine.distribution() {
+                Distribution::OneServer => Planning::Once,
+                Distribution::ByMerchant => Planning::EachTime,
             },
-            // The settings' range is checked where they are read; a library user's 0 would wait for ever.
+            // The service checks the range of its settings. A library user may give 0, with which no group would ever be taken.
             group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
             lanes: Arc::clone(&kind.all_lanes),
             progress,
@@ -91,7 +91,7 @@ impl<W: GroupWriter> Lane<W> {
                 self.connection = None;
             }
             let group = tokio::select! {
-                group = self.queue.0.take(self.group_size, self.spread.into()) => group,
+                group = self.queue.0.take(self.group_size, self.distribution.into()) => group,
                 () = shortage => continue,
             };
             if group.is_empty() {
@@ -105,7 +105,7 @@ impl<W: GroupWriter> Lane<W> {
 
     async fn commit(&mut self, mut group: Vec<Waiting<W>>) {
         if W::NEEDS_CALLER {
-            group.retain(|waiting| !waiting.is_abandoned());
+            group.retain(|waiting| !waiting.has_lost_its_caller());
         }
         if group.is_empty() {
             return;
@@ -127,7 +127,9 @@ impl<W: GroupWriter> Lane<W> {
             Err(Unwritten::NotSent(error)) => {
                 self.give_back(items.into_iter().zip(replies), error);
             }
-            Err(Unwritten::Failed(error)) if items.len() > 1 && database::is_of_an_item(&error) => {
+            Err(Unwritten::Failed(error))
+                if items.len() > 1 && database::may_be_one_items_fault(&error) =>
+            {
                 self.commit_one_by_one(items.into_iter().zip(replies), error)
                     .await;
             }
@@ -136,7 +138,7 @@ impl<W: GroupWriter> Lane<W> {
         }
     }
 
-    /// One of them brought the failure about; the others are not to suffer from it.
+    /// One of them may have caused the failure. The others are written without it.
     async fn commit_one_by_one(
         &mut self,
         mut items: impl Iterator<Item = (W::Item, Reply<W>)>,
@@ -196,9 +198,9 @@ impl<W: GroupWriter> Lane<W> {
         let mut connection = self.connection().await.map_err(Unwritten::NotSent)?;
         failpoint!(&format!("{}-before-commit", W::LANE));
         let begun = Instant::now();
-        let mut written = self.send(&mut connection.lease, items).await;
+        let mut written = self.send(&mut connection.borrowed, items).await;
         if written.is_ok() && begun.elapsed() >= SLOW_COMMIT {
-            let durable = store::wait_until_durable(&mut connection.lease).bounded();
+            let durable = store::wait_until_durable(&mut connection.borrowed).bounded();
             if let Err(error) = durable.await {
                 // Whatever it was: the group may be committed, and not for good.
                 written = Err(sqlx::Error::Io(std::io::Error::other(error)));
@@ -208,7 +210,7 @@ impl<W: GroupWriter> Lane<W> {
         match &written {
             Err(error) if database::is_wrong_connection(error) => {
                 tracing::warn!(%error, lane = W::LANE, "a lane gives its connection up");
-                connection.lease.discard();
+                connection.borrowed.discard();
             }
             _ if self.may_keep_connections() => self.connection = Some(connection),
             // Closed.
@@ -219,21 +221,24 @@ impl<W: GroupWriter> Lane<W> {
 
     async fn send(
         &self,
-        lease: &mut Lease,
+        borrowed: &mut BorrowedConnection,
         items: &[W::Item],
     ) -> sqlx::Result<Vec<Option<W::Written>>> {
         let Some(merchant) = items.first().map(W::merchant) else {
             return Ok(Vec::new());
         };
-        if self.spread == Spread::OneServer {
-            return self.writer.write(lease, items).bounded().await;
+        if self.distribution == Distribution::OneServer {
+            return self.writer.write(borrowed, items).bounded().await;
         }
         // Merchants whose hashes are the same share a line.
         if items.iter().any(|item| W::merchant(item) != merchant) {
             let error = "the group's items have several merchants".to_owned();
             return Err(sqlx::Error::InvalidArgument(error));
         }
-        self.writer.write_of(lease, merchant, items).bounded().await
+        self.writer
+            .write_of(borrowed, merchant, items)
+            .bounded()
+            .await
     }
 
     async fn connection(&mut self) -> sqlx::Result<Connection> {
@@ -241,7 +246,7 @@ impl<W: GroupWriter> Lane<W> {
             if kept.is_alive().await {
                 return Ok(kept);
             }
-            kept.lease.discard();
+            kept.borrowed.discard();
         }
         Connection::open(&self.pool, self.planning).await
     }
@@ -262,25 +267,25 @@ fn fail_all<W: GroupWriter>(items: impl Iterator<Item = (W::Item, Reply<W>)>, er
 }
 
 /// In a cluster, a group of several merchants would be of several nodes.
-impl From<Spread> for Turns {
-    fn from(spread: Spread) -> Self {
-        match spread {
-            Spread::OneServer => Self::OfAll,
-            Spread::ByMerchant => Self::OfOne,
+impl From<Distribution> for Turns {
+    fn from(distribution: Distribution) -> Self {
+        match distribution {
+            Distribution::OneServer => Self::OfAll,
+            Distribution::ByMerchant => Self::OfOne,
         }
     }
 }
 
 impl Connection {
     async fn open(pool: &PgPool, planning: Planning) -> sqlx::Result<Self> {
-        let mut lease = database::acquire(pool).await?;
-        lease.close_on_drop();
+        let mut borrowed = database::acquire(pool).await?;
+        borrowed.close_on_drop();
         sqlx::raw_sql(planning.settings())
-            .execute(&mut *lease)
+            .execute(&mut *borrowed)
             .bounded()
             .await?;
         Ok(Self {
-            lease,
+            borrowed,
             opened: Instant::now(),
             used: Instant::now(),
         })
@@ -292,7 +297,7 @@ impl Connection {
         if self.used.elapsed() < IDLE {
             return true;
         }
-        let question = sqlx::raw_sql("select").execute(&mut *self.lease);
+        let question = sqlx::raw_sql("select").execute(&mut *self.borrowed);
         question.within(PATIENCE_WHEN_IDLE).await.is_ok()
     }
 

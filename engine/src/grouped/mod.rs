@@ -177,7 +177,7 @@ use self::lane::Lane;
 use crate::caller::Caller;
 pub use crate::claimant::{Attempt, Claimant, Remembered};
 pub use crate::config::LARGEST_GROUP;
-use crate::database::{Node, Spread};
+use crate::database::{Distribution, Node};
 use crate::engine::Engine;
 pub use crate::engine::SignedRequest;
 use crate::error::IdempotencyError;
@@ -221,8 +221,8 @@ pub trait GroupWriter: Send + Sync + 'static {
     ) -> impl Future<Output = sqlx::Result<Vec<Option<Self::Written>>>> + Send;
 
     /// Writes a sorted group of one merchant, [`merchant`](Self::merchant), in one transaction, where the tables are
-    /// [distributed by merchant](Spread::ByMerchant). Statements that name the merchant as a value go to its node alone; others ask every
-    /// node. The default is [`write`](Self::write).
+    /// [distributed by merchant](Distribution::ByMerchant). Statements that name the merchant as a value go to its node alone; others
+    /// ask every node. The default is [`write`](Self::write).
     fn write_of(
         &self,
         connection: &mut PgConnection,
@@ -241,7 +241,7 @@ struct Waiting<W: GroupWriter> {
 }
 
 impl<W: GroupWriter> Waiting<W> {
-    fn is_abandoned(&self) -> bool {
+    fn has_lost_its_caller(&self) -> bool {
         self.reply.is_closed() || self.caller.as_ref().is_some_and(Caller::is_gone)
     }
 }
@@ -258,7 +258,7 @@ pub enum Grouped<W: GroupWriter> {
 
 /// A queue, and the lanes that write what is in it, as in the [module's example](self#claims-in-groups).
 ///
-/// Where the tables are [distributed by merchant](Spread::ByMerchant), each node has a queue and lanes of its own, and a group is of one
+/// Where the tables are [distributed by merchant](Distribution::ByMerchant), each node has a queue and lanes of its own, and a group is of one
 /// merchant: it is one node's alone, and a node that does not answer delays nobody else.
 pub struct GroupCommit<W: GroupWriter>(Queues<W>);
 
@@ -279,7 +279,7 @@ struct Kind<W: GroupWriter> {
 
 impl<W: GroupWriter> GroupCommit<W> {
     /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped. In a cluster, each
-    /// node has so many, from its first item on.
+    /// node gets this number of lanes when its first item arrives.
     ///
     /// ```no_run
     /// # use payonce_engine::{Engine, grouped::{GroupCommit, GroupWriter}};
@@ -295,9 +295,9 @@ impl<W: GroupWriter> GroupCommit<W> {
             lanes: lanes.max(1),
             all_lanes: Arc::default(),
         };
-        Self(match engine.spread() {
-            Spread::OneServer => Queues::One(Queue::start(&kind)),
-            Spread::ByMerchant => Queues::OfNodes(OfNodes::new(kind)),
+        Self(match engine.distribution() {
+            Distribution::OneServer => Queues::One(Queue::start(&kind)),
+            Distribution::ByMerchant => Queues::OfNodes(OfNodes::new(kind)),
         })
     }
 

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
-use crate::database::{Spread, pool_options};
+use crate::database::{Distribution, pool_options};
 use crate::{FingerprintSecrets, IdempotencyConfig};
 
 /// Says when it is about to wait in the queue.
@@ -53,7 +53,7 @@ fn engine(pool: PgPool) -> Engine {
     let secrets = FingerprintSecrets::new("a secret of the tests");
     Engine::on(
         pool,
-        Spread::OneServer,
+        Distribution::OneServer,
         IdempotencyConfig::default(),
         &secrets,
     )

@@ -85,18 +85,18 @@ pub trait Resume: Send + Sync + 'static {
 /// The counts of a pass.
 ///
 /// ```
-/// use payonce_engine::Summary;
+/// use payonce_engine::RecoveryReport;
 ///
 /// /// Whether a scheduled run should raise an alarm.
-/// fn needs_an_operator(summary: &Summary) -> bool {
-///     summary.misconfigured > 0 || summary.failed > 0
+/// fn needs_an_operator(report: &RecoveryReport) -> bool {
+///     report.misconfigured > 0 || report.failed > 0
 /// }
-/// assert!(!needs_an_operator(&Summary::default()));
+/// assert!(!needs_an_operator(&RecoveryReport::default()));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Summary {
+pub struct RecoveryReport {
     /// Abandoned claims that it found.
     pub found: u64,
     /// Claims that it settled, with any outcome.
@@ -190,8 +190,8 @@ impl<R: Resume> Recovery<R> {
     /// # use payonce_engine::*;
     /// # async fn recover<R: Resume>(engine: Engine, parcels: R) -> Result<(), IdempotencyError> {
     /// let mut recovery = Recovery::new(engine, parcels);
-    /// let summary = recovery.run_once().await?;
-    /// println!("{} of {} claims are resolved", summary.resolved, summary.found);
+    /// let report = recovery.run_once().await?;
+    /// println!("{} of {} claims are resolved", report.resolved, report.found);
     /// # Ok(())
     /// # }
     /// ```
@@ -199,34 +199,34 @@ impl<R: Resume> Recovery<R> {
     /// # Errors
     ///
     /// The database's error if the claims cannot be read. Errors of single claims are counted and logged.
-    pub async fn run_once(&mut self) -> Result<Summary, IdempotencyError> {
-        let mut summary = Summary::default();
+    pub async fn run_once(&mut self) -> Result<RecoveryReport, IdempotencyError> {
+        let mut report = RecoveryReport::default();
         let mut last: Option<Abandoned> = None;
         for _ in 0..MAX_PAGES {
             let operations = self.resume.operations();
             let page = self
                 .engine
-                .abandoned(operations, last.as_ref(), PAGE)
+                .list_abandoned(operations, last.as_ref(), PAGE)
                 .await?;
             let Some(end) = page.last() else { break };
             last = Some(end.clone());
             let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-            self.work_off(page, &mut summary).await;
+            self.work_off(page, &mut report).await;
             if is_last {
                 break;
             }
         }
         self.backoff.forget_old();
-        Ok(summary)
+        Ok(report)
     }
 
-    async fn work_off(&mut self, page: Vec<Abandoned>, summary: &mut Summary) {
+    async fn work_off(&mut self, page: Vec<Abandoned>, report: &mut RecoveryReport) {
         let now = Instant::now();
-        summary.found += count(page.len());
+        report.found += count(page.len());
         let (due, waiting): (Vec<_>, Vec<_>) = page
             .into_iter()
             .partition(|abandoned| self.backoff.is_due(&abandoned.scope, now));
-        summary.waiting += count(waiting.len());
+        report.waiting += count(waiting.len());
         let worker = &*self;
         let outcomes: Vec<(ScopedKey, Recovered)> = stream::iter(due)
             .map(|abandoned| async move {
@@ -237,17 +237,17 @@ impl<R: Resume> Recovery<R> {
             .collect()
             .await;
         for (scope, recovered) in outcomes {
-            self.note(&scope, recovered, summary);
+            self.note(&scope, recovered, report);
         }
     }
 
-    fn note(&mut self, scope: &ScopedKey, recovered: Recovered, summary: &mut Summary) {
+    fn note(&mut self, scope: &ScopedKey, recovered: Recovered, report: &mut RecoveryReport) {
         match recovered {
-            Recovered::Resolved => summary.resolved += 1,
-            Recovered::Unknown => summary.unknown += 1,
-            Recovered::TakenByOthers => summary.taken_by_others += 1,
-            Recovered::Misconfigured => summary.misconfigured += 1,
-            Recovered::Failed => summary.failed += 1,
+            Recovered::Resolved => report.resolved += 1,
+            Recovered::Unknown => report.unknown += 1,
+            Recovered::TakenByOthers => report.taken_by_others += 1,
+            Recovered::Misconfigured => report.misconfigured += 1,
+            Recovered::Failed => report.failed += 1,
         }
         match recovered {
             Recovered::Resolved | Recovered::TakenByOthers => self.backoff.clear(scope),
@@ -325,10 +325,10 @@ impl<R: Resume> Recovery<R> {
         loop {
             ticks.tick().await;
             match self.run_once().await {
-                Ok(summary) if summary.resolved > 0 => {
+                Ok(report) if report.resolved > 0 => {
                     tracing::info!(
-                        resolved = summary.resolved,
-                        unknown = summary.unknown,
+                        resolved = report.resolved,
+                        unknown = report.unknown,
                         "recovered abandoned work"
                     );
                 }

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::stored::stored_scope;
 use crate::key::ScopedKey;
 
-/// A key whose lease has ended. [`Engine::abandoned`](crate::Engine::abandoned) has an example.
+/// A key whose lease has ended. [`Engine::list_abandoned`](crate::Engine::list_abandoned) has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     /// The key.

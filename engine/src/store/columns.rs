@@ -32,9 +32,9 @@ pub struct NewKey {
 pub struct KeyColumns<'a> {
     /// The key in its scope.
     pub scope: &'a ScopedKey,
-    /// 32 bytes.
+    /// The fingerprint of the request: 32 bytes.
     pub fingerprint: &'a [u8],
-    /// The digests of the fields.
+    /// The digests of the request's fields, as the text that `idempotency_keys.fingerprint_fields` holds.
     pub fingerprint_fields: &'a str,
 }
 
@@ -79,11 +79,11 @@ impl NewKey {
 pub struct ResponseColumns<'a> {
     /// `COMPLETED` or `FAILED`.
     pub state: &'static str,
-    /// The HTTP status.
+    /// The answer's HTTP status.
     pub status: i16,
-    /// `[["name", "value"], …]`.
+    /// The answer's headers: `[["name", "value"], …]`.
     pub headers: Value,
-    /// The body.
+    /// The answer's body.
     pub body: &'a [u8],
 }
 
@@ -122,17 +122,17 @@ impl Outcome {
 /// # Ok::<(), sqlx::Error>(())
 /// ```
 pub struct FoundColumns {
-    /// 32 bytes.
+    /// The fingerprint of the request: 32 bytes.
     pub fingerprint: Option<Vec<u8>>,
     /// The version of the canonical form that was signed.
     pub fingerprint_version: Option<i16>,
-    /// The digests of the fields.
+    /// The digests of the request's fields, as the text that `idempotency_keys.fingerprint_fields` holds.
     pub fingerprint_fields: Option<String>,
-    /// The HTTP status.
+    /// The answer's HTTP status.
     pub status: Option<i16>,
-    /// `[["name", "value"], …]`.
+    /// The answer's headers: `[["name", "value"], …]`.
     pub headers: Option<Value>,
-    /// The body.
+    /// The answer's body.
     pub body: Option<Vec<u8>>,
     /// When the key expires.
     pub expires_at: DateTime<Utc>,
@@ -142,6 +142,10 @@ pub struct FoundColumns {
 
 impl FoundColumns {
     /// Reads the answer. The schema allows no final key without one.
+    ///
+    /// # Errors
+    ///
+    /// [`sqlx::Error::Decode`] if a column is missing or has a value that the schema does not allow.
     pub fn read(self) -> sqlx::Result<FoundKey> {
         let fingerprint = self.fingerprint.ok_or_else(|| corrupt("fingerprint"))?;
         let fields = self

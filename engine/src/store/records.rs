@@ -43,7 +43,7 @@ pub(crate) async fn find_record(
     .transpose()
 }
 
-/// Records in a state, or in any, newest first. Reads the whole table where no index helps: for people, not for programs.
+/// Records in a state, or in any, those that expire last first. Reads the whole table where no index helps: for people, not for programs.
 pub(crate) async fn list_records(
     connection: &mut PgConnection,
     state: Option<KeyState>,

@@ -41,7 +41,7 @@ pub(crate) enum Standing {
     /// It is final.
     Final(Arc<StoredResponse>),
     /// It is final and has expired.
-    PastItsTime,
+    Expired,
 }
 
 impl SeenKey {
@@ -81,7 +81,7 @@ impl SeenRow {
         let standing = match KeyState::from_name(&self.state) {
             Some(KeyState::Processing) if self.lease_over == Some(true) => Standing::Abandoned,
             Some(KeyState::Processing) => Standing::Claimed,
-            Some(_) if self.seconds_left < 0.0 => Standing::PastItsTime,
+            Some(_) if self.seconds_left < 0.0 => Standing::Expired,
             Some(_) => Standing::Final(Arc::new(stored_response(
                 self.response_status,
                 self.response_headers,

@@ -118,7 +118,7 @@ fn mismatches_table(mismatches: &[NotedMismatch]) -> Markup {
         "Last seen",
         "Times",
         "Expected",
-        "Came",
+        "Actual",
         "What differs",
     ];
     html::table(&caption, &titles, rows)

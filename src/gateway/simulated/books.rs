@@ -5,6 +5,11 @@
 //! payment's charge, a capture of more than was held or of another amount than was captured, a cancel of what was captured, a
 //! refund of more than there is.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 use std::collections::{HashMap, VecDeque};
 
 use super::strip;
@@ -115,7 +120,7 @@ impl Books {
         let asked = refund.amount.minor();
         // Another node may have captured what is only held in these books.
         if let Some(taken) = entry.captured.or(entry.held) {
-            let left = taken - entry.refunded;
+            let left = taken.saturating_sub(entry.refunded);
             if left == 0 {
                 return Err(GatewayError::Declined(Decline::new(
                     "charge_already_refunded",

@@ -1,5 +1,10 @@
 //! Amounts in Stripe's own minor units. See <https://docs.stripe.com/currencies>.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 use crate::gateway::{GatewayError, Refusal};
 use crate::money::{Amount, Currency};
 
@@ -28,17 +33,12 @@ pub(super) fn wire_amount(amount: Amount) -> Result<i64, GatewayError> {
         amount.currency().exponent(),
         wire_exponent(amount.currency()),
     );
-    let number = if wire >= iso {
-        let factor = 10_i64.checked_pow(wire - iso);
-        factor.and_then(|factor| amount.minor().checked_mul(factor))
-    } else {
-        let divisor = 10_i64.checked_pow(iso - wire);
-        divisor
-            .filter(|divisor| amount.minor() % divisor == 0)
-            .map(|divisor| amount.minor() / divisor)
+    let number = match wire.checked_sub(iso) {
+        Some(more) => times_ten(amount.minor(), more),
+        None => over_ten(amount.minor(), iso.saturating_sub(wire)),
     };
     number
-        .filter(|number| wire != 3 || number % THREE_DECIMALS_STEP == 0)
+        .filter(|number| wire != 3 || number.checked_rem(THREE_DECIMALS_STEP) == Some(0))
         .ok_or_else(|| {
             GatewayError::Refused(Refusal {
                 code: "invalid_amount".to_owned(),
@@ -51,13 +51,22 @@ pub(super) fn wire_amount(amount: Amount) -> Result<i64, GatewayError> {
 /// The amount of a number in Stripe's API. Returns `None` if ISO 4217 cannot express it.
 pub(super) fn amount_of_wire(number: i64, currency: Currency) -> Option<Amount> {
     let (iso, wire) = (currency.exponent(), wire_exponent(currency));
-    let minor = if wire >= iso {
-        let divisor = 10_i64.checked_pow(wire - iso)?;
-        (number % divisor == 0).then_some(number / divisor)?
-    } else {
-        number.checked_mul(10_i64.checked_pow(iso - wire)?)?
+    let minor = match wire.checked_sub(iso) {
+        Some(more) => over_ten(number, more)?,
+        None => times_ten(number, iso.saturating_sub(wire))?,
     };
     (minor >= 0).then(|| Amount::from_minor(minor, currency))
+}
+
+/// Appends zeros to a number. Returns `None` if it becomes too large.
+fn times_ten(number: i64, zeros: u32) -> Option<i64> {
+    number.checked_mul(10_i64.checked_pow(zeros)?)
+}
+
+/// Removes zeros from the end of a number. Returns `None` if it does not end with as many.
+fn over_ten(number: i64, zeros: u32) -> Option<i64> {
+    let divisor = 10_i64.checked_pow(zeros)?;
+    (number.checked_rem(divisor)? == 0).then(|| number.checked_div(divisor))?
 }
 
 /// Returns the currency in Stripe's spelling.

@@ -9,7 +9,7 @@ use utoipa::openapi::{
 
 use super::headers;
 use crate::http::samples;
-use crate::problem::{CONTENT_TYPE, Charged, Code, Retry};
+use crate::problem::{CONTENT_TYPE, Code, HasCharged, Retry};
 
 /// Refusals of every call that needs an API key.
 const AUTHENTICATED: &[Code] = &[
@@ -238,9 +238,9 @@ fn names<'a>(names: impl Iterator<Item = &'a str>, description: &str) -> Object 
 }
 
 fn charged() -> Object {
-    let all = [Charged::Yes, Charged::No, Charged::Unknown];
+    let all = [HasCharged::Yes, HasCharged::No, HasCharged::Unknown];
     names(
-        all.into_iter().map(Charged::as_str),
+        all.into_iter().map(HasCharged::as_str),
         "Whether a payment by this key took or holds money. It is absent if the request was refused before its key was looked up.",
     )
 }

@@ -9,7 +9,7 @@ use crate::gateway::{Decline, Refusal};
 use crate::http::problem::keyed;
 use crate::idempotency::Mismatch;
 use crate::payments::{NewPayment, PaymentError, PaymentState, answers};
-use crate::problem::{Charged, Code, Problem};
+use crate::problem::{Code, HasCharged, Problem};
 
 /// The example of a problem, as it is sent.
 pub(in crate::http) fn problem(code: Code) -> Value {
@@ -48,7 +48,7 @@ fn made(code: Code) -> Problem {
         Code::IdempotencyKeyExpired => keyed(PaymentError::Expired {
             resource_id: super::PAYMENT_ID.to_owned(),
             created_at: super::time(0),
-            charged: Charged::Yes,
+            charged: HasCharged::Yes,
         }),
         Code::IdempotencyKeyReused => keyed(PaymentError::Mismatch {
             mismatch: Mismatch {
@@ -56,7 +56,7 @@ fn made(code: Code) -> Problem {
                 actual_hash: "41d07a9be3526fc81b2e".to_owned(),
                 changed: vec!["amount".to_owned()],
             },
-            charged: Charged::Yes,
+            charged: HasCharged::Yes,
         }),
         Code::PaymentBusy => keyed(PaymentError::Busy("a capture of the payment")),
         Code::GatewayRefused => keyed(PaymentError::GatewayRefused(Refusal {
@@ -68,7 +68,7 @@ fn made(code: Code) -> Problem {
             reason: String::new(),
             may_have_charged: false,
         }),
-        Code::OutcomeUnknown => plain(code).charged(Charged::Unknown),
+        Code::OutcomeUnknown => plain(code).charged(HasCharged::Unknown),
         Code::ValidationFailed => NewPayment::parse(super::INVALID_PAYMENT.as_bytes())
             .err()
             .map_or_else(|| plain(code), Into::into),

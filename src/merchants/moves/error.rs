@@ -112,7 +112,7 @@ pub enum MoveError {
         /// What is in the way, and what to do.
         why: String,
     },
-    /// What is under way did not end in time. The source serves the merchant again.
+    /// Requests in progress did not end in time. The source serves the merchant again.
     #[error(
         "{keys} keys of merchant {merchant} were still at work after {wait:?} (--wait), so it stays where it is; \
          `payonce idempotency-keys list --state processing` shows them"
@@ -125,9 +125,9 @@ pub enum MoveError {
         /// How long was waited.
         wait: Duration,
     },
-    /// A lock could not be had.
+    /// A table could not be locked.
     #[error(
-        "{side}: its tables were in use for too long to change what is refused; look for long transactions in pg_stat_activity, and run \
+        "{side}: its tables were locked by other transactions for too long; look for long transactions in pg_stat_activity, and run \
          the same command again"
     )]
     Locked {
@@ -136,13 +136,13 @@ pub enum MoveError {
     },
     /// The copy is not what the source has. It was not kept.
     #[error(
-        "the copied rows of {table} differ from the source's; nothing was kept of them, and the merchant is still to be moved"
+        "the copied rows of {table} differ from the source's; none of them was kept, and the merchant has not been moved"
     )]
     Different {
         /// The first table that differs.
         table: &'static str,
     },
-    /// The merchant's requests are refused for as long as nothing more is done.
+    /// The move stopped midway. The merchant's writes, or all of its requests, are refused until it is continued or undone.
     #[error(transparent)]
     Halted(Halted),
 }

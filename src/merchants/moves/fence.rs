@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -31,7 +32,7 @@ const LAST_LOCK_WAIT: Duration = Duration::from_millis(1500);
 /// For how long a change is tried before it waits for as long as that.
 const BRIEF_FOR: Duration = Duration::from_secs(10);
 
-/// The pause between two tries at first; each further one is twice as long.
+/// The first pause between two tries. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -80,7 +81,12 @@ pub(super) async fn change(
     change: Change<'_>,
 ) -> Result<(), MoveError> {
     let begun = Instant::now();
-    let (mut lock_wait, mut pause) = (FIRST_LOCK_WAIT, FIRST_PAUSE);
+    let mut lock_wait = FIRST_LOCK_WAIT;
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times();
+    let mut pauses = pauses.build();
     loop {
         let tried = attempt(&mut side.control, merchant_id, &change, lock_wait).await;
         let Err(error) = tried else { break };
@@ -99,9 +105,8 @@ pub(super) async fn change(
                 false => side.failed(error),
             });
         }
-        sleep(pause).await;
+        sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         lock_wait = next_lock_wait(lock_wait, begun.elapsed());
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     if matches!(change, Change::Serve | Change::Forget) {
         drop_unused(&mut side.control, merchant_id).await;

@@ -1,4 +1,4 @@
-//! What is to be moved, and what came of it.
+//! What to move, and the result.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

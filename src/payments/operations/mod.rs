@@ -2,8 +2,6 @@
 //! [`ClaimedWork`](super::service::ClaimedWork), which calls the gateway and settles. A claim that a dead process left behind is
 //! resumed by the same work.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 mod cancel;
 mod capture;
 mod create;

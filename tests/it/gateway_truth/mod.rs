@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use payonce::gateway::{Circuit, Gateway, StripeGateway};
-use payonce::recovery::{Recovery, Summary};
+use payonce::recovery::{Recovery, RecoveryReport};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -93,7 +93,7 @@ async fn shown(merchant: &Merchant, id: &str) -> Answer {
 }
 
 /// The leases' time is moved, and one pass of the recovery made.
-async fn recover(service: &Service) -> Summary {
+async fn recover(service: &Service) -> RecoveryReport {
     end_leases(&service.pool).await;
     let mut recovery = Recovery::new(service.payments.clone());
     recovery.run_once().await.expect("a pass")

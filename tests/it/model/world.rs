@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use payonce::gateway::Gateway;
-use payonce::idempotency::IdempotencyConfig;
+use payonce::idempotency::{Cleaner, CleanupLimits, IdempotencyConfig};
 use payonce::recovery::Recovery;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
@@ -181,7 +181,11 @@ impl World {
     /// Returns how many keys it deleted.
     pub async fn clean_up(&self, node: usize) -> u64 {
         let engine = self.nodes[node].payments.engine();
-        engine.cleanup().await.expect("a clean-up").deleted
+        Cleaner::new(engine.pool().clone())
+            .run(CleanupLimits::default())
+            .await
+            .expect("a clean-up")
+            .deleted
     }
 
     pub async fn end_leases(&self) {

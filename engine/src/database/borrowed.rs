@@ -96,7 +96,7 @@ impl<T, F: Future<Output = sqlx::Result<T>>> Future for Within<F> {
 /// # }
 /// ```
 pub trait Bounded<T>: Future<Output = sqlx::Result<T>> + Sized {
-    /// Ends with an error after [`USE_TIMEOUT`]; the connection cannot be used any more then, and its [`Lease`] closes it.
+    /// Ends with an error after [`USE_TIMEOUT`]; the connection cannot be used any more then, and its [`BorrowedConnection`] closes it.
     fn bounded(self) -> Within<Self> {
         self.within(USE_TIMEOUT)
     }
@@ -127,7 +127,7 @@ impl<T, F: Future<Output = sqlx::Result<T>>> Bounded<T> for F {}
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Lease {
+pub struct BorrowedConnection {
     /// `None` only while it is being dropped or closed.
     connection: Option<PoolConnection<Postgres>>,
     since: Instant,
@@ -142,7 +142,7 @@ enum Ending {
     Discard,
 }
 
-impl Lease {
+impl BorrowedConnection {
     pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
         Self {
             connection: Some(connection),
@@ -170,27 +170,27 @@ impl Lease {
     }
 }
 
-impl Deref for Lease {
+impl Deref for BorrowedConnection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
         match &self.connection {
             Some(connection) => connection,
-            None => unreachable!("a connection is taken out only when its lease ends"),
+            None => unreachable!("a connection is taken out only when the loan ends"),
         }
     }
 }
 
-impl DerefMut for Lease {
+impl DerefMut for BorrowedConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.connection {
             Some(connection) => connection,
-            None => unreachable!("a connection is taken out only when its lease ends"),
+            None => unreachable!("a connection is taken out only when the loan ends"),
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for BorrowedConnection {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else {
             return;
@@ -233,16 +233,20 @@ impl Drop for Lease {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Transaction {
-    lease: Lease,
+pub struct BoundedTransaction {
+    borrowed: BorrowedConnection,
     is_open: bool,
 }
 
-impl Transaction {
+impl BoundedTransaction {
     /// Begins a transaction on a borrowed connection.
-    pub async fn begin(lease: Lease) -> sqlx::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The database's. The connection is discarded then.
+    pub async fn begin(borrowed: BorrowedConnection) -> sqlx::Result<Self> {
         let mut transaction = Self {
-            lease,
+            borrowed,
             is_open: false,
         };
         transaction
@@ -255,12 +259,12 @@ impl Transaction {
     /// Begins a transaction by a statement that also checks the connection. It fails if the statement does, or takes longer than
     /// `limit`.
     pub(super) async fn begin_by(
-        lease: Lease,
+        borrowed: BorrowedConnection,
         statement: &'static str,
         limit: Duration,
     ) -> sqlx::Result<Self> {
         let mut transaction = Self {
-            lease,
+            borrowed,
             is_open: false,
         };
         transaction
@@ -273,7 +277,11 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Commits. For some errors ([`super::may_have_committed`]) the commit may have succeeded.
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// The database's. Nothing was committed, unless [`may_have_committed`](super::may_have_committed) says otherwise.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         self.is_open = false;
         self.step(|connection| PgTransactionManager::commit(connection).boxed())
@@ -282,16 +290,20 @@ impl Transaction {
 
     /// How deep the work is in it: 1, and one more for each savepoint that is open.
     pub(crate) fn depth(&self) -> usize {
-        PgTransactionManager::get_transaction_depth(&self.lease)
+        PgTransactionManager::get_transaction_depth(&self.borrowed)
     }
 
     /// Closes its connection at once, which rolls it back.
     pub(crate) fn discard(mut self) {
         self.is_open = false;
-        self.lease.ending = Ending::Discard;
+        self.borrowed.ending = Ending::Discard;
     }
 
-    /// Rolls back.
+    /// Rolls back. Dropping a transaction does the same, without waiting for the answer.
+    ///
+    /// # Errors
+    ///
+    /// The database's. The connection is discarded then, which rolls back as well.
     pub async fn rollback(mut self) -> sqlx::Result<()> {
         self.is_open = false;
         self.step(|connection| PgTransactionManager::rollback(connection).boxed())
@@ -304,32 +316,32 @@ impl Transaction {
     where
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<()>>,
     {
-        let ending = std::mem::replace(&mut self.lease.ending, Ending::Discard);
-        step(&mut self.lease).bounded().await?;
-        self.lease.ending = ending;
+        let ending = std::mem::replace(&mut self.borrowed.ending, Ending::Discard);
+        step(&mut self.borrowed).bounded().await?;
+        self.borrowed.ending = ending;
         Ok(())
     }
 }
 
-impl Deref for Transaction {
+impl Deref for BoundedTransaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.lease
+        &self.borrowed
     }
 }
 
-impl DerefMut for Transaction {
+impl DerefMut for BoundedTransaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.lease
+        &mut self.borrowed
     }
 }
 
-impl Drop for Transaction {
+impl Drop for BoundedTransaction {
     fn drop(&mut self) {
         if self.is_open {
             // Sent when the connection is given back, within the time allowed for that.
-            PgTransactionManager::start_rollback(&mut self.lease);
+            PgTransactionManager::start_rollback(&mut self.borrowed);
         }
     }
 }
