@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::key::MAX_NAME_LENGTH;
+use crate::key::InvalidScope;
 
 /// An error of the engine.
 ///
@@ -62,13 +62,8 @@ pub enum IdempotencyError {
     #[error("the key's first request was signed in a way that this process does not know")]
     Unreadable,
     /// The merchant or the operation of the key's scope is empty, or longer than the tables hold.
-    #[error("the {name} of the key's scope has {length} bytes, not 1 to {MAX_NAME_LENGTH}")]
-    InvalidScope {
-        /// `merchant_id` or `operation`.
-        name: &'static str,
-        /// Its length in bytes.
-        length: usize,
-    },
+    #[error(transparent)]
+    InvalidScope(#[from] InvalidScope),
     /// The request has no JSON form to fingerprint.
     #[error("the request has no canonical form")]
     Uncanonical(#[from] serde_json::Error),

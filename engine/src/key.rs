@@ -4,8 +4,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::error::IdempotencyError;
-
 /// The longest key, in bytes.
 ///
 /// ```
@@ -17,7 +15,7 @@ use crate::error::IdempotencyError;
 pub const MAX_KEY_LENGTH: usize = 255;
 
 /// Maximum length of a merchant's or an operation's name, in bytes.
-pub(crate) const MAX_NAME_LENGTH: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
 /// A client's key: 1–255 visible ASCII characters.
 ///
@@ -178,6 +176,23 @@ pub struct Scope {
     pub key: IdempotencyKey,
 }
 
+/// A name in a key's scope that the tables do not hold.
+///
+/// ```
+/// use payonce_engine::InvalidScope;
+///
+/// let refused = InvalidScope { name: "operation", length: 0 };
+/// assert_eq!(refused.to_string(), "the operation of the key's scope has 0 bytes, not 1 to 255");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {name} of the key's scope has {length} bytes, not 1 to {MAX_NAME_LENGTH}")]
+pub struct InvalidScope {
+    /// `merchant_id` or `operation`.
+    pub name: &'static str,
+    /// Its length in bytes.
+    pub length: usize,
+}
+
 impl ScopedKey {
     /// Puts a key in its scope. `merchant_id` and `operation` are names that the service chooses, 1–255 bytes each. Never take them
     /// from a client: a client that chose another merchant's id would read that merchant's answers.
@@ -205,14 +220,14 @@ impl ScopedKey {
     }
 
     /// Refuses names that the tables do not hold. The schema does not check them (migration 0003).
-    pub(crate) fn check(&self) -> Result<(), IdempotencyError> {
+    pub(crate) fn check(&self) -> Result<(), InvalidScope> {
         for (name, value) in [
             ("merchant_id", &self.merchant_id),
             ("operation", &self.operation),
         ] {
             let length = value.len();
             if length == 0 || length > MAX_NAME_LENGTH {
-                return Err(IdempotencyError::InvalidScope { name, length });
+                return Err(InvalidScope { name, length });
             }
         }
         Ok(())
@@ -253,10 +268,8 @@ mod tests {
             ("a", long.as_str(), ("operation", 256)),
         ] {
             let refused = check(merchant_id, operation);
-            assert!(
-                matches!(refused, Err(IdempotencyError::InvalidScope { name, length }) if (name, length) == expected),
-                "{refused:?}"
-            );
+            let (name, length) = expected;
+            assert_eq!(refused, Err(InvalidScope { name, length }));
         }
     }
 

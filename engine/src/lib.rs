@@ -61,7 +61,7 @@ pub use self::engine::{Engine, SignedRequest, Wait};
 pub use self::error::IdempotencyError;
 pub use self::fingerprint::{CanonicalFields, FingerprintSecrets, Fingerprinted, Mismatch};
 pub use self::gate::{Claim, Gate, Permit, Plan, Released, Settled};
-pub use self::key::{IdempotencyKey, InvalidKey, MAX_KEY_LENGTH, Scope, ScopedKey};
+pub use self::key::{IdempotencyKey, InvalidKey, InvalidScope, MAX_KEY_LENGTH, Scope, ScopedKey};
 pub use self::lease::Fence;
 pub use self::metrics::describe_metrics;
 pub use self::migrate::{MIGRATOR, migrate};

@@ -377,8 +377,8 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
     while !a_lock_is_waited_for(&mut holding).await {
         crate::support::pause().await;
     }
-    // More than the queue has places for one merchant.
-    tasks.extend((1..4096).map(pay));
+    // More than the 4,096 places that the queue has for one merchant.
+    tasks.extend((1..6_000).map(pay));
     drop(refused.acquire().await.expect("it is open"));
     let mut told = None;
     while told.is_none() {
