@@ -96,32 +96,27 @@ impl Database {
 
     /// Claims keys for payments, in one group.
     async fn claim_all(&self, group: &[(&str, &str)]) -> sqlx::Result<Vec<ClaimedKey>> {
-        let scopes = group.iter().map(|(key, _)| {
-            let key = IdempotencyKey::new(*key).expect("a key");
-            ScopedKey::new("acme", Operation::CreatePayment.as_str(), key)
-        });
-        let scopes: Vec<ScopedKey> = scopes.collect();
-        let payments = group.iter().map(|(key, id)| Payment {
-            idempotency_key: (*key).to_owned(),
-            ..payment(id)
-        });
-        let payments: Vec<Payment> = payments.collect();
-        let claim = |(scope, payment)| PaymentClaim {
-            key: KeyColumns {
-                scope,
-                fingerprint: &[7; 32],
-                fingerprint_fields: "#00000000\n",
-            },
-            payment,
-        };
-        let claims: Vec<PaymentClaim<'_>> = scopes.iter().zip(&payments).map(claim).collect();
         let terms = ClaimTerms {
             owner: self.owner,
             lock_timeout: seconds(60),
             ttl: seconds(86_400),
         };
         let mut connection = self.pool.acquire().await.expect("a connection");
-        store::claim_payments(&mut connection, &terms, &claims).await
+        with_claims(group, async |claims| {
+            store::claim_payments(&mut connection, &terms, claims).await
+        })
+        .await
+    }
+
+    /// Whether the answer of `k` is found without a claim.
+    async fn finds_answer(&self) -> bool {
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        let found = with_claims(&[("k", "pay_2")], async |claims| {
+            store::find_answers(&mut connection, claims).await
+        })
+        .await
+        .expect("asked");
+        found.iter().any(ClaimedKey::is_found)
     }
 
     async fn count(&self, table: &str) -> i64 {
@@ -164,6 +159,33 @@ impl Database {
             .await
             .expect("asked");
     }
+}
+
+/// The claims of a group of keys for payments.
+async fn with_claims<T>(
+    group: &[(&str, &str)],
+    ask: impl AsyncFnOnce(&[PaymentClaim<'_>]) -> T,
+) -> T {
+    let scopes = group.iter().map(|(key, _)| {
+        let key = IdempotencyKey::new(*key).expect("a key");
+        ScopedKey::new("acme", Operation::CreatePayment.as_str(), key)
+    });
+    let scopes: Vec<ScopedKey> = scopes.collect();
+    let payments = group.iter().map(|(key, id)| Payment {
+        idempotency_key: (*key).to_owned(),
+        ..payment(id)
+    });
+    let payments: Vec<Payment> = payments.collect();
+    let claim = |(scope, payment)| PaymentClaim {
+        key: KeyColumns {
+            scope,
+            fingerprint: &[7; 32],
+            fingerprint_fields: "#00000000\n",
+        },
+        payment,
+    };
+    let claims: Vec<PaymentClaim<'_>> = scopes.iter().zip(&payments).map(claim).collect();
+    ask(&claims).await
 }
 
 const EXPIRE: &str = "update idempotency_keys set expires_at = now() - interval '1 second'";
@@ -211,6 +233,28 @@ async fn an_answer_past_its_time_is_not_found(pool: PgPool) {
     assert!(database.settle(database.owner, 1).await);
     database.run(EXPIRE).await;
     assert_eq!(database.claim("pay_2").await, Came::InUse, "its payment is");
+}
+
+/// A look finds what a claim finds.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_look_finds_only_a_final_answer_in_its_time(pool: PgPool) {
+    let database = Database::with_a_claim(pool).await;
+    assert!(!database.finds_answer().await, "it is under way");
+    assert!(database.settle(database.owner, 1).await);
+    assert!(database.finds_answer().await);
+    for (column, own, other) in [
+        ("merchant_id", "acme", "globex"),
+        ("operation", Operation::CreatePayment.as_str(), "order"),
+        ("key", "k", "l"),
+    ] {
+        for (value, is_found) in [(other, false), (own, true)] {
+            let change = format!("update idempotency_keys set {column} = '{value}'");
+            database.run(&change).await;
+            assert_eq!(database.finds_answer().await, is_found, "{column} {value}");
+        }
+    }
+    database.run(EXPIRE).await;
+    assert!(!database.finds_answer().await, "it is past its time");
 }
 
 /// The payment was removed or never existed: only the key's row decides.

@@ -78,7 +78,7 @@ impl Payments {
         for kind in gateways.kinds() {
             start_counting_calls(kind);
         }
-        let claims = ClaimGroup::start(&engine, ClaimWriter, LANES);
+        let claims = ClaimGroup::start(&engine, ClaimWriter::default(), LANES);
         let settles = SettleGroup::start(
             &engine,
             SettleWriter {

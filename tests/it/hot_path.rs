@@ -105,6 +105,51 @@ async fn replays_that_are_not_in_memory_share_a_statement(_: PgPoolOptions, db: 
     assert!(used <= 4, "{used} sessions");
 }
 
+/// A claim that finds its key in use costs more than a look. While most requests are replays, a look comes first.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn replays_that_are_not_in_memory_are_soon_answered_without_a_claim(
+    _: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let first = Service::start(&db).await;
+    let acme = first.merchant("acme").await;
+    let mut made = Vec::new();
+    for key in ["a", "b", "c"] {
+        made.push(acme.pay("10").key(key).send().await);
+    }
+    // Fires once for each statement, also for one that inserts nothing.
+    sqlx::raw_sql(
+        "create table claims (at timestamptz);
+        create function note_claim() returns trigger language plpgsql as
+            'begin insert into claims values (now()); return null; end';
+        create trigger note_claim after insert on payments for each statement execute function note_claim()",
+    )
+    .execute(&first.pool)
+    .await
+    .expect("a trigger");
+    let second = Service::start(&db).await;
+    let acme = acme.at(&second);
+    for (key, expected, claims) in [
+        ("a", Some(0), 1),
+        ("b", Some(1), 1),
+        ("c", Some(2), 1),
+        // The look finds nothing, and the claim does not see a majority of replays any more.
+        ("new", None, 2),
+        ("newer", None, 3),
+    ] {
+        let answer = acme.pay("10").key(key).send().await;
+        match expected.and_then(|at| made.get(at)) {
+            Some(first) => {
+                assert!(answer.replayed(), "{key}");
+                assert_eq!(answer.bytes, first.bytes, "{key}");
+            }
+            None => assert!(answer.status == 201 && !answer.replayed(), "{key}"),
+        }
+        assert_eq!(second.count("claims").await, claims, "after {key}");
+    }
+    assert_eq!(second.count("payments").await, 5);
+}
+
 /// A join without an index would compare the group's rows with each other, and a payment would cost the more, the larger its group.
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn no_statement_joins_its_group_with_itself(options: PgPoolOptions, db: PgConnectOptions) {
@@ -114,7 +159,7 @@ async fn no_statement_joins_its_group_with_itself(options: PgPoolOptions, db: Pg
     let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
                     set enable_hashjoin = off; set enable_mergejoin = off";
     sqlx::raw_sql(settings).execute(&pool).await.expect("set");
-    for file in ["claim.sql", "settle.sql"] {
+    for file in ["claim.sql", "find_answers.sql", "settle.sql"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/payments/store");
         let sql = std::fs::read_to_string(folder.join(file)).expect("a file");
         let parameters = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();

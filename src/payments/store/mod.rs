@@ -13,7 +13,7 @@ mod settle;
 
 use chrono::{DateTime, Utc};
 
-pub(super) use self::claim::{ClaimTerms, ClaimedKey, PaymentClaim, claim_payments};
+pub(super) use self::claim::{ClaimTerms, ClaimedKey, PaymentClaim, claim_payments, find_answers};
 pub(super) use self::due_refunds::{DueRefund, claim_check, list_due_refunds};
 pub(super) use self::lists::{list_among, list_newest, list_newest_of_customer, list_payments};
 pub(super) use self::of_merchant::{claim_payments_of, settle_payments_of};
