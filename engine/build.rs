@@ -1,4 +1,5 @@
-//! Lets `query!` be checked without a database, in each package of the workspace that has queries: unfolds `sqlx-data.json` into the one file per query that sqlx reads.
+//! Lets `query!` be checked without a database, in each package of the workspace that has queries: unfolds `sqlx-data.json` into
+//! the one file per query that sqlx reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;

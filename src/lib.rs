@@ -13,7 +13,7 @@
 //!
 //! Also: [`merchants`] (merchants and API keys), [`mismatches`] (requests that came under a key of another request, for the console),
 //! [`problem`] (all refusals in one table), [`input`], [`money`], [`cards`], and what starts and stops the service: [`config`],
-//! [`settings`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`].
+//! [`settings`], [`database`], [`startup`], [`telemetry`], [`tls`], [`cli`], [`doctor`], [`demo`].
 
 /// The idempotency engine, which is a separate package.
 #[macro_use(failpoint, phase)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -304,7 +304,7 @@ async fn deleted_after(claimed: &Claimed, meanwhile: &str) -> u64 {
         .run("update idempotency_keys set expires_at = now() - interval '1 second'")
         .await;
     let mut connection = claimed.pool.acquire().await.expect("a connection");
-    let listed = store::list_expired(&mut connection, None, None, 10)
+    let listed = store::list_expired(&mut connection, DateTime::UNIX_EPOCH, None, 10)
         .await
         .expect("listed");
     assert_eq!(listed.len(), 1);
@@ -347,11 +347,11 @@ async fn cleaned_by_time(claimed: &Claimed) -> [u64; 3] {
     let counted = store::count_expired(&mut connection, None)
         .await
         .expect("counted");
-    let listed = store::list_expired(&mut connection, None, None, 10)
+    let listed = store::list_expired(&mut connection, DateTime::UNIX_EPOCH, None, 10)
         .await
         .expect("listed");
     let far = Some(Utc::now() + Duration::from_secs(3600));
-    let deleted = store::delete_expired_between(&mut connection, None, far)
+    let deleted = store::delete_expired_between(&mut connection, DateTime::UNIX_EPOCH, far)
         .await
         .expect("asked");
     [counted, u64::try_from(listed.len()).expect("few"), deleted]

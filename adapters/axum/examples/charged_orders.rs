@@ -8,11 +8,11 @@
 //!   -H 'Content-Type: application/json' -d '{"card": "tok_visa", "amount": 1999}'
 //! ```
 //!
-//! The layer is not for this: its one transaction would be open during the call, and a crash after the call would undo the record of it.
-//! Here the claim is committed before the call. Whatever dies after it, the repeat or the recovery takes the claim over, and makes the
-//! same call under the same name, the order's id: the other system answers for the charge that it made. A card that is declined
-//! (`tok_declined`) is an outcome and is replayed. A call of which nothing is known (`tok_timeout`) is answered by 409 with `Retry-After`, and
-//! made again under the same name.
+//! The layer is not for this: its one transaction would be open during the call, and a crash after the call would undo the record
+//! of it. Here the claim is committed before the call. Whatever dies after it, the repeat or the recovery takes the claim over, and
+//! makes the same call under the same name, the order's id: the other system answers for the charge that it made. A card that is
+//! declined (`tok_declined`) is an outcome and is replayed. A call of which nothing is known (`tok_timeout`) is answered by 409
+//! with `Retry-After`, and made again under the same name.
 
 use std::collections::HashMap;
 use std::error::Error;

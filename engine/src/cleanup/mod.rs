@@ -126,9 +126,7 @@ impl Cleaner {
         // The lock lasts as long as its session. If this fails or is dropped, the connection is closed, which releases the lock.
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
-        store::set_cleanup_timeouts(&mut connection)
-            .bounded()
-            .await?;
+        store::set_up_cleanup(&mut connection).bounded().await?;
         let mut report = CleanupReport::default();
         let mut oldest_left = None;
         if store::try_cleanup_lock(&mut connection).bounded().await? {
@@ -142,7 +140,8 @@ impl Cleaner {
                     oldest: oldest.expires_at,
                     floor: Floor::new(oldest.past_by(), limits.max_duration),
                 };
-                oldest_left = run.delete_in_batches(&mut connection, &mut report).await?;
+                let left = run.delete_in_batches(&mut connection, &mut report).await?;
+                oldest_left = Some(left);
             } else {
                 report.keeps_up = true;
             }
@@ -176,9 +175,7 @@ impl Cleaner {
     pub async fn count_expired(&self) -> Result<u64, IdempotencyError> {
         let mut connection = database::acquire(&self.pool).await?;
         connection.close_on_drop();
-        store::set_cleanup_timeouts(&mut connection)
-            .bounded()
-            .await?;
+        store::set_up_cleanup(&mut connection).bounded().await?;
         Ok(store::count_expired(&mut connection, None)
             .within(USE_LIMIT)
             .await?)
@@ -202,15 +199,15 @@ impl Run {
         &self,
         connection: &mut PgConnection,
         report: &mut CleanupReport,
-    ) -> sqlx::Result<Option<DateTime<Utc>>> {
+    ) -> sqlx::Result<DateTime<Utc>> {
         let mut pace = Pace::new(self.limits.batch_size.max(1), self.started);
-        let mut from = Some(self.oldest);
+        let mut from = self.oldest;
         let mut first_passed_over = None;
         while self.started.elapsed() < self.limits.max_duration {
             let written = store::written(connection).bounded().await;
             let began = Instant::now();
             pace.look(began, written);
-            from = match self
+            let next = match self
                 .delete_batch(connection, from, pace.batch_size.into(), report)
                 .await?
             {
@@ -220,13 +217,14 @@ impl Run {
                     next
                 }
             };
-            let Some(reached) = from else {
+            let Some(next) = next else {
                 report.keeps_up = true;
                 break;
             };
+            from = next;
             let written = store::written(connection).bounded().await;
             let ended = Instant::now();
-            let spare = self.spare(ended, reached);
+            let spare = self.spare(ended, from);
             let pause = pace.after_batch(ended, ended.duration_since(began), written, spare);
             if !pause.is_zero() {
                 sleep(pause).await;
@@ -244,7 +242,7 @@ impl Run {
     async fn delete_batch(
         &self,
         connection: &mut PgConnection,
-        from: Option<DateTime<Utc>>,
+        from: DateTime<Utc>,
         size: i64,
         report: &mut CleanupReport,
     ) -> sqlx::Result<Batch> {
@@ -255,7 +253,7 @@ impl Run {
             .within(USE_LIMIT)
             .await
         {
-            Ok(deleted) if deleted > 0 || end.is_none() => {
+            Ok(deleted) if end != Some(from) => {
                 report.deleted += deleted;
                 report.batches += u64::from(deleted > 0);
                 Ok(Batch::Deleted { next: end })
@@ -285,8 +283,7 @@ enum Batch {
 
 /// Keys past their time, by that time.
 struct Stretch {
-    /// `None` for the oldest.
-    from: Option<DateTime<Utc>>,
+    from: DateTime<Utc>,
     /// `None` for the present.
     end: Option<DateTime<Utc>>,
     /// How many a transaction deletes at most.
@@ -321,7 +318,7 @@ async fn delete_key_by_key(
             Some(_) => {}
         }
     }
-    Ok(from)
+    Ok(Some(from))
 }
 
 /// Deletes keys in one transaction. Where a transaction holds one of them, in halves, until only that is

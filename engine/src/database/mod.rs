@@ -5,9 +5,9 @@
 //! * **Each connection is checked before it is lent**: it answers within a second, is outside a transaction, and its server
 //!   takes writes. A future that is dropped while sqlx 0.9.0 sends BEGIN leaves a connection inside a transaction, and what
 //!   its next borrower commits would be rolled back later. [`pool_options`] has the check.
-//! * **Each session has its time-outs**: `statement_timeout`, `lock_timeout` and `idle_in_transaction_session_timeout`, so that
-//!   every wait ends, and the isolation level READ COMMITTED. [`session_options`] asks for them, and [`pool_options`] sets them
-//!   where a pooler dropped them.
+//! * **Each session has its time-outs**: `statement_timeout` (at most 5 s), `lock_timeout` (shorter than that) and
+//!   `idle_in_transaction_session_timeout` (at most 10 s), so that every wait ends, and the isolation level READ COMMITTED.
+//!   [`session_options`] asks for them, and [`pool_options`] sets them where a pooler dropped them.
 //! * **A session belongs to one connection**: a pooler in transaction mode does not keep settings, and is refused.
 //! * **What is committed lasts**: `fsync`, `full_page_writes` and `synchronous_commit` are on.
 //!

@@ -69,8 +69,9 @@ impl SignedRequest {
         &self.key
     }
 
-    /// If this request executes, its key is remembered for this long from now on, instead of
-    /// [`IdempotencyConfig::ttl`](crate::IdempotencyConfig::ttl).
+    /// Sets how long the key is remembered if this request is its first, instead of
+    /// [`IdempotencyConfig::ttl`](crate::IdempotencyConfig::ttl). The time begins when the key is taken. A later request changes
+    /// nothing of it.
     ///
     /// ```no_run
     /// # fn sign(engine: payonce_engine::Engine, key: payonce_engine::ScopedKey) -> Result<(), payonce_engine::IdempotencyError> {

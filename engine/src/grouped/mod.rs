@@ -258,8 +258,8 @@ pub enum Grouped<W: GroupWriter> {
 
 /// A queue, and the lanes that write what is in it, as in the [module's example](self#claims-in-groups).
 ///
-/// Where the tables are [distributed by merchant](Distribution::ByMerchant), each node has a queue and lanes of its own, and a group is of one
-/// merchant: it is one node's alone, and a node that does not answer delays nobody else.
+/// Where the tables are [distributed by merchant](Distribution::ByMerchant), each node has a queue and lanes of its own, and a
+/// group is of one merchant: it is one node's alone, and a node that does not answer delays nobody else.
 pub struct GroupCommit<W: GroupWriter>(Queues<W>);
 
 enum Queues<W: GroupWriter> {

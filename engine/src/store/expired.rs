@@ -39,20 +39,22 @@ pub(crate) async fn oldest_expired(
     .await
 }
 
-/// Returns the end of a batch of `limit` expired keys, starting at `from`: the time of the first key after the batch. Returns
+/// Returns the end of a batch of at most `limit` expired keys, starting at `from`: the time of the first key after the batch. Returns
 /// `None` if the batch has all the remaining keys.
+///
+/// It counts keys in `PROCESSING`, too, because their state is not in the index: to leave them out would read every key's page, as the
+/// delete does later.
 pub(crate) async fn end_of_batch(
     connection: &mut PgConnection,
-    from: Option<DateTime<Utc>>,
+    from: DateTime<Utc>,
     limit: i64,
 ) -> sqlx::Result<Option<DateTime<Utc>>> {
     sqlx::query_scalar!(
         r#"
         select expires_at
         from idempotency_keys
-        where expires_at >= coalesce($1::timestamptz, '-infinity')
+        where expires_at >= $1
             and expires_at < now()
-            and state <> 'PROCESSING'
         order by expires_at
         limit 1
         offset $2
@@ -76,13 +78,13 @@ pub(crate) async fn written(connection: &mut PgConnection) -> sqlx::Result<i64> 
 /// a row first, and Citus locks no rows of many merchants.
 pub(crate) async fn delete_expired_between(
     connection: &mut PgConnection,
-    from: Option<DateTime<Utc>>,
+    from: DateTime<Utc>,
     end: Option<DateTime<Utc>>,
 ) -> sqlx::Result<u64> {
     let deleted = sqlx::query!(
         r#"
         delete from idempotency_keys
-        where expires_at >= coalesce($1::timestamptz, '-infinity')
+        where expires_at >= $1
             and expires_at < least($2::timestamptz, now())
             and state <> 'PROCESSING'
         "#,
@@ -105,7 +107,7 @@ pub(crate) struct ExpiredKey {
 /// Lists up to `limit` expired keys, oldest first, from `from` on and after `last`. Takes no lock.
 pub(crate) async fn list_expired(
     connection: &mut PgConnection,
-    from: Option<DateTime<Utc>>,
+    from: DateTime<Utc>,
     last: Option<&ExpiredKey>,
     limit: i64,
 ) -> sqlx::Result<Vec<ExpiredKey>> {
@@ -118,7 +120,7 @@ pub(crate) async fn list_expired(
             key,
             expires_at
         from idempotency_keys
-        where expires_at >= coalesce($1::timestamptz, '-infinity')
+        where expires_at >= $1
             and expires_at < now()
             and state <> 'PROCESSING'
             and (
@@ -204,11 +206,17 @@ pub(crate) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx:
         .map(drop)
 }
 
-/// Counting millions of rows may take longer than a request's statement ever should. Its wait for a lock is shorter than a
-/// request's, and shorter than PostgreSQL's check for a deadlock (1 s), so that the clean-up is the one that gives way.
-pub(crate) async fn set_cleanup_timeouts(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("set statement_timeout = '1min'; set lock_timeout = '250ms'")
-        .execute(connection)
-        .await
-        .map(drop)
+/// The settings of the clean-up's session.
+///
+/// Counting millions of rows may take longer than a request's statement ever should. The wait for a lock is shorter than a request's,
+/// and shorter than PostgreSQL's check for a deadlock (1 s), so that the clean-up is the one that gives way. A delete need not be
+/// durable: an expired key counts as absent whether it was deleted or not, and the next run deletes what a crash brought back. So
+/// the clean-up neither waits for the disk nor makes others wait for flushes of its own.
+pub(crate) async fn set_up_cleanup(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql(
+        "set statement_timeout = '1min'; set lock_timeout = '250ms'; set synchronous_commit = off",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
 }

@@ -360,7 +360,8 @@ pub(crate) async fn renew_leases(
     rows.into_iter().map(RenewedKey::scope).collect()
 }
 
-/// Does what [`renew_leases`] does, for keys of one merchant where the tables are distributed by merchant: it asks the merchant's node alone.
+/// Does what [`renew_leases`] does, for keys of one merchant where the tables are distributed by merchant: it asks the merchant's
+/// node alone.
 pub(crate) async fn renew_leases_of(
     connection: &mut PgConnection,
     merchant_id: &str,
