@@ -1,8 +1,8 @@
 //! How fast the clean-up goes: at full speed while it is alone, gently beside other writers, and never so gently that expired keys
 //! pile up.
 //!
-//! The clean-up's commits do not wait for the disk, but a payment that commits afterwards waits for what the batch wrote: the
-//! write-ahead log of a few thousand deletes is some megabytes. Whether others are at work is seen by the log itself, which grows between two
+//! What a batch deletes is flushed by its commit, and a payment that commits at that moment waits for it: the write-ahead log
+//! of a few thousand deletes is some megabytes. Whether others are at work is seen by the log itself, which grows between two
 //! batches only by what others write.
 
 use std::time::Duration;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a batch takes while no other writer is seen.
-const ALONE: Duration = Duration::from_millis(10);
+const ALONE: Duration = Duration::from_millis(20);
 
 /// How long it takes beside others.
 const BESIDE_OTHERS: Duration = Duration::from_millis(1);
 
-/// A batch may take this many times what the quickest small one took, if that is longer: most of that is not the keys' time, and a
-/// smaller batch would take it as well. The workers of a cluster flush each batch, for example.
+/// A batch may take this many times what the quickest small one took, if that is longer: most of that is the disk's own time for a
+/// flush, which a smaller batch would pay as well.
 const OVER_THE_QUICKEST: u32 = 3;
 
 /// How many times as long as a batch the pause after it is, beside other writers. Deletes bring checkpoints closer, and commits wait
