@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a batch takes while no other writer is seen.
-const ALONE: Duration = Duration::from_millis(20);
+const ALONE: Duration = Duration::from_millis(10);
 
 /// How long it takes beside others.
 const BESIDE_OTHERS: Duration = Duration::from_millis(1);
