@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use payonce::idempotency::{Cleaner, CleanupLimits, FingerprintSecrets, IdempotencyConfig};
+use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
 use crate::support::scripted::Turn;
-use crate::support::service::{Service, Setup, payment};
+use crate::support::service::{Service, Setup, clean_up, payment};
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn a_retry_gets_the_first_answer_byte_for_byte(_: PgPoolOptions, db: PgConnectOptions) {
@@ -216,10 +216,7 @@ async fn a_key_past_its_time_never_pays_again(_: PgPoolOptions, db: PgConnectOpt
     let node = Service::start(&db).await;
     for cleaned in [false, true] {
         if cleaned {
-            let report = Cleaner::new(node.payments.engine().pool().clone())
-                .run(CleanupLimits::default())
-                .await
-                .expect("a clean-up");
+            let report = clean_up(node.payments.engine().pool()).await;
             assert_eq!((report.deleted, report.remaining), (2, 0));
             assert_eq!(node.count("idempotency_keys").await, 0);
         }

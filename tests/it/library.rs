@@ -18,7 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::Instant;
 
 use crate::support::rows::{end_leases, execute};
-use crate::support::service::count;
+use crate::support::service::{clean_up, count};
 
 /// A shop that embeds the engine. Its orders are in the engine's database; its couriers are another system.
 struct Shop {
@@ -372,27 +372,11 @@ async fn unfinished_work_never_expires(_: PgPoolOptions, db: PgConnectOptions) {
         "update idempotency_keys set expires_at = now() - interval '1 day'",
     )
     .await;
-    assert_eq!(
-        other
-            .cleaner()
-            .run(CleanupLimits::default())
-            .await
-            .expect("a report")
-            .deleted,
-        0
-    );
+    assert_eq!(clean_up(&other.pool).await.deleted, 0);
     assert!(matches!(other.claim(&key).await, Gate::InProgress { .. }));
     assert!(matches!(shop.settle(permit, 200).await, Settled::Stored(_)));
     assert_eq!(shop.attempts(&key).await, (KeyState::Completed, 1));
-    assert_eq!(
-        other
-            .cleaner()
-            .run(CleanupLimits::default())
-            .await
-            .expect("a report")
-            .deleted,
-        1
-    );
+    assert_eq!(clean_up(&other.pool).await.deleted, 1);
     shop.close().await;
     other.close().await;
 }

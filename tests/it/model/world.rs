@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use payonce::gateway::Gateway;
-use payonce::idempotency::{Cleaner, CleanupLimits, IdempotencyConfig};
+use payonce::idempotency::IdempotencyConfig;
 use payonce::recovery::Recovery;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::pause;
 use crate::support::rows::end_leases;
-use crate::support::service::{Answer, Merchant, Service, Setup, payment};
+use crate::support::service::{Answer, Merchant, Service, Setup, clean_up, payment};
 
 use super::gateway::{Gate, GatedGateway, Turn};
 use super::history::{Op, Request};
@@ -181,11 +181,7 @@ impl World {
     /// Returns how many keys it deleted.
     pub async fn clean_up(&self, node: usize) -> u64 {
         let engine = self.nodes[node].payments.engine();
-        Cleaner::new(engine.pool().clone())
-            .run(CleanupLimits::default())
-            .await
-            .expect("a clean-up")
-            .deleted
+        clean_up(engine.pool()).await.deleted
     }
 
     pub async fn end_leases(&self) {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use payonce::database::{DatabaseSettings, pool_options};
 use payonce::gateway::Gateway;
 use payonce::http::{CardIntake, Limits};
-use payonce::idempotency::{FingerprintSecrets, IdempotencyConfig};
+use payonce::idempotency::{
+    Cleaner, CleanupLimits, CleanupReport, FingerprintSecrets, IdempotencyConfig,
+};
 use payonce::merchants::{Cell, Merchants, RateLimit};
 use payonce::payments::Payments;
 use payonce::settings::{GatewayKind, GatewaySettings, Settings};
@@ -221,6 +223,14 @@ impl Service {
             assert_eq!(self.count(table).await, 0, "{table} after {context}");
         }
     }
+}
+
+/// A clean-up within the default limits.
+pub async fn clean_up(pool: &PgPool) -> CleanupReport {
+    Cleaner::new(pool.clone())
+        .run(CleanupLimits::default())
+        .await
+        .expect("a report")
 }
 
 pub async fn count(pool: &PgPool, table: &str) -> i64 {
