@@ -154,11 +154,40 @@ async fn replays_that_are_not_in_memory_are_soon_answered_without_a_claim(
 #[sqlx::test(migrator = "payonce::MIGRATOR")]
 async fn no_statement_joins_its_group_with_itself(options: PgPoolOptions, db: PgConnectOptions) {
     let pool = options.max_connections(1).connect_with(db).await;
+    expect_plans_by_whole_keys(&pool.expect("a connection")).await;
+}
+
+/// Seen from there, no key is alive. A plan by the time alone would read all that are made from then on, for each group.
+#[sqlx::test(migrator = "payonce::MIGRATOR")]
+async fn the_plans_are_the_same_after_a_day_without_payments(
+    options: PgPoolOptions,
+    db: PgConnectOptions,
+) {
+    let pool = options.max_connections(1).connect_with(db).await;
     let pool = pool.expect("a connection");
-    // As the sessions of the lanes.
+    let yesterday = "
+        insert into merchants (merchant_id, name) values ('acme', 'acme');
+        insert into idempotency_keys (
+            merchant_id, operation, key, fingerprint, fingerprint_version, fingerprint_fields, state, attempt, owner,
+            lease_expires_at, resource_id, response_status, response_headers, response_body,
+            created_at, completed_at, expires_at
+        )
+        select 'acme', 'create_payment', n::text, decode(repeat('00', 32), 'hex'), 1, '', 'COMPLETED', 1, gen_random_uuid(),
+            null, n::text, 201, '{}', 'made', now() - interval '2 days', now() - interval '2 days', now() - interval '1 day'
+        from generate_series(1, 10000) n;
+        analyze idempotency_keys";
+    sqlx::raw_sql(yesterday)
+        .execute(&pool)
+        .await
+        .expect("expired keys");
+    expect_plans_by_whole_keys(&pool).await;
+}
+
+/// Looks at the plans that a lane's session makes.
+async fn expect_plans_by_whole_keys(pool: &PgPool) {
     let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
                     set enable_hashjoin = off; set enable_mergejoin = off";
-    sqlx::raw_sql(settings).execute(&pool).await.expect("set");
+    sqlx::raw_sql(settings).execute(pool).await.expect("set");
     for file in ["claim.sql", "find_answers.sql", "settle.sql"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/payments/store");
         let sql = std::fs::read_to_string(folder.join(file)).expect("a file");
@@ -166,20 +195,21 @@ async fn no_statement_joins_its_group_with_itself(options: PgPoolOptions, db: Pg
         let nulls = vec!["null"; parameters].join(", ");
         let prepare = AssertSqlSafe(format!("prepare planned as {sql}"));
         sqlx::raw_sql(prepare)
-            .execute(&pool)
+            .execute(pool)
             .await
             .expect("prepared");
         let explain = AssertSqlSafe(format!("explain (costs off) execute planned({nulls})"));
         let plan: Vec<String> = sqlx::query_scalar(explain)
             .persistent(false)
-            .fetch_all(&pool)
+            .fetch_all(pool)
             .await
             .expect("planned");
         let plan = plan.join("\n");
         assert!(plan.contains("Index"), "{plan}");
         assert!(!plan.contains("Join Filter"), "{file}: {plan}");
+        assert!(!plan.contains("expires_at on"), "{file}: {plan}");
         sqlx::raw_sql("deallocate planned")
-            .execute(&pool)
+            .execute(pool)
             .await
             .expect("forgotten");
     }

@@ -202,11 +202,13 @@ impl Run {
     ) -> sqlx::Result<DateTime<Utc>> {
         let mut pace = Pace::new(self.limits.batch_size.max(1), self.started);
         let mut from = self.oldest;
+        let mut batches = report.batches;
         let mut first_passed_over = None;
         while self.started.elapsed() < self.limits.max_duration {
-            let written = store::written(connection).bounded().await;
+            let writers = store::see_writers(connection).bounded().await;
             let began = Instant::now();
-            pace.look(began, written);
+            pace.look(began, writers, report.batches - batches);
+            batches = report.batches;
             let next = match self
                 .delete_batch(connection, from, pace.batch_size.into(), report)
                 .await?
@@ -222,10 +224,9 @@ impl Run {
                 break;
             };
             from = next;
-            let written = store::written(connection).bounded().await;
             let ended = Instant::now();
             let spare = self.spare(ended, from);
-            let pause = pace.after_batch(ended, ended.duration_since(began), written, spare);
+            let pause = pace.after_batch(ended, ended.duration_since(began), spare);
             if !pause.is_zero() {
                 sleep(pause).await;
             }

@@ -2,15 +2,17 @@
 //! pile up.
 //!
 //! What a batch deletes is flushed by its commit, and a payment that commits at that moment waits for it: the write-ahead log
-//! of a few thousand deletes is some megabytes. Whether others are at work is seen by the log itself, which grows between two
-//! batches only by what others write.
+//! of a few thousand deletes is some megabytes. Whether others are at work is seen by the numbers of transactions: each that writes
+//! takes one.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::store::Writers;
+
 /// How long a batch takes while no other writer is seen.
-const ALONE: Duration = Duration::from_millis(10);
+const ALONE: Duration = Duration::from_millis(20);
 
 /// How long it takes beside others.
 const BESIDE_OTHERS: Duration = Duration::from_millis(1);
@@ -22,6 +24,10 @@ const OVER_THE_QUICKEST: u32 = 3;
 /// How many times as long as a batch the pause after it is, beside other writers. Deletes bring checkpoints closer, and commits wait
 /// while a checkpoint syncs its files. The slower the clean-up goes, the rarer that is.
 const PAUSE: u32 = 9;
+
+/// Maximum number of keys a second beside other writers, unless the floor asks for more. After a checkpoint each page that a delete
+/// touches is written to the log whole, and a page has three or four keys: this is some 10 MB/s of log, and as much of the table.
+const KEYS_A_SECOND: u32 = 4000;
 
 /// For how long others are taken to be there after they were last seen. A clean-up begins as if it had just seen them.
 const MEMORY: Duration = Duration::from_millis(150);
@@ -42,8 +48,8 @@ pub(super) struct Pace {
     pub(super) batch_size: u32,
     most: u32,
     others_seen: Instant,
-    /// Where the log was after the last batch.
-    written: Option<i64>,
+    /// The next transaction's number before the last batch.
+    next_transaction: Option<i64>,
     /// The time of the quickest batch, of late, of at most [`FIRST_BATCH`] keys.
     quickest: Option<Duration>,
 }
@@ -55,21 +61,37 @@ impl Pace {
             batch_size: most.min(FIRST_BATCH),
             most,
             others_seen: now,
-            written: None,
+            next_transaction: None,
             quickest: None,
         }
     }
 
-    /// Called before a batch. `written` is the position of the write-ahead log; without it the clean-up goes gently.
-    pub(super) fn look(&mut self, now: Instant, written: sqlx::Result<i64>) {
-        let grown = match (written, self.written) {
-            (Ok(written), Some(before)) => written > before,
-            (Ok(_), None) => false,
-            (Err(_), _) => true,
+    /// Called before a batch. `own` is how many transactions the clean-up has made since the last call. If the others cannot be seen,
+    /// the clean-up goes gently.
+    pub(super) fn look(&mut self, now: Instant, writers: sqlx::Result<Writers>, own: u64) {
+        let (others_write, next) = match writers {
+            Ok(Writers {
+                next,
+                are_under_way,
+            }) => {
+                let made = self.next_transaction.map(|before| next.abs_diff(before));
+                let others_made = made.is_some_and(|made| made > own);
+                (others_made || are_under_way, Some(next))
+            }
+            Err(_) => (true, None),
         };
-        if grown {
+        self.next_transaction = next;
+        if others_write {
+            if !self.is_beside_others(now) {
+                self.batch_size = self.batch_size.min(FIRST_BATCH);
+            }
             self.others_seen = now;
         }
+    }
+
+    /// Whether others were seen of late.
+    pub(super) fn is_beside_others(&self, now: Instant) -> bool {
+        now.duration_since(self.others_seen) < MEMORY
     }
 
     /// After a batch that took `time`: the pause before the next, whose size is set. `spare` is how long the clean-up can wait
@@ -78,11 +100,9 @@ impl Pace {
         &mut self,
         now: Instant,
         time: Duration,
-        written: sqlx::Result<i64>,
         spare: Duration,
     ) -> Duration {
-        self.written = written.ok();
-        let beside_others = now.duration_since(self.others_seen) < MEMORY;
+        let beside_others = self.is_beside_others(now);
         let quickest = self.quickest.map_or(time, |quickest| {
             let is_small = self.batch_size <= FIRST_BATCH;
             // A disk that has become slower is believed after a few batches.
@@ -90,6 +110,7 @@ impl Pace {
             time.min(if is_small { grown } else { quickest })
         });
         self.quickest = Some(quickest);
+        let at_most = Duration::from_secs(1) * self.batch_size / KEYS_A_SECOND;
         let target = if beside_others { BESIDE_OTHERS } else { ALONE };
         let target = target.max(quickest * OVER_THE_QUICKEST);
         if time < target / 2 || spare.is_zero() {
@@ -98,7 +119,7 @@ impl Pace {
             self.batch_size = (self.batch_size / 2).max(SMALLEST_BATCH).min(self.most);
         }
         if beside_others {
-            (time * PAUSE).min(spare)
+            (time * PAUSE).max(at_most.saturating_sub(time)).min(spare)
         } else {
             Duration::ZERO
         }
@@ -148,7 +169,7 @@ mod tests {
     struct Rehearsal {
         pace: Pace,
         now: Instant,
-        written: i64,
+        next: i64,
         flush: Duration,
         spare: Duration,
     }
@@ -159,7 +180,7 @@ mod tests {
             Self {
                 pace: Pace::new(most, now),
                 now,
-                written: 0,
+                next: 0,
                 flush: Duration::ZERO,
                 spare: AMPLE,
             }
@@ -169,13 +190,12 @@ mod tests {
         fn settle(&mut self, others_write: bool) -> Duration {
             let mut pause = Duration::ZERO;
             for _ in 0..200 {
-                self.written += i64::from(others_write);
-                self.pace.look(self.now, Ok(self.written));
+                // The last batch's, and one of another's.
+                self.next += 1 + i64::from(others_write);
+                self.pace.look(self.now, Ok(writers(self.next, false)), 1);
                 let time = self.time_of_a_batch();
-                self.written += 1;
                 self.now += time;
-                let written = Ok(self.written);
-                pause = self.pace.after_batch(self.now, time, written, self.spare);
+                pause = self.pace.after_batch(self.now, time, self.spare);
                 self.now += pause;
             }
             pause
@@ -188,6 +208,13 @@ mod tests {
 
         fn time_of_a_batch(&self) -> Duration {
             self.flush + Duration::from_micros(4) * self.pace.batch_size
+        }
+    }
+
+    fn writers(next: i64, are_under_way: bool) -> Writers {
+        Writers {
+            next,
+            are_under_way,
         }
     }
 
@@ -214,23 +241,53 @@ mod tests {
             let mut pace = Pace::new(most, now);
             for time in [9, 1, 9, 1000, 1000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
                 assert!((1..=most).contains(&pace.batch_size), "{}", pace.batch_size);
-                pace.after_batch(now + MEMORY, Duration::from_millis(time), Ok(0), AMPLE);
+                pace.after_batch(now + MEMORY, Duration::from_millis(time), AMPLE);
             }
             assert_eq!(pace.batch_size, most);
         }
     }
 
+    /// While the disk stands still nobody's transactions end, and that is no sign of being alone.
     #[test]
-    fn where_the_log_cannot_be_seen_it_is_gentle() {
+    fn a_transaction_under_way_is_seen_and_so_is_one_of_two_batches_ago() {
+        for (others, own, is_gentle) in [
+            (writers(7, false), 0, false),
+            (writers(7, true), 0, true),
+            (writers(8, false), 0, true),
+            (writers(8, false), 1, false),
+            (writers(9, false), 1, true),
+        ] {
+            let start = Instant::now();
+            let mut pace = Pace::new(5000, start);
+            let now = start + MEMORY;
+            pace.look(now, Ok(writers(7, false)), 0);
+            pace.look(now, Ok(others), own);
+            let pause = pace.after_batch(now, BESIDE_OTHERS, AMPLE);
+            assert_eq!(!pause.is_zero(), is_gentle, "{others:?}, {own}");
+            let later = now + MEMORY;
+            pace.look(later, Ok(others), 0);
+            let still = pace.after_batch(later, BESIDE_OTHERS, AMPLE);
+            assert_eq!(!still.is_zero(), others.are_under_way, "{others:?}, {own}");
+        }
+    }
+
+    #[test]
+    fn where_the_others_cannot_be_seen_it_is_gentle() {
         let mut now = Instant::now();
         let mut pace = Pace::new(5000, now);
         for _ in 0..3 {
             now += MEMORY;
-            pace.look(now, Err(sqlx::Error::WorkerCrashed));
-            let pause =
-                pace.after_batch(now, BESIDE_OTHERS, Err(sqlx::Error::WorkerCrashed), AMPLE);
+            pace.look(now, Err(sqlx::Error::WorkerCrashed), 0);
+            let pause = pace.after_batch(now, BESIDE_OTHERS, AMPLE);
             assert!(!pause.is_zero());
         }
+    }
+
+    #[test]
+    fn on_a_fast_disk_it_writes_no_more_than_others_can_bear() {
+        let gentle = Rehearsal::new(5000).keys_a_second();
+        let most = f64::from(KEYS_A_SECOND);
+        assert!((most * 0.9..=most).contains(&gentle), "{gentle}");
     }
 
     /// 32 keys take longer there than a batch should, so that smaller batches would be nothing but flushes.
@@ -239,7 +296,7 @@ mod tests {
         let mut cleanup = Rehearsal::new(5000);
         cleanup.flush = Duration::from_millis(2);
         let gentle = cleanup.keys_a_second();
-        assert!(gentle > 5000.0, "{gentle}");
+        assert!(gentle > 2000.0, "{gentle}");
         let bound = (OVER_THE_QUICKEST + 1) * cleanup.flush;
         assert!(cleanup.time_of_a_batch() <= bound);
     }

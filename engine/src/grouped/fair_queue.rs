@@ -11,6 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+/// How often a taker lets others run before it takes, while they bring more.
+const MOST_YIELDS: u32 = 8;
+
 /// Both ends of the queue. Each operation is a few steps under a lock that is not held while waiting.
 pub(super) struct FairQueue<T> {
     capacity: usize,
@@ -77,6 +80,9 @@ impl<T> FairQueue<T> {
     }
 
     /// Waits for items and takes at most `most` of them. Returns none if the queue is closed.
+    ///
+    /// What comes together is taken together: a taker that found nothing lets the tasks run that are ready by then, for as long as
+    /// they bring more. A lone item does not wait for a timer.
     pub(super) async fn take(&self, most: usize, turns: Turns) -> Vec<T> {
         loop {
             // Before the look, so that what comes after it is noticed.
@@ -99,6 +105,22 @@ impl<T> FairQueue<T> {
                 }
             }
             arrived.await;
+            self.gather(most).await;
+        }
+    }
+
+    /// Lets the tasks run that are ready, again and again while they bring items, up to `most`.
+    async fn gather(&self, most: usize) {
+        let mut length = self.lock().length;
+        for _ in 0..MOST_YIELDS {
+            if length >= most {
+                return;
+            }
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut length, self.lock().length);
+            if length <= before {
+                return;
+            }
         }
     }
 
@@ -184,7 +206,9 @@ impl<T> Lines<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use futures_util::FutureExt;
@@ -289,6 +313,44 @@ mod tests {
         );
         let lines = queue.lock();
         assert!(lines.waiting.is_empty() && lines.turns.is_empty() && lines.length == 0);
+    }
+
+    /// Each poll stands for the other tasks' turn to run.
+    #[test]
+    fn a_taker_lets_others_run_for_as_long_as_they_bring_more() {
+        let queue = FairQueue::new(64);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut lone = pin!(queue.take(8, Turns::OfAll));
+        assert!(lone.as_mut().poll(&mut context).is_pending());
+        push(&queue, "a", [0]);
+        assert!(lone.as_mut().poll(&mut context).is_pending());
+        assert_eq!(lone.poll(&mut context), Poll::Ready(vec![0]));
+
+        let mut together = pin!(queue.take(8, Turns::OfAll));
+        assert!(together.as_mut().poll(&mut context).is_pending());
+        for item in 1..=3 {
+            push(&queue, "a", [item]);
+            assert!(together.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(together.poll(&mut context), Poll::Ready(vec![1, 2, 3]));
+
+        let mut full = pin!(queue.take(2, Turns::OfAll));
+        assert!(full.as_mut().poll(&mut context).is_pending());
+        push(&queue, "a", [4, 5, 6]);
+        assert_eq!(full.poll(&mut context), Poll::Ready(vec![4, 5]));
+
+        // Whoever goes on for ever does not hold up the others.
+        assert_eq!(queue.take_all(), [6]);
+        let mut endless = pin!(queue.take(64, Turns::OfAll));
+        assert!(endless.as_mut().poll(&mut context).is_pending());
+        let taken = (0..64).find_map(|item| {
+            push(&queue, "a", [item]);
+            match endless.as_mut().poll(&mut context) {
+                Poll::Ready(taken) => Some(taken),
+                Poll::Pending => None,
+            }
+        });
+        assert!(taken.is_some_and(|taken| taken.len() < 64));
     }
 
     #[tokio::test]

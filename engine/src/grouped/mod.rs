@@ -7,7 +7,7 @@
 //!
 //! A commit waits for the disk. Whatever arrives while one group is being committed goes into the next group.
 //!
-//! * There is no timer: a lone item goes at once, as a group of one.
+//! * There is no timer: a lone item goes at once, as a group of one. Items that tasks bring at the same moment go together.
 //! * Groups are bounded, and so is the queue. A full queue refuses items rather than grow. In the queue merchants take turns, so
 //!   one merchant's load does not hold up the others.
 //! * Items are sorted within their group, so two groups never wait for each other in a circle.

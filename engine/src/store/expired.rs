@@ -66,11 +66,28 @@ pub(crate) async fn end_of_batch(
     .await
 }
 
-/// The position of the write-ahead log in bytes. Not every PostgreSQL-compatible database shows one.
-pub(crate) async fn written(connection: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select (pg_current_wal_insert_lsn() - '0/0')::bigint as "written!""#)
-        .fetch_one(connection)
-        .await
+/// The server's transactions that write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writers {
+    /// The number after that of the last one that ended.
+    pub(crate) next: i64,
+    /// Whether another one with a lower number is under way.
+    pub(crate) are_under_way: bool,
+}
+
+/// Sees the server's transactions that write: those that only read have no number.
+pub(crate) async fn see_writers(connection: &mut PgConnection) -> sqlx::Result<Writers> {
+    sqlx::query_as!(
+        Writers,
+        r#"
+        select
+            pg_snapshot_xmax(s)::text::bigint as "next!",
+            pg_snapshot_xmin(s) < pg_snapshot_xmax(s) as "are_under_way!"
+        from pg_current_snapshot() s
+        "#,
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Deletes the expired keys from `from` on and before `end`, and returns how many. If a transaction holds one of them, it fails by

@@ -13,8 +13,9 @@ pub use self::abandoned::Abandoned;
 pub(crate) use self::abandoned::{count_unsettled, list_abandoned, list_on_live_nodes};
 pub use self::columns::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, ResponseColumns};
 pub(crate) use self::expired::{
-    ExpiredKey, count_expired, delete_expired, delete_expired_between, end_of_batch, list_expired,
-    oldest_expired, release_cleanup_lock, set_up_cleanup, try_cleanup_lock, written,
+    ExpiredKey, Writers, count_expired, delete_expired, delete_expired_between, end_of_batch,
+    list_expired, oldest_expired, release_cleanup_lock, see_writers, set_up_cleanup,
+    try_cleanup_lock,
 };
 pub(crate) use self::keys::{
     finish_key, finish_new_key, forget_unsettled, insert_key, keep_unsettled, remove_key,

@@ -16,5 +16,5 @@ join idempotency_keys k
     and k.operation = i.operation
     and k.key = i.key
 where k.state <> 'PROCESSING'
-    and k.expires_at > now()
+    and (k.expires_at > now()) is true
     and current_setting('synchronous_standby_names') = ''

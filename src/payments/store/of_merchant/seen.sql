@@ -18,5 +18,5 @@ left join idempotency_keys k
     and k.operation = $2
     and k.key = i.key
     and k.state <> 'PROCESSING'
-    and k.expires_at > now()
+    and (k.expires_at > now()) is true
     and current_setting('synchronous_standby_names') = ''
