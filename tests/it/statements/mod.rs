@@ -170,7 +170,14 @@ impl<'a> Replacement<'a> {
         Some(Self {
             columns: columns.collect(),
             condition: condition
-                .map(|it| it.replace("k.", "").replace("excluded.created_at", "now()"))
+                .map(|it| {
+                    let plain = it.strip_prefix('(');
+                    let plain = plain.and_then(|it| it.strip_suffix(") is true"));
+                    let plain = plain.unwrap_or(it);
+                    plain
+                        .replace("k.", "")
+                        .replace("excluded.created_at", "now()")
+                })
                 .collect(),
         })
     }
