@@ -15,6 +15,15 @@ pub struct Cluster {
     is_killed: AtomicBool,
 }
 
+/// How many ports are tried for a new server.
+const PORTS: u32 = 4;
+
+fn free_port() -> u16 {
+    let bound = std::net::TcpListener::bind("127.0.0.1:0");
+    let address = bound.and_then(|free| free.local_addr());
+    address.expect("a port").port()
+}
+
 impl Cluster {
     pub fn start() -> Self {
         Self::start_with("")
@@ -22,24 +31,24 @@ impl Cluster {
 
     /// With further settings: `-c name=value …`.
     pub fn start_with(settings: &str) -> Self {
-        let cluster = Self::without_data();
+        let mut cluster = Self::without_data();
         let data = cluster.data();
         cluster.command(
             "initdb",
             &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"],
         );
-        cluster.up_with(settings);
+        cluster.up_on_a_free_port(settings);
         cluster
     }
 
     /// A copy of a primary, which follows it and goes by this name.
     pub fn standby_of(primary: &Self, name: &str) -> Self {
-        let cluster = Self::without_data();
+        let mut cluster = Self::without_data();
         let (data, port) = (cluster.data(), primary.port.to_string());
         let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
         let how = ["-D", &data, "-R", "-X", "stream", "-c", "fast", "--no-sync"];
         cluster.command("pg_basebackup", &[&from[..], &how].concat());
-        cluster.up_with(&format!("-c cluster_name={name}"));
+        cluster.up_on_a_free_port(&format!("-c cluster_name={name}"));
         cluster
     }
 
@@ -48,13 +57,9 @@ impl Cluster {
             .prefix("payonce-it-")
             .tempdir_in("/tmp")
             .expect("a folder");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a port")
-            .port();
         let cluster = Self {
             folder,
-            port,
+            port: free_port(),
             is_killed: AtomicBool::new(false),
         };
         if nix::unistd::geteuid().is_root() {
@@ -99,6 +104,10 @@ impl Cluster {
     }
 
     fn command(&self, name: &str, arguments: &[&str]) {
+        assert!(self.succeeds(name, arguments), "{name} {arguments:?}");
+    }
+
+    fn succeeds(&self, name: &str, arguments: &[&str]) -> bool {
         let path = postgres_program(name);
         let mut command = if nix::unistd::geteuid().is_root() {
             let mut command = Command::new("setpriv");
@@ -117,10 +126,7 @@ impl Cluster {
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "{name} {arguments:?}"
-        );
+        status.is_ok_and(|status| status.success())
     }
 
     pub fn up(&self) {
@@ -128,11 +134,26 @@ impl Cluster {
     }
 
     pub fn up_with(&self, settings: &str) {
+        assert!(self.starts_with(settings), "it does not start: {settings}");
+    }
+
+    /// Another process may take a port before the server does.
+    fn up_on_a_free_port(&mut self, settings: &str) {
+        for _ in 0..PORTS {
+            if self.starts_with(settings) {
+                return;
+            }
+            self.port = free_port();
+        }
+        self.up_with(settings);
+    }
+
+    fn starts_with(&self, settings: &str) -> bool {
         let options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {settings}",
             self.port
         );
-        self.command(
+        self.succeeds(
             "pg_ctl",
             &[
                 "-D",
@@ -144,7 +165,7 @@ impl Cluster {
                 &options,
                 "start",
             ],
-        );
+        )
     }
 
     /// After its next start it is a standby without a primary, which accepts no writes.
