@@ -1,6 +1,5 @@
 //! Debian's PgBouncer in between: in session mode payonce works, with its time-outs; in transaction mode it is refused.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,10 +33,7 @@ impl PgBouncer {
             );
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let port = crate::support::free_port();
         let files = tempfile::tempdir().expect("a folder");
         // The pooler gives up root's rights before it reads its files.
         let readable = std::fs::Permissions::from_mode(0o755);

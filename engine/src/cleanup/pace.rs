@@ -90,7 +90,7 @@ impl Pace {
     }
 
     /// Whether others were seen of late.
-    pub(super) fn is_beside_others(&self, now: Instant) -> bool {
+    fn is_beside_others(&self, now: Instant) -> bool {
         now.duration_since(self.others_seen) < MEMORY
     }
 

@@ -228,8 +228,7 @@ pub(crate) async fn release_cleanup_lock(connection: &mut PgConnection) -> sqlx:
 ///
 /// Counting millions of rows may take longer than a request's statement ever should. The wait for a lock is shorter than a request's,
 /// and shorter than PostgreSQL's check for a deadlock (1 s), so that the clean-up is the one that gives way. Its commits wait for the
-/// disk, although a delete need not be durable: while the disk stands still, it must stand still, too. Without that it took a stall,
-/// in which nobody else wrote, for being alone, and wrote at full speed.
+/// disk, although a delete need not be durable: not waiting was no faster, and while the disk stands still the clean-up should, too.
 pub(crate) async fn set_up_cleanup(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql("set statement_timeout = '1min'; set lock_timeout = '250ms'")
         .execute(connection)

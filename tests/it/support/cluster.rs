@@ -6,22 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::postgres::PgConnectOptions;
 
+use super::free_port;
 use super::process::run;
+
+/// How many ports are tried for a new server.
+const PORTS: u32 = 4;
 
 /// A PostgreSQL of the test's own, which can be stopped.
 pub struct Cluster {
     folder: tempfile::TempDir,
     port: u16,
     is_killed: AtomicBool,
-}
-
-/// How many ports are tried for a new server.
-const PORTS: u32 = 4;
-
-fn free_port() -> u16 {
-    let bound = std::net::TcpListener::bind("127.0.0.1:0");
-    let address = bound.and_then(|free| free.local_addr());
-    address.expect("a port").port()
 }
 
 impl Cluster {

@@ -1,6 +1,5 @@
 //! HAProxy with `deploy/scaling/haproxy.cfg` in front of two nodes.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +92,5 @@ impl Drop for Proxy {
 
 /// Where nobody listens.
 pub fn free_address() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    free.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", super::free_port())
 }

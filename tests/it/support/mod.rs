@@ -19,3 +19,10 @@ pub mod skipped;
 pub async fn pause() {
     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
 }
+
+/// A port of this machine on which nobody listens. Somebody else may take it.
+pub fn free_port() -> u16 {
+    let bound = std::net::TcpListener::bind("127.0.0.1:0");
+    let address = bound.and_then(|free| free.local_addr());
+    address.expect("a port").port()
+}
