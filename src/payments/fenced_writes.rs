@@ -10,7 +10,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use super::store::{self, ClaimTerms, ClaimedKey, PaymentClaim, PaymentSettle};
+use super::store::{self, ClaimTerms, Claimed, PaymentClaim, PaymentSettle, RowLocations};
 use super::{Customer, Operation, Payment, PaymentState};
 use crate::gateway::{CaptureMethod, GatewayToken};
 use crate::idempotency::database::{interval, may_be_one_items_fault};
@@ -63,18 +63,31 @@ enum Came {
 struct Database {
     pool: PgPool,
     owner: Uuid,
+    /// Whether settles are told where the rows are.
+    locates: bool,
 }
 
 impl Database {
     /// With a claim on `k`, for `pay_1`.
     async fn with_a_claim(pool: PgPool) -> Self {
-        let owner = Uuid::now_v7();
-        let database = Self { pool, owner };
+        let database = Self {
+            pool,
+            owner: Uuid::now_v7(),
+            locates: false,
+        };
         database
             .run("insert into merchants (merchant_id, name) values ('acme', 'Acme')")
             .await;
         assert_eq!(database.claim("pay_1").await, Came::Claimed);
         database
+    }
+
+    /// The same, and its settles go by the rows' locations.
+    async fn with_a_located_claim(pool: PgPool) -> Self {
+        Self {
+            locates: true,
+            ..Self::with_a_claim(pool).await
+        }
     }
 
     async fn run(&self, sql: &str) {
@@ -86,16 +99,14 @@ impl Database {
 
     async fn claim(&self, id: &str) -> Came {
         match self.claim_all(&[("k", id)]).await.expect("asked").pop() {
-            None => Came::InUse,
-            Some(mut row) => match row.found().expect("a row") {
-                Some(_) => Came::Found,
-                None => Came::Claimed,
-            },
+            None | Some(None) => Came::InUse,
+            Some(Some(Claimed::Found(_))) => Came::Found,
+            Some(Some(Claimed::New(_))) => Came::Claimed,
         }
     }
 
     /// Claims keys for payments, in one group.
-    async fn claim_all(&self, group: &[(&str, &str)]) -> sqlx::Result<Vec<ClaimedKey>> {
+    async fn claim_all(&self, group: &[(&str, &str)]) -> sqlx::Result<Vec<Option<Claimed>>> {
         let terms = ClaimTerms {
             owner: self.owner,
             lock_timeout: seconds(60),
@@ -116,7 +127,7 @@ impl Database {
         })
         .await
         .expect("asked");
-        found.iter().any(ClaimedKey::is_found)
+        matches!(found.as_slice(), [Some(Claimed::Found(_))])
     }
 
     async fn count(&self, table: &str) -> i64 {
@@ -126,6 +137,14 @@ impl Database {
     }
 
     async fn settle(&self, owner: Uuid, attempt: i32) -> bool {
+        let locations = match self.locates {
+            true => Some(self.locations("k").await),
+            false => None,
+        };
+        self.settle_at(owner, attempt, locations).await
+    }
+
+    async fn settle_at(&self, owner: Uuid, attempt: i32, locations: Option<RowLocations>) -> bool {
         let mut settled = payment("pay_1");
         settled.state = PaymentState::Success;
         settled.captured = settled.amount;
@@ -139,11 +158,33 @@ impl Database {
                 headers: json!([]),
                 body: b"{}",
             },
+            locations,
         };
         let mut connection = self.pool.acquire().await.expect("a connection");
         let operation = Operation::CreatePayment.as_str();
         let settled = store::settle_payments(&mut connection, operation, owner, &[settle]).await;
-        !settled.expect("asked").is_empty()
+        settled.expect("asked") == [true]
+    }
+
+    /// Where the rows of a key are now.
+    async fn locations(&self, key: &str) -> RowLocations {
+        let [key, unsettled_key, payment] = [
+            ("idempotency_keys", "key"),
+            ("unsettled_keys", "key"),
+            ("payments", "idempotency_key"),
+        ]
+        .map(async |(table, column)| {
+            let sql = format!("select ctid from {table} where {column} = $1");
+            let location = sqlx::query_scalar(AssertSqlSafe(sql)).bind(key);
+            location.fetch_optional(&self.pool).await.expect("asked")
+        });
+        // What is settled has no row in `unsettled_keys`, and any location will do.
+        let key = key.await.expect("a key");
+        RowLocations {
+            key,
+            unsettled_key: unsettled_key.await.unwrap_or(key),
+            payment: payment.await.unwrap_or(key),
+        }
     }
 
     async fn payment_state(&self) -> Option<PaymentState> {
@@ -190,9 +231,7 @@ async fn with_claims<T>(
 
 const EXPIRE: &str = "update idempotency_keys set expires_at = now() - interval '1 second'";
 
-#[sqlx::test(migrator = "crate::MIGRATOR")]
-async fn a_settle_is_for_the_owner(pool: PgPool) {
-    let database = Database::with_a_claim(pool).await;
+async fn expect_settles_of_the_owner_only(database: Database) {
     assert!(!database.settle(Uuid::now_v7(), 1).await);
     assert_eq!(
         database.payment_state().await,
@@ -200,11 +239,10 @@ async fn a_settle_is_for_the_owner(pool: PgPool) {
     );
     assert!(database.settle(database.owner, 1).await);
     assert_eq!(database.payment_state().await, Some(PaymentState::Success));
+    assert_eq!(database.count("unsettled_keys").await, 0);
 }
 
-#[sqlx::test(migrator = "crate::MIGRATOR")]
-async fn a_settle_is_for_the_attempt(pool: PgPool) {
-    let database = Database::with_a_claim(pool).await;
+async fn expect_settles_of_the_attempt_only(database: Database) {
     database
         .run("update idempotency_keys set attempt = 2")
         .await;
@@ -212,11 +250,94 @@ async fn a_settle_is_for_the_attempt(pool: PgPool) {
     assert!(database.settle(database.owner, 2).await);
 }
 
-#[sqlx::test(migrator = "crate::MIGRATOR")]
-async fn a_settle_is_for_what_is_unfinished(pool: PgPool) {
-    let database = Database::with_a_claim(pool).await;
+async fn expect_settles_of_what_is_unfinished_only(database: Database) {
     assert!(database.settle(database.owner, 1).await);
     assert!(!database.settle(database.owner, 1).await);
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_the_owner(pool: PgPool) {
+    expect_settles_of_the_owner_only(Database::with_a_claim(pool).await).await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_in_place_is_for_the_owner(pool: PgPool) {
+    expect_settles_of_the_owner_only(Database::with_a_located_claim(pool).await).await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_the_attempt(pool: PgPool) {
+    expect_settles_of_the_attempt_only(Database::with_a_claim(pool).await).await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_in_place_is_for_the_attempt(pool: PgPool) {
+    expect_settles_of_the_attempt_only(Database::with_a_located_claim(pool).await).await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_is_for_what_is_unfinished(pool: PgPool) {
+    expect_settles_of_what_is_unfinished_only(Database::with_a_claim(pool).await).await;
+}
+
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_in_place_is_for_what_is_unfinished(pool: PgPool) {
+    expect_settles_of_what_is_unfinished_only(Database::with_a_located_claim(pool).await).await;
+}
+
+/// A renewed lease moves the key's row, and anything else may move the others. All three are written, or none.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn rows_that_have_moved_are_found_by_their_keys(pool: PgPool) {
+    let database = Database::with_a_located_claim(pool).await;
+    for table in ["idempotency_keys", "unsettled_keys", "payments"] {
+        let locations = database.locations("k").await;
+        let moving = format!("update {table} set merchant_id = merchant_id");
+        database.run(&moving).await;
+        assert_ne!(locations, database.locations("k").await, "{table}");
+        let settled = database.settle_at(database.owner, 1, Some(locations)).await;
+        assert!(settled, "{table}");
+        let state = database.payment_state().await;
+        assert_eq!(state, Some(PaymentState::Success), "{table}");
+        assert_eq!(database.count("unsettled_keys").await, 0, "{table}");
+        for table in ["idempotency_keys", "payments"] {
+            database.run(&format!("delete from {table}")).await;
+        }
+        assert_eq!(database.claim("pay_1").await, Came::Claimed);
+    }
+}
+
+/// Another row may be stored where one was.
+#[sqlx::test(migrator = "crate::MIGRATOR")]
+async fn a_settle_in_place_leaves_the_rows_of_other_keys_alone(pool: PgPool) {
+    let database = Database::with_a_located_claim(pool).await;
+    let claimed = database.claim_all(&[("l", "pay_2")]).await.expect("asked");
+    assert!(matches!(claimed.as_slice(), [Some(Claimed::New(_))]));
+    let others = database.locations("l").await;
+    for mixed in [
+        |_, others: RowLocations| others,
+        |own, others: RowLocations| RowLocations {
+            unsettled_key: others.unsettled_key,
+            ..own
+        },
+        |own, others: RowLocations| RowLocations {
+            payment: others.payment,
+            ..own
+        },
+    ] {
+        let locations = mixed(database.locations("k").await, others);
+        let settled = database.settle_at(database.owner, 1, Some(locations)).await;
+        assert!(settled, "{locations:?}");
+        assert_eq!(database.payment_state().await, Some(PaymentState::Success));
+        assert_eq!(database.locations("l").await, others, "{locations:?}");
+        assert_eq!(database.count("unsettled_keys").await, 1, "{locations:?}");
+        for sql in [
+            "delete from idempotency_keys where key = 'k'",
+            "delete from payments where idempotency_key = 'k'",
+        ] {
+            database.run(sql).await;
+        }
+        assert_eq!(database.claim("pay_1").await, Came::Claimed);
+    }
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]
@@ -279,8 +400,9 @@ async fn a_group_whose_keys_and_payments_differ_is_not_claimed(pool: PgPool) {
     assert_eq!(database.count("payments").await, 0);
     assert_eq!(database.count("idempotency_keys").await, 1);
     for (one, claimed) in group.iter().zip([0, 1]) {
-        let rows = database.claim_all(std::slice::from_ref(one)).await;
-        assert_eq!(rows.expect("asked").len(), claimed);
+        let results = database.claim_all(std::slice::from_ref(one)).await;
+        let results = results.expect("asked");
+        assert_eq!(results.iter().flatten().count(), claimed);
     }
     assert_eq!(database.count("payments").await, 1);
 }
@@ -311,8 +433,7 @@ async fn a_claim_that_has_a_payment_fails_no_group(pool: PgPool) {
     database.run("delete from idempotency_keys").await;
     let group = [("k", "pay_2"), ("l", "pay_3")];
     let claimed = database.claim_all(&group).await.expect("asked");
-    assert_eq!(claimed.len(), 1);
-    assert_eq!(claimed[0].key, "l");
+    assert!(matches!(claimed.as_slice(), [None, Some(Claimed::New(_))]));
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]

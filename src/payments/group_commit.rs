@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::store::{self, ClaimTerms, ClaimedKey, PaymentClaim, PaymentSettle, SettledKey};
+use super::store::{self, ClaimTerms, Claimed, PaymentClaim, PaymentSettle, RowLocations};
 use super::{Operation, Payment};
 use crate::idempotency::Outcome;
-use crate::idempotency::grouped::{FoundKey, GroupCommit, GroupWriter, Inserted, NewKey};
+use crate::idempotency::grouped::{GroupCommit, GroupWriter, NewKey};
 
 /// Claims of payments, in groups.
 pub(super) type ClaimGroup = GroupCommit<ClaimWriter>;
@@ -21,14 +22,6 @@ pub(super) struct ClaimItem {
     pub(super) key: NewKey,
     /// Boxed, because an item moves through the queue and is sorted.
     pub(super) payment: Box<Payment>,
-}
-
-/// The result of a claim that did not find its key in use.
-pub(super) enum Claimed {
-    /// The key is claimed.
-    New(Inserted),
-    /// The payment was made before, and this is its answer.
-    Found(FoundKey),
 }
 
 /// Writes claims.
@@ -57,42 +50,56 @@ impl GroupWriter for ClaimWriter {
 
     async fn write(
         &self,
-        connection: &mut sqlx::PgConnection,
-        items: &[ClaimItem],
-    ) -> sqlx::Result<Vec<Option<Claimed>>> {
-        let Some(terms) = terms(items) else {
-            return Ok(Vec::new());
-        };
-        let mut claims = claims(items);
-        let mut rows = Vec::new();
-        if self.finds_most.load(Ordering::Relaxed) {
-            rows = store::find_answers(connection, &claims).await?;
-            sort(&mut rows);
-            claims.retain(|claim| position(&rows, claim.payment).is_none());
-        }
-        if !claims.is_empty() {
-            rows.extend(store::claim_payments(connection, &terms, &claims).await?);
-        }
-        let found = rows.iter().filter(|row| row.is_found()).count();
-        self.finds_most
-            .store(found > items.len() / 2, Ordering::Relaxed);
-        Ok(in_order(items, rows))
-    }
-
-    // It looks its keys up before it claims them anyway.
-    async fn write_of(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        merchant_id: &str,
+        connection: &mut PgConnection,
         items: &[ClaimItem],
     ) -> sqlx::Result<Vec<Option<Claimed>>> {
         let Some(terms) = terms(items) else {
             return Ok(Vec::new());
         };
         let claims = claims(items);
-        let rows = store::claim_payments_of(connection, merchant_id, &terms, &claims).await?;
-        Ok(in_order(items, rows))
+        let results = match self.finds_most.load(Ordering::Relaxed) {
+            true => find_or_claim(connection, &terms, claims).await?,
+            false => store::claim_payments(connection, &terms, &claims).await?,
+        };
+        let is_found = |result: &&Option<Claimed>| matches!(result, Some(Claimed::Found(_)));
+        let found = results.iter().filter(is_found).count();
+        self.finds_most
+            .store(found > items.len() / 2, Ordering::Relaxed);
+        Ok(results)
     }
+
+    // It looks its keys up before it claims them anyway.
+    async fn write_of(
+        &self,
+        connection: &mut PgConnection,
+        merchant_id: &str,
+        items: &[ClaimItem],
+    ) -> sqlx::Result<Vec<Option<Claimed>>> {
+        let Some(terms) = terms(items) else {
+            return Ok(Vec::new());
+        };
+        store::claim_payments_of(connection, merchant_id, &terms, &claims(items)).await
+    }
+}
+
+/// Looks answers up, and claims the keys that have none.
+async fn find_or_claim(
+    connection: &mut PgConnection,
+    terms: &ClaimTerms,
+    claims: Vec<PaymentClaim<'_>>,
+) -> sqlx::Result<Vec<Option<Claimed>>> {
+    let mut results = store::find_answers(connection, &claims).await?;
+    let rest = claims.into_iter().zip(&results);
+    let rest = rest.filter_map(|(claim, result)| result.is_none().then_some(claim));
+    let rest: Vec<PaymentClaim<'_>> = rest.collect();
+    if !rest.is_empty() {
+        let claimed = store::claim_payments(connection, terms, &rest).await?;
+        let open = results.iter_mut().filter(|result| result.is_none());
+        for (result, claimed) in open.zip(claimed) {
+            *result = claimed;
+        }
+    }
+    Ok(results)
 }
 
 /// All of a process's claims have one owner and one configuration.
@@ -112,40 +119,13 @@ fn claims(items: &[ClaimItem]) -> Vec<PaymentClaim<'_>> {
     claims.collect()
 }
 
-/// The rows that a claim returned, in the order of its items.
-fn in_order(items: &[ClaimItem], mut rows: Vec<ClaimedKey>) -> Vec<Option<Claimed>> {
-    sort(&mut rows);
-    let find = |item: &ClaimItem| {
-        let row = position(&rows, &item.payment).and_then(|at| rows.get_mut(at))?;
-        match row.found() {
-            Ok(Some(found)) => Some(Claimed::Found(found)),
-            Ok(None) => Some(Claimed::New(Inserted {
-                created_at: row.created_at,
-                expires_at: row.expires_at,
-            })),
-            // The other claims are committed. A request for this one alone gets the error.
-            Err(_) => None,
-        }
-    };
-    items.iter().map(find).collect()
-}
-
-fn sort(rows: &mut [ClaimedKey]) {
-    rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
-}
-
-/// Finds the row of a payment's key among sorted rows.
-fn position(rows: &[ClaimedKey], payment: &Payment) -> Option<usize> {
-    let wanted = (&payment.merchant_id, &payment.idempotency_key);
-    rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
-        .ok()
-}
-
 /// One payment to settle.
 pub(super) struct SettleItem {
     pub(super) attempt: i32,
     pub(super) payment: Arc<Payment>,
     pub(super) outcome: Arc<Outcome>,
+    /// Where the claim has put its rows, if that is known.
+    pub(super) locations: Option<RowLocations>,
 }
 
 /// Writes settles.
@@ -173,25 +153,25 @@ impl GroupWriter for SettleWriter {
 
     async fn write(
         &self,
-        connection: &mut sqlx::PgConnection,
+        connection: &mut PgConnection,
         items: &[SettleItem],
     ) -> sqlx::Result<Vec<Option<()>>> {
         let settles = settles(items);
-        let rows = store::settle_payments(connection, OPERATION, self.owner, &settles).await?;
-        Ok(settled(items, rows))
+        let settled = store::settle_payments(connection, OPERATION, self.owner, &settles).await?;
+        Ok(written(settled))
     }
 
     async fn write_of(
         &self,
-        connection: &mut sqlx::PgConnection,
+        connection: &mut PgConnection,
         merchant_id: &str,
         items: &[SettleItem],
     ) -> sqlx::Result<Vec<Option<()>>> {
         let settles = settles(items);
         let owner = self.owner;
-        let rows =
+        let settled =
             store::settle_payments_of(connection, merchant_id, OPERATION, owner, &settles).await?;
-        Ok(settled(items, rows))
+        Ok(written(settled))
     }
 }
 
@@ -203,18 +183,12 @@ fn settles(items: &[SettleItem]) -> Vec<PaymentSettle<'_>> {
         attempt: item.attempt,
         payment: &item.payment,
         response: item.outcome.columns(),
+        locations: item.locations,
     });
     settles.collect()
 }
 
-/// Whether each item is among the rows that were settled.
-fn settled(items: &[SettleItem], mut rows: Vec<SettledKey>) -> Vec<Option<()>> {
-    rows.sort_unstable_by(|a, b| (&a.merchant_id, &a.key).cmp(&(&b.merchant_id, &b.key)));
-    let is_settled = |item: &SettleItem| {
-        let wanted = (&item.payment.merchant_id, &item.payment.idempotency_key);
-        rows.binary_search_by(|row| (&row.merchant_id, &row.key).cmp(&wanted))
-            .ok()
-            .map(drop)
-    };
-    items.iter().map(is_settled).collect()
+fn written(settled: Vec<bool>) -> Vec<Option<()>> {
+    let written = settled.into_iter();
+    written.map(|is_settled| is_settled.then_some(())).collect()
 }

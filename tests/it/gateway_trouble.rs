@@ -368,7 +368,7 @@ async fn a_full_queue_refuses_and_what_it_took_is_done(_: PgPoolOptions, db: PgC
                 // Its group was given up.
                 Ok(_) | Err(PaymentError::InProgress { .. }) => {}
                 Err(PaymentError::Engine(IdempotencyError::Overloaded)) => refused.add_permits(1),
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{error:?}"),
             }
             made.is_ok()
         })

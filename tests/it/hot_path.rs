@@ -188,7 +188,12 @@ async fn expect_plans_by_whole_keys(pool: &PgPool) {
     let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
                     set enable_hashjoin = off; set enable_mergejoin = off";
     sqlx::raw_sql(settings).execute(pool).await.expect("set");
-    for file in ["claim.sql", "find_answers.sql", "settle.sql"] {
+    for (file, finds_by) in [
+        ("claim.sql", "Index"),
+        ("find_answers.sql", "Index"),
+        ("settle.sql", "Index"),
+        ("settle_in_place.sql", "Tid Scan"),
+    ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/payments/store");
         let sql = std::fs::read_to_string(folder.join(file)).expect("a file");
         let parameters = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();
@@ -205,7 +210,8 @@ async fn expect_plans_by_whole_keys(pool: &PgPool) {
             .await
             .expect("planned");
         let plan = plan.join("\n");
-        assert!(plan.contains("Index"), "{plan}");
+        assert!(plan.contains(finds_by), "{file}: {plan}");
+        assert!(!plan.contains("Seq Scan"), "{file}: {plan}");
         assert!(!plan.contains("Join Filter"), "{file}: {plan}");
         assert!(!plan.contains("expires_at on"), "{file}: {plan}");
         sqlx::raw_sql("deallocate planned")

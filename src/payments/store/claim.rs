@@ -10,9 +10,11 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::column;
-use crate::database::has_sqlstate;
+use super::location::{RowLocation, RowLocations};
 use crate::gateway::GatewayToken;
-use crate::idempotency::grouped::{FINGERPRINT_VERSION, FoundColumns, FoundKey, KeyColumns};
+use crate::idempotency::grouped::{
+    FINGERPRINT_VERSION, FoundColumns, FoundKey, Inserted, KeyColumns,
+};
 use crate::payments::Payment;
 
 /// A payment to be claimed: its key, and its row in `PROCESSING`.
@@ -28,61 +30,147 @@ pub(in crate::payments) struct ClaimTerms {
     pub(in crate::payments) ttl: PgInterval,
 }
 
-/// A key that was claimed, or whose answer was found.
-pub(in crate::payments) struct ClaimedKey {
-    pub(in crate::payments) merchant_id: String,
-    pub(in crate::payments) key: String,
-    pub(in crate::payments) created_at: DateTime<Utc>,
-    pub(in crate::payments) expires_at: DateTime<Utc>,
-    pub(super) seconds_left: Option<f64>,
-    pub(super) fingerprint: Option<Vec<u8>>,
-    pub(super) fingerprint_version: Option<i16>,
-    pub(super) fingerprint_fields: Option<String>,
-    pub(super) response_status: Option<i16>,
-    pub(super) response_headers: Option<Value>,
-    pub(super) response_body: Option<Vec<u8>>,
+/// The result of a claim that did not find its key in use.
+pub(in crate::payments) enum Claimed {
+    /// The key is claimed.
+    New(NewClaim),
+    /// The payment was made before, and this is its answer.
+    Found(FoundKey),
 }
 
-impl ClaimedKey {
-    /// Returns true if an answer was found, and false for a claim.
-    pub(in crate::payments) fn is_found(&self) -> bool {
-        self.seconds_left.is_some()
-    }
+/// A claim that was taken.
+pub(in crate::payments) struct NewClaim {
+    pub(in crate::payments) inserted: Inserted,
+    /// `None` if that is not known.
+    pub(in crate::payments) locations: Option<RowLocations>,
+}
 
-    /// Returns the answer that was found, or `None` for a claim.
-    pub(in crate::payments) fn found(&mut self) -> sqlx::Result<Option<FoundKey>> {
-        let Some(seconds_left) = self.seconds_left else {
-            return Ok(None);
-        };
-        let columns = FoundColumns {
-            fingerprint: self.fingerprint.take(),
-            fingerprint_version: self.fingerprint_version,
-            fingerprint_fields: self.fingerprint_fields.take(),
-            status: self.response_status,
-            headers: self.response_headers.take(),
-            body: self.response_body.take(),
-            expires_at: self.expires_at,
-            seconds_left,
-        };
-        columns.read().map(Some)
+/// A row of a claim's result. The first stands for all that were claimed, and each other one for an answer that was found.
+struct ClaimRow {
+    payment_ids: Option<Vec<String>>,
+    payment_locations: Option<Vec<RowLocation>>,
+    key_locations: Option<Vec<RowLocation>>,
+    unsettled_locations: Option<Vec<RowLocation>>,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    merchant_id: Option<String>,
+    key: Option<String>,
+    seconds_left: Option<f64>,
+    fingerprint: Option<Vec<u8>>,
+    fingerprint_version: Option<i16>,
+    fingerprint_fields: Option<String>,
+    response_status: Option<i16>,
+    response_headers: Option<Value>,
+    response_body: Option<Vec<u8>>,
+}
+
+impl ClaimRow {
+    fn locations(&self, at: usize) -> Option<RowLocations> {
+        let location = |of: &Option<Vec<RowLocation>>| of.as_ref()?.get(at).copied();
+        Some(RowLocations {
+            key: location(&self.key_locations)?,
+            unsettled_key: location(&self.unsettled_locations)?,
+            payment: location(&self.payment_locations)?,
+        })
     }
 }
 
-/// Claims keys and inserts their payments, in one statement that commits by itself. Returns the keys that were claimed, and
-/// those whose payment was made before, with its answer. A key that is missing from the result is in use, or its answer has
-/// expired. Beside synchronous standbys no answer is found here, because a visible row need not be durable there. No key may be
-/// given twice.
-///
-/// A group with a key that was used without a payment, or whose payment has lost its key while the statement ran, is not claimed:
-/// the error asks for its claims one by one.
-pub(in crate::payments) async fn claim_payments(
+/// An answer that was found.
+struct AnswerRow {
+    merchant_id: String,
+    key: String,
+    expires_at: DateTime<Utc>,
+    seconds_left: f64,
+    fingerprint: Option<Vec<u8>>,
+    fingerprint_version: Option<i16>,
+    fingerprint_fields: Option<String>,
+    response_status: Option<i16>,
+    response_headers: Option<Value>,
+    response_body: Option<Vec<u8>>,
+}
+
+/// The results of sorted claims, in their order.
+pub(super) struct ClaimResults<'a> {
+    claims: &'a [PaymentClaim<'a>],
+    results: Vec<Option<Claimed>>,
+}
+
+impl<'a> ClaimResults<'a> {
+    pub(super) fn new(claims: &'a [PaymentClaim<'a>]) -> Self {
+        let results = column(claims, |_| None);
+        Self { claims, results }
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Option<Claimed>> {
+        self.results
+    }
+
+    pub(super) fn found(&mut self, merchant_id: &str, key: &str, columns: FoundColumns) {
+        // An answer that cannot be read is left out: the other claims are committed. A request for this one alone gets the error.
+        if let (Some(at), Ok(found)) = (self.position(merchant_id, key), columns.read()) {
+            self.put(at, Claimed::Found(found));
+        }
+    }
+
+    pub(super) fn claimed(&mut self, merchant_id: &str, key: &str, inserted: Inserted) {
+        let claim = NewClaim {
+            inserted,
+            locations: None,
+        };
+        if let Some(at) = self.position(merchant_id, key) {
+            self.put(at, Claimed::New(claim));
+        }
+    }
+
+    /// The rows were inserted in the order of the claims, so the next claim is the one. In another order it would be found, too.
+    fn claimed_together(&mut self, row: &ClaimRow) {
+        let claims = self.claims;
+        let mut positions = (0..claims.len()).cycle();
+        for (at, payment_id) in row.payment_ids.iter().flatten().enumerate() {
+            let is_it = |claim: &PaymentClaim<'_>| claim.payment.id == *payment_id;
+            let mut from_here = positions.by_ref().take(claims.len());
+            let position = from_here.find(|position| claims.get(*position).is_some_and(is_it));
+            let inserted = Inserted {
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+            };
+            let claim = NewClaim {
+                inserted,
+                locations: row.locations(at),
+            };
+            if let Some(position) = position {
+                self.put(position, Claimed::New(claim));
+            }
+        }
+    }
+
+    fn position(&self, merchant_id: &str, key: &str) -> Option<usize> {
+        let of = |claim: &PaymentClaim<'a>| {
+            let scope = claim.key.scope;
+            (scope.merchant_id.as_str(), scope.key.as_str())
+        };
+        let search = self
+            .claims
+            .binary_search_by(|claim| of(claim).cmp(&(merchant_id, key)));
+        search.ok()
+    }
+
+    fn put(&mut self, at: usize, claimed: Claimed) {
+        if let Some(result) = self.results.get_mut(at) {
+            *result = Some(claimed);
+        }
+    }
+}
+
+/// Claims keys that are not in `idempotency_keys`, and inserts their payments. See [`claim_payments`](super::claim_payments).
+pub(super) async fn insert_claims(
     connection: &mut PgConnection,
     terms: &ClaimTerms,
     claims: &[PaymentClaim<'_>],
-) -> sqlx::Result<Vec<ClaimedKey>> {
+) -> sqlx::Result<Vec<Option<Claimed>>> {
     let columns = Columns::of(&column(claims, |claim| claim));
-    let claimed = sqlx::query_file_as!(
-        ClaimedKey,
+    let rows = sqlx::query_file_as!(
+        ClaimRow,
         "src/payments/store/claim.sql",
         &columns.merchant_ids as _,
         &columns.operations as _,
@@ -116,46 +204,61 @@ pub(in crate::payments) async fn claim_payments(
         &terms.ttl,
     )
     .fetch_all(connection)
-    .await;
-    match claimed {
-        Err(error) if keys_and_payments_differ(&error) => not_claimed(claims),
-        claimed => claimed,
+    .await?;
+    let mut results = ClaimResults::new(claims);
+    for row in rows {
+        match (&row.merchant_id, &row.key, row.seconds_left) {
+            (Some(merchant_id), Some(key), Some(seconds_left)) => {
+                let columns = FoundColumns {
+                    fingerprint: row.fingerprint,
+                    fingerprint_version: row.fingerprint_version,
+                    fingerprint_fields: row.fingerprint_fields,
+                    status: row.response_status,
+                    headers: row.response_headers,
+                    body: row.response_body,
+                    expires_at: row.expires_at,
+                    seconds_left,
+                };
+                results.found(merchant_id, key, columns);
+            }
+            _ => results.claimed_together(&row),
+        }
     }
+    Ok(results.into_vec())
 }
 
 /// Returns the answers that [`claim_payments`] would find for these claims, at a fraction of its price. It claims nothing.
 pub(in crate::payments) async fn find_answers(
     connection: &mut PgConnection,
     claims: &[PaymentClaim<'_>],
-) -> sqlx::Result<Vec<ClaimedKey>> {
+) -> sqlx::Result<Vec<Option<Claimed>>> {
     let merchant_ids = column(claims, |claim| claim.key.scope.merchant_id.as_str());
     let operations = column(claims, |claim| claim.key.scope.operation.as_str());
     let keys = column(claims, |claim| claim.key.scope.key.as_str());
-    sqlx::query_file_as!(
-        ClaimedKey,
+    let rows = sqlx::query_file_as!(
+        AnswerRow,
         "src/payments/store/find_answers.sql",
         &merchant_ids as _,
         &operations as _,
         &keys as _,
     )
     .fetch_all(connection)
-    .await
-}
-
-/// The result for claims of which none was written, because a key would have no payment or a payment no key.
-pub(super) fn not_claimed(claims: &[PaymentClaim<'_>]) -> sqlx::Result<Vec<ClaimedKey>> {
-    match claims {
-        [_] => Ok(Vec::new()),
-        _ => Err(sqlx::Error::InvalidArgument(
-            "a key of the group has no payment, or a payment no key".to_owned(),
-        )),
+    .await?;
+    let mut results = ClaimResults::new(claims);
+    for row in rows {
+        let columns = FoundColumns {
+            fingerprint: row.fingerprint,
+            fingerprint_version: row.fingerprint_version,
+            fingerprint_fields: row.fingerprint_fields,
+            status: row.response_status,
+            headers: row.response_headers,
+            body: row.response_body,
+            expires_at: row.expires_at,
+            seconds_left: row.seconds_left,
+        };
+        results.found(&row.merchant_id, &row.key, columns);
     }
-}
-
-/// Returns true if the statement would have claimed a key without its payment, or a payment without its key.
-fn keys_and_payments_differ(error: &sqlx::Error) -> bool {
-    const DIVISION_BY_ZERO: &str = "22012";
-    has_sqlstate(error, &[DIVISION_BY_ZERO])
+    Ok(results.into_vec())
 }
 
 /// A group's claims, column by column, as the statement takes them.

@@ -1,60 +1,31 @@
 with input as materialized (
-    select *
-    from unnest(
-        $1::text[],
-        $2::text[],
-        $3::text[],
-        $4::bytea[],
-        $5::text[],
-        $6::text[],
-        $7::text[],
-        $8::bigint[],
-        $9::text[],
-        $10::text[],
-        $11::text[],
-        $12::text[],
-        $13::text[],
-        $14::smallint[],
-        $15::smallint[],
-        $16::text[],
-        $17::text[],
-        $18::text[],
-        $19::text[],
-        $20::text[],
-        $21::jsonb[],
-        $22::text[],
-        $23::text[],
-        $24::text[],
-        $25::text[],
-        $26::boolean[]
-    ) as i (
-        merchant_id,
-        operation,
-        key,
-        fingerprint,
-        fingerprint_fields,
-        payment_id,
-        currency,
-        amount_minor,
-        capture_method,
-        gateway_type,
-        gateway_token,
-        card_brand,
-        card_last4,
-        card_expiry_month,
-        card_expiry_year,
-        card_holder_name,
-        customer_id,
-        customer_email,
-        customer_name,
-        description,
-        metadata,
-        failure_code,
-        failure_message,
-        gateway_account,
-        gateway_customer_id,
-        off_session
-    )
+    select
+        unnest($1::text[]) as merchant_id,
+        unnest($2::text[]) as operation,
+        unnest($3::text[]) as key,
+        unnest($4::bytea[]) as fingerprint,
+        unnest($5::text[]) as fingerprint_fields,
+        unnest($6::text[]) as payment_id,
+        unnest($7::text[]) as currency,
+        unnest($8::bigint[]) as amount_minor,
+        unnest($9::text[]) as capture_method,
+        unnest($10::text[]) as gateway_type,
+        unnest($11::text[]) as gateway_token,
+        unnest($12::text[]) as card_brand,
+        unnest($13::text[]) as card_last4,
+        unnest($14::smallint[]) as card_expiry_month,
+        unnest($15::smallint[]) as card_expiry_year,
+        unnest($16::text[]) as card_holder_name,
+        unnest($17::text[]) as customer_id,
+        unnest($18::text[]) as customer_email,
+        unnest($19::text[]) as customer_name,
+        unnest($20::text[]) as description,
+        unnest($21::jsonb[]) as metadata,
+        unnest($22::text[]) as failure_code,
+        unnest($23::text[]) as failure_message,
+        unnest($24::text[]) as gateway_account,
+        unnest($25::text[]) as gateway_customer_id,
+        unnest($26::boolean[]) as off_session
 ),
 made as (
     insert into payments (
@@ -114,7 +85,9 @@ made as (
         now()
     from input i
     on conflict (merchant_id, idempotency_key) do nothing
-    returning payment_id
+    returning
+        payment_id,
+        ctid as location
 ),
 found as (
     select
@@ -145,7 +118,7 @@ found as (
  * a join that compares the group with itself.
  */
 claimed as (
-    insert into idempotency_keys as k (
+    insert into idempotency_keys (
         merchant_id,
         operation,
         key,
@@ -176,30 +149,12 @@ claimed as (
         now() + $30::interval
     from input i
     where (i.payment_id in (select payment_id from made)) is true
-    on conflict (merchant_id, operation, key) do update set
-        fingerprint = excluded.fingerprint,
-        fingerprint_version = excluded.fingerprint_version,
-        fingerprint_fields = excluded.fingerprint_fields,
-        state = excluded.state,
-        attempt = excluded.attempt,
-        owner = excluded.owner,
-        lease_expires_at = excluded.lease_expires_at,
-        resource_id = excluded.resource_id,
-        response_status = null,
-        response_headers = null,
-        response_body = null,
-        created_at = excluded.created_at,
-        completed_at = null,
-        expires_at = excluded.expires_at
-    where k.state <> 'PROCESSING'
-        and k.expires_at < excluded.created_at
     returning
         merchant_id,
         operation,
         key,
-        resource_id,
         created_at,
-        expires_at
+        ctid as location
 ),
 unsettled as (
     insert into unsettled_keys (
@@ -214,20 +169,17 @@ unsettled as (
         key,
         created_at
     from claimed
-),
-/* A payment without its key fails the statement by a division by zero, and nothing of it stays. */
-same as (
-    select
-        1 / case
-            when (select count(*) from claimed) = (select count(*) from made) then 1
-            else 0
-        end as quotient
+    returning ctid as location
 )
 select
-    merchant_id as "merchant_id!",
-    key as "key!",
-    created_at as "created_at!",
-    expires_at as "expires_at!",
+    (select array_agg(payment_id) from made) as payment_ids,
+    (select array_agg(location) from made) as "payment_locations: Vec<RowLocation>",
+    (select array_agg(location) from claimed) as "key_locations: Vec<RowLocation>",
+    (select array_agg(location) from unsettled) as "unsettled_locations: Vec<RowLocation>",
+    now() as "created_at!",
+    now() + $30::interval as "expires_at!",
+    null::text as merchant_id,
+    null::text as key,
     null::float8 as seconds_left,
     null::bytea as fingerprint,
     null::smallint as fingerprint_version,
@@ -235,13 +187,16 @@ select
     null::smallint as response_status,
     null::jsonb as response_headers,
     null::bytea as response_body
-from claimed
 union all
 select
-    merchant_id,
-    key,
+    null,
+    null,
+    null,
+    null,
     created_at,
     expires_at,
+    merchant_id,
+    key,
     seconds_left,
     fingerprint,
     fingerprint_version,
@@ -250,18 +205,3 @@ select
     response_headers,
     response_body
 from found
-union all
-select
-    null,
-    null,
-    null,
-    null,
-    null,
-    null,
-    null,
-    null,
-    null,
-    null,
-    null
-from same
-where quotient = 0

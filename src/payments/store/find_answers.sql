@@ -1,9 +1,8 @@
 select
     k.merchant_id as "merchant_id!",
     k.key as "key!",
-    k.created_at as "created_at!",
     k.expires_at as "expires_at!",
-    extract(epoch from k.expires_at - now())::float8 as seconds_left,
+    extract(epoch from k.expires_at - now())::float8 as "seconds_left!",
     k.fingerprint,
     k.fingerprint_version,
     k.fingerprint_fields,

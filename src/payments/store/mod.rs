@@ -1,10 +1,12 @@
-//! The payments' SQL. Every function runs one statement on a connection that the service or the engine lends it; the two
-//! statements that write a whole group are in files of their own, `claim.sql` and `settle.sql`, and those for tables that are
-//! distributed over several servers are in `of_merchant`.
+//! The payments' SQL. Every function runs one statement on a connection that the service or the engine lends it. The statements that
+//! write a whole group are in files of their own, `claim.sql`, `settle_in_place.sql` and `settle.sql`, and those for the rows of one
+//! merchant, as in tables that are distributed over several servers, are in `of_merchant`.
 
 mod claim;
+mod claim_group;
 mod due_refunds;
 mod lists;
+mod location;
 mod of_merchant;
 mod payment_row;
 mod payments;
@@ -13,9 +15,11 @@ mod settle;
 
 use chrono::{DateTime, Utc};
 
-pub(super) use self::claim::{ClaimTerms, ClaimedKey, PaymentClaim, claim_payments, find_answers};
+pub(super) use self::claim::{ClaimTerms, Claimed, NewClaim, PaymentClaim, find_answers};
+pub(super) use self::claim_group::claim_payments;
 pub(super) use self::due_refunds::{DueRefund, claim_check, list_due_refunds};
 pub(super) use self::lists::{list_among, list_newest, list_newest_of_customer, list_payments};
+pub(super) use self::location::RowLocations;
 pub(super) use self::of_merchant::{claim_payments_of, settle_payments_of};
 pub(super) use self::payments::{
     find_gateway_of, find_payment, find_payment_of_key, find_state_by_key, lock_claimed,
@@ -24,7 +28,7 @@ pub(super) use self::payments::{
 pub(super) use self::refunds::{
     find_refund, find_refund_of_key, insert_refund, list_refunds, remove_refund, save_refund,
 };
-pub(super) use self::settle::{PaymentSettle, SettledKey, settle_payments};
+pub(super) use self::settle::{PaymentSettle, settle_payments};
 use crate::gateway::Decline;
 use crate::money::{Amount, ArithmeticError, Currency};
 

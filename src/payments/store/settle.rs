@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::column;
+use super::location::RowLocations;
+use crate::database::has_sqlstate;
 use crate::idempotency::grouped::ResponseColumns;
 use crate::payments::Payment;
 
@@ -14,24 +16,115 @@ pub(in crate::payments) struct PaymentSettle<'a> {
     pub(in crate::payments) attempt: i32,
     pub(in crate::payments) payment: &'a Payment,
     pub(in crate::payments) response: ResponseColumns<'a>,
+    /// Where the claim has put its rows, if that is known.
+    pub(in crate::payments) locations: Option<RowLocations>,
 }
 
 /// A key that was settled.
-pub(in crate::payments) struct SettledKey {
-    pub(in crate::payments) merchant_id: String,
-    pub(in crate::payments) key: String,
+struct SettledKey {
+    merchant_id: String,
+    key: String,
 }
 
-/// Settles payments of `operation`, each if its attempt still holds the key, in one statement that commits by itself: the
-/// conditional update is the lock. Returns those that were settled.
+/// Settles payments of `operation`, each if its attempt still holds the key: the conditional update is the lock. The settles are
+/// sorted by their keys. Returns for each whether it was settled.
+///
+/// One statement settles all whose rows are where the claims have put them, and commits by itself. Another one settles the others.
 pub(in crate::payments) async fn settle_payments(
     connection: &mut PgConnection,
     operation: &str,
     owner: Uuid,
     settles: &[PaymentSettle<'_>],
-) -> sqlx::Result<Vec<SettledKey>> {
+) -> sqlx::Result<Vec<bool>> {
+    let mut settled = settle_in_place(connection, operation, owner, settles).await?;
+    let rest = settles.iter().zip(&settled);
+    let rest = rest.filter_map(|(settle, is_settled)| (!is_settled).then_some(settle));
+    let rest: Vec<&PaymentSettle<'_>> = rest.collect();
+    if !rest.is_empty() {
+        let found = settle_by_key(connection, operation, owner, &rest).await?;
+        let open = settled.iter_mut().filter(|is_settled| !**is_settled);
+        for (is_settled, found) in open.zip(found) {
+            *is_settled = found;
+        }
+    }
+    Ok(settled)
+}
+
+/// Settles the payments whose rows are where the claims have put them. If a row of one of them is missing there, none is settled.
+async fn settle_in_place(
+    connection: &mut PgConnection,
+    operation: &str,
+    owner: Uuid,
+    settles: &[PaymentSettle<'_>],
+) -> sqlx::Result<Vec<bool>> {
+    let mut settled = vec![false; settles.len()];
+    let located = settles.iter().zip(0_i32..);
+    let located =
+        located.filter_map(|(settle, position)| Some((settle, settle.locations?, position)));
+    let located: Vec<_> = located.collect();
+    if located.is_empty() {
+        return Ok(settled);
+    }
+    let columns = Columns::of(operation, &column(&located, |(settle, ..)| *settle));
+    let positions = sqlx::query_file_scalar!(
+        "src/payments/store/settle_in_place.sql",
+        &columns.merchant_ids as _,
+        &columns.keys as _,
+        &columns.attempts,
+        &columns.key_states as _,
+        &columns.response_statuses,
+        &columns.response_headers as _,
+        &columns.response_bodies as _,
+        &columns.payment_ids as _,
+        &columns.states as _,
+        &columns.captured_amounts,
+        &columns.gateway_transaction_ids as _,
+        &columns.card_brands as _,
+        &columns.card_last4s as _,
+        &columns.card_expiry_months as _,
+        &columns.card_expiry_years as _,
+        &columns.failure_codes as _,
+        &columns.failure_messages as _,
+        &columns.updated_ats,
+        &columns.operations as _,
+        &columns.failure_advice_codes as _,
+        &columns.failure_network_advice_codes as _,
+        &columns.failure_network_decline_codes as _,
+        owner,
+        column(&located, |(_, locations, _)| locations.key) as _,
+        column(&located, |(_, locations, _)| locations.unsettled_key) as _,
+        column(&located, |(_, locations, _)| locations.payment) as _,
+        &column(&located, |(.., position)| *position),
+    )
+    .fetch_one(connection)
+    .await;
+    let positions = match positions {
+        Err(error) if rows_have_moved(&error) => return Ok(settled),
+        positions => positions?,
+    };
+    for position in positions.unwrap_or_default() {
+        let position = usize::try_from(position).ok();
+        if let Some(is_settled) = position.and_then(|at| settled.get_mut(at)) {
+            *is_settled = true;
+        }
+    }
+    Ok(settled)
+}
+
+/// Returns true if a key was found in its place, and another row of its claim was not.
+fn rows_have_moved(error: &sqlx::Error) -> bool {
+    const DIVISION_BY_ZERO: &str = "22012";
+    has_sqlstate(error, &[DIVISION_BY_ZERO])
+}
+
+async fn settle_by_key(
+    connection: &mut PgConnection,
+    operation: &str,
+    owner: Uuid,
+    settles: &[&PaymentSettle<'_>],
+) -> sqlx::Result<Vec<bool>> {
     let columns = Columns::of(operation, settles);
-    sqlx::query_file_as!(
+    let keys = sqlx::query_file_as!(
         SettledKey,
         "src/payments/store/settle.sql",
         &columns.merchant_ids as _,
@@ -59,7 +152,25 @@ pub(in crate::payments) async fn settle_payments(
         owner,
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    let keys = column(&keys, |settled| {
+        (settled.merchant_id.as_str(), settled.key.as_str())
+    });
+    Ok(are_among(settles, keys))
+}
+
+/// Returns for each settle whether its merchant and key are among these.
+pub(super) fn are_among(settles: &[&PaymentSettle<'_>], mut keys: Vec<(&str, &str)>) -> Vec<bool> {
+    keys.sort_unstable();
+    column(settles, |settle| {
+        let Payment {
+            merchant_id,
+            idempotency_key,
+            ..
+        } = settle.payment;
+        let wanted = (merchant_id.as_str(), idempotency_key.as_str());
+        keys.binary_search(&wanted).is_ok()
+    })
 }
 
 /// A group's settles, column by column, as the statement takes them.
@@ -90,7 +201,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn of(operation: &'a str, settles: &'a [PaymentSettle<'a>]) -> Self {
+    pub(super) fn of(operation: &'a str, settles: &[&'a PaymentSettle<'a>]) -> Self {
         let payments = column(settles, |settle| settle.payment);
         let cards = column(settles, |settle| settle.payment.card.as_ref());
         let failures = column(settles, |settle| settle.payment.failure.as_ref());

@@ -12,7 +12,8 @@ use crate::idempotency::grouped::{Attempt, Claimant, Grouped, NewKey, Remembered
 use crate::idempotency::{IdempotencyError, ScopedKey, may_have_committed};
 use crate::money::Amount;
 use crate::payments::gateway_call::count_call;
-use crate::payments::group_commit::{ClaimItem, Claimed};
+use crate::payments::group_commit::ClaimItem;
+use crate::payments::store::{Claimed, NewClaim};
 use crate::payments::{
     Instrument, NewPayment, Payment, PaymentError, PaymentState, Payments, sanitize, store,
 };
@@ -44,14 +45,14 @@ impl Claimant<CreateWork> for CreateClaim<'_> {
         let (payment, claimed) = self.payments.claim_payment(key, payment).await?;
         match claimed {
             Some(Claimed::Found(found)) => Ok(Attempt::Found(found)),
-            Some(Claimed::New(inserted)) => {
-                let resource_id = payment.id.clone();
-                Ok(Attempt::Claimed {
-                    inserted,
-                    resource_id,
-                    work: CreateWork(payment),
-                })
-            }
+            Some(Claimed::New(claim)) => Ok(Attempt::Claimed {
+                inserted: claim.inserted,
+                resource_id: payment.id.clone(),
+                work: CreateWork {
+                    payment,
+                    locations: claim.locations,
+                },
+            }),
             None => {
                 self.payment = Some(payment);
                 Ok(Attempt::InUse)
@@ -211,8 +212,8 @@ impl Payments {
             }
         };
         if let Some(Claimed::New(claimed)) = &claimed {
-            payment.created_at = claimed.created_at;
-            payment.updated_at = claimed.created_at;
+            payment.created_at = claimed.inserted.created_at;
+            payment.updated_at = claimed.inserted.created_at;
         }
         Ok((payment, claimed))
     }
@@ -225,7 +226,12 @@ impl Payments {
             .engine()
             .claimed_after_all(&item.key, &item.payment.id)
             .await?;
-        Ok(claimed.map(Claimed::New))
+        Ok(claimed.map(|inserted| {
+            Claimed::New(NewClaim {
+                inserted,
+                locations: None,
+            })
+        }))
     }
 }
 

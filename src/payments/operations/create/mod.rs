@@ -16,6 +16,7 @@ use crate::idempotency::{
 use crate::payments::gateway_call::{Called, Unresolved};
 use crate::payments::service::ClaimedWork;
 use crate::payments::settle::answer_of;
+use crate::payments::store::RowLocations;
 use crate::payments::{
     NewPayment, Operation, Payment, PaymentError, PaymentState, Payments, store,
 };
@@ -53,22 +54,29 @@ impl Payments {
 }
 
 /// A claimed payment.
-pub(super) struct CreateWork(Box<Payment>);
+pub(super) struct CreateWork {
+    payment: Box<Payment>,
+    /// Where its claim has put its rows. `None` if another claim did.
+    locations: Option<RowLocations>,
+}
 
 impl ClaimedWork for CreateWork {
     async fn load(payments: &Payments, permit: &Permit) -> Result<Self, PaymentError> {
         let merchant_id = &permit.claim().scope.merchant_id;
         let payment = payments.find(merchant_id, permit.resource_id()).await?;
-        Ok(Self(Box::new(payment)))
+        Ok(Self {
+            payment: Box::new(payment),
+            locations: None,
+        })
     }
 
     async fn execute(self, payments: &Payments, permit: Permit) -> Result<Answer, PaymentError> {
         let called = self.charge(payments, &permit).await?;
-        let Self(payment) = self;
+        let Self { payment, locations } = self;
         let processing = || processing_payment(&payment);
         match called {
             Called::Known(result) => {
-                let settle = CreateSettle::new(payments, &payment, result);
+                let settle = CreateSettle::new(payments, &payment, result, locations);
                 let settled = payments.engine().settle_by(permit, &settle).await?;
                 // Another process counts what it settled itself.
                 if matches!(settled, Settled::Stored(_)) {
@@ -100,7 +108,7 @@ impl CreateWork {
         payments: &Payments,
         permit: &Permit,
     ) -> Result<Called<Charged>, PaymentError> {
-        let Self(payment) = self;
+        let Self { payment, .. } = self;
         match (&payment.failure, &payment.gateway_token) {
             // The card was declined before it had a token, which is the outcome.
             (Some(decline), _) => Ok(Called::Known(Err(decline.clone()))),

@@ -10,6 +10,7 @@ use crate::idempotency::{Answer, Claim, Engine, IdempotencyError, Outcome};
 use crate::payments::group_commit::SettleItem;
 use crate::payments::sanitize::Sanitize;
 use crate::payments::settle::{is_content_rejected, log_rejected_content};
+use crate::payments::store::RowLocations;
 use crate::payments::transitions::{self, now};
 use crate::payments::{Payment, Payments};
 
@@ -20,6 +21,7 @@ pub(super) struct CreateSettle<'a> {
     outcome: Arc<Outcome>,
     claimed: &'a Payment,
     result: Result<Charged, Decline>,
+    locations: Option<RowLocations>,
     at: DateTime<Utc>,
 }
 
@@ -28,6 +30,7 @@ impl<'a> CreateSettle<'a> {
         payments: &'a Payments,
         claimed: &'a Payment,
         result: Result<Charged, Decline>,
+        locations: Option<RowLocations>,
     ) -> Self {
         let at = now();
         let mut payment = claimed.clone();
@@ -38,6 +41,7 @@ impl<'a> CreateSettle<'a> {
             outcome: Arc::new(outcome),
             claimed,
             result,
+            locations,
             at,
         }
     }
@@ -51,6 +55,7 @@ impl<'a> CreateSettle<'a> {
             attempt: claim.attempt,
             payment: Arc::new(payment),
             outcome: Arc::new(outcome),
+            locations: self.locations,
         }
     }
 
@@ -83,6 +88,7 @@ impl Settler for CreateSettle<'_> {
             attempt: claim.attempt,
             payment: Arc::clone(&self.payment),
             outcome: Arc::clone(&self.outcome),
+            locations: self.locations,
         };
         match self.write(claim, item).await {
             Err(error) if is_content_rejected(&error) => {

@@ -7,15 +7,14 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::claim::{self, ClaimTerms, ClaimedKey, PaymentClaim};
+use super::claim::{self, ClaimResults, ClaimTerms, Claimed, PaymentClaim};
 use super::column;
-use super::settle::{self, PaymentSettle, SettledKey};
-use crate::idempotency::grouped::FINGERPRINT_VERSION;
+use super::settle::{self, PaymentSettle};
+use crate::idempotency::grouped::{FINGERPRINT_VERSION, FoundColumns, Inserted};
 
 /// A key whose payment was made before, and its answer if it is final and has not expired.
 struct SeenPayment {
     key: String,
-    created_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
     seconds_left: Option<f64>,
     fingerprint: Option<Vec<u8>>,
@@ -27,19 +26,16 @@ struct SeenPayment {
 }
 
 impl SeenPayment {
-    fn answer(self, merchant_id: &str) -> Option<ClaimedKey> {
-        Some(ClaimedKey {
-            merchant_id: merchant_id.to_owned(),
-            key: self.key,
-            created_at: self.created_at?,
-            expires_at: self.expires_at?,
-            seconds_left: Some(self.seconds_left?),
+    fn answer(self) -> Option<FoundColumns> {
+        Some(FoundColumns {
             fingerprint: self.fingerprint,
             fingerprint_version: self.fingerprint_version,
             fingerprint_fields: self.fingerprint_fields,
-            response_status: self.response_status,
-            response_headers: self.response_headers,
-            response_body: self.response_body,
+            status: self.response_status,
+            headers: self.response_headers,
+            body: self.response_body,
+            expires_at: self.expires_at?,
+            seconds_left: self.seconds_left?,
         })
     }
 }
@@ -56,10 +52,11 @@ pub(in crate::payments) async fn claim_payments_of(
     merchant_id: &str,
     terms: &ClaimTerms,
     claims: &[PaymentClaim<'_>],
-) -> sqlx::Result<Vec<ClaimedKey>> {
+) -> sqlx::Result<Vec<Option<Claimed>>> {
     let Some(operation) = claims.first().map(|claim| &claim.key.scope.operation) else {
         return Ok(Vec::new());
     };
+    let mut results = ClaimResults::new(claims);
     let mut tx = connection.begin().await?;
     let seen = seen(&mut tx, merchant_id, operation, claims).await?;
     let is_new = |claim: &&PaymentClaim<'_>| {
@@ -67,31 +64,37 @@ pub(in crate::payments) async fn claim_payments_of(
         seen.iter().all(|seen| seen.key != key)
     };
     let new: Vec<&PaymentClaim<'_>> = claims.iter().filter(is_new).collect();
-    let inserted = insert(&mut tx, merchant_id, operation, terms, &new).await?;
-    let found = seen.into_iter().filter_map(|seen| seen.answer(merchant_id));
-    match inserted {
+    match insert(&mut tx, merchant_id, operation, terms, &new).await? {
         Some(inserted) => {
             tx.commit().await?;
-            let inserted = inserted.into_iter().map(|key| ClaimedKey {
-                merchant_id: merchant_id.to_owned(),
-                key: key.key,
-                created_at: key.created_at,
-                expires_at: key.expires_at,
-                seconds_left: None,
-                fingerprint: None,
-                fingerprint_version: None,
-                fingerprint_fields: None,
-                response_status: None,
-                response_headers: None,
-                response_body: None,
-            });
-            Ok(inserted.chain(found).collect())
+            for InsertedKey {
+                key,
+                created_at,
+                expires_at,
+            } in inserted
+            {
+                let inserted = Inserted {
+                    created_at,
+                    expires_at,
+                };
+                results.claimed(merchant_id, &key, inserted);
+            }
         }
-        None => {
+        None if claims.len() > 1 => {
             tx.rollback().await?;
-            claim::not_claimed(claims)
+            return Err(sqlx::Error::InvalidArgument(
+                "a key of the group has no payment, or a payment no key".to_owned(),
+            ));
+        }
+        None => tx.rollback().await?,
+    }
+    for mut seen in seen {
+        let key = std::mem::take(&mut seen.key);
+        if let Some(columns) = seen.answer() {
+            results.found(merchant_id, &key, columns);
         }
     }
+    Ok(results.into_vec())
 }
 
 async fn seen(
@@ -207,8 +210,9 @@ pub(in crate::payments) async fn settle_payments_of(
     operation: &str,
     owner: Uuid,
     settles: &[PaymentSettle<'_>],
-) -> sqlx::Result<Vec<SettledKey>> {
-    let columns = settle::Columns::of(operation, settles);
+) -> sqlx::Result<Vec<bool>> {
+    let settles = column(settles, |settle| settle);
+    let columns = settle::Columns::of(operation, &settles);
     let keys = sqlx::query_file_scalar!(
         "src/payments/store/of_merchant/settle.sql",
         merchant_id,
@@ -237,9 +241,6 @@ pub(in crate::payments) async fn settle_payments_of(
     )
     .fetch_all(connection)
     .await?;
-    let settled = keys.into_iter().map(|key| SettledKey {
-        merchant_id: merchant_id.to_owned(),
-        key,
-    });
-    Ok(settled.collect())
+    let keys = keys.iter().map(|key| (merchant_id, key.as_str()));
+    Ok(settle::are_among(&settles, keys.collect()))
 }

@@ -1,6 +1,5 @@
 select
     p.idempotency_key as "key!",
-    k.created_at as "created_at?",
     k.expires_at as "expires_at?",
     extract(epoch from k.expires_at - now())::float8 as seconds_left,
     k.fingerprint as "fingerprint?",
