@@ -434,6 +434,8 @@ async fn a_claim_that_has_a_payment_fails_no_group(pool: PgPool) {
     let group = [("k", "pay_2"), ("l", "pay_3")];
     let claimed = database.claim_all(&group).await.expect("asked");
     assert!(matches!(claimed.as_slice(), [None, Some(Claimed::New(_))]));
+    let keys = database.count("idempotency_keys").await;
+    assert_eq!(keys, 1, "no key without its payment");
 }
 
 #[sqlx::test(migrator = "crate::MIGRATOR")]

@@ -21,9 +21,14 @@ pub(in crate::payments) struct PaymentSettle<'a> {
 }
 
 /// A key that was settled.
-struct SettledKey {
-    merchant_id: String,
-    key: String,
+pub(super) struct SettledKey {
+    pub(super) merchant_id: String,
+    pub(super) key: String,
+}
+
+/// Which ones of a group were settled.
+struct SettledInPlace {
+    positions: Option<Vec<i32>>,
 }
 
 /// Settles payments of `operation`, each if its attempt still holds the key: the conditional update is the lock. The settles are
@@ -66,7 +71,8 @@ async fn settle_in_place(
         return Ok(settled);
     }
     let columns = Columns::of(operation, &column(&located, |(settle, ..)| *settle));
-    let positions = sqlx::query_file_scalar!(
+    let settled_in_place = sqlx::query_file_as!(
+        SettledInPlace,
         "src/payments/store/settle_in_place.sql",
         &columns.merchant_ids as _,
         &columns.keys as _,
@@ -98,9 +104,9 @@ async fn settle_in_place(
     )
     .fetch_one(connection)
     .await;
-    let positions = match positions {
+    let positions = match settled_in_place {
         Err(error) if rows_have_moved(&error) => return Ok(settled),
-        positions => positions?,
+        settled_in_place => settled_in_place?.positions,
     };
     for position in positions.unwrap_or_default() {
         let position = usize::try_from(position).ok();
@@ -153,22 +159,15 @@ async fn settle_by_key(
     )
     .fetch_all(connection)
     .await?;
-    let keys = column(&keys, |settled| {
-        (settled.merchant_id.as_str(), settled.key.as_str())
-    });
-    Ok(are_among(settles, keys))
+    Ok(are_among(settles, &keys))
 }
 
-/// Returns for each settle whether its merchant and key are among these.
-pub(super) fn are_among(settles: &[&PaymentSettle<'_>], mut keys: Vec<(&str, &str)>) -> Vec<bool> {
+/// Returns for each settle whether its key is among these.
+pub(super) fn are_among(settles: &[&PaymentSettle<'_>], keys: &[SettledKey]) -> Vec<bool> {
+    let mut keys = column(keys, |SettledKey { merchant_id, key }| (merchant_id, key));
     keys.sort_unstable();
     column(settles, |settle| {
-        let Payment {
-            merchant_id,
-            idempotency_key,
-            ..
-        } = settle.payment;
-        let wanted = (merchant_id.as_str(), idempotency_key.as_str());
+        let wanted = (&settle.payment.merchant_id, &settle.payment.idempotency_key);
         keys.binary_search(&wanted).is_ok()
     })
 }

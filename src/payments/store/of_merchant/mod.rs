@@ -9,8 +9,14 @@ use uuid::Uuid;
 
 use super::claim::{self, ClaimResults, ClaimTerms, Claimed, PaymentClaim};
 use super::column;
-use super::settle::{self, PaymentSettle};
+use super::settle::{self, PaymentSettle, SettledKey};
 use crate::idempotency::grouped::{FINGERPRINT_VERSION, FoundColumns, Inserted};
+
+/// The compiler has to know of the files that its result depends on. `query_file!` names its file only where rows are returned.
+const _: [&str; 2] = [
+    include_str!("claim_unsettled.sql"),
+    include_str!("claim_payments.sql"),
+];
 
 /// A key whose payment was made before, and its answer if it is final and has not expired.
 struct SeenPayment {
@@ -213,7 +219,8 @@ pub(in crate::payments) async fn settle_payments_of(
 ) -> sqlx::Result<Vec<bool>> {
     let settles = column(settles, |settle| settle);
     let columns = settle::Columns::of(operation, &settles);
-    let keys = sqlx::query_file_scalar!(
+    let keys = sqlx::query_file_as!(
+        SettledKey,
         "src/payments/store/of_merchant/settle.sql",
         merchant_id,
         operation,
@@ -241,6 +248,5 @@ pub(in crate::payments) async fn settle_payments_of(
     )
     .fetch_all(connection)
     .await?;
-    let keys = keys.iter().map(|key| (merchant_id, key.as_str()));
-    Ok(settle::are_among(&settles, keys.collect()))
+    Ok(settle::are_among(&settles, &keys))
 }

@@ -60,6 +60,7 @@ settled as (
         and k.attempt = i.attempt
         and k.state = 'PROCESSING'
     returning
+        k.merchant_id,
         k.key,
         i.payment_id,
         i.state,
@@ -103,5 +104,7 @@ updated as (
         and p.payment_id = s.payment_id
         and p.idempotency_key = s.key
 )
-select key
+select
+    merchant_id,
+    key
 from settled
