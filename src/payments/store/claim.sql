@@ -172,10 +172,10 @@ unsettled as (
     returning ctid as location
 )
 select
-    (select array_agg(payment_id) from made) as payment_ids,
-    (select array_agg(location) from made) as "payment_locations: Vec<RowLocation>",
-    (select array_agg(location) from claimed) as "key_locations: Vec<RowLocation>",
-    (select array_agg(location) from unsettled) as "unsettled_locations: Vec<RowLocation>",
+    m.payment_ids,
+    m.locations as "payment_locations: Vec<RowLocation>",
+    k.locations as "key_locations: Vec<RowLocation>",
+    u.locations as "unsettled_locations: Vec<RowLocation>",
     now() as "created_at!",
     now() + $30::interval as "expires_at!",
     null::text as merchant_id,
@@ -187,6 +187,9 @@ select
     null::smallint as response_status,
     null::jsonb as response_headers,
     null::bytea as response_body
+from (select array_agg(payment_id) as payment_ids, array_agg(location) as locations from made) m
+cross join (select array_agg(location) as locations from claimed) k
+cross join (select array_agg(location) as locations from unsettled) u
 union all
 select
     null,

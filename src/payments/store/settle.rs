@@ -34,7 +34,7 @@ struct SettledInPlace {
 /// Settles payments of `operation`, each if its attempt still holds the key: the conditional update is the lock. The settles are
 /// sorted by their keys. Returns for each whether it was settled.
 ///
-/// One statement settles all whose rows are where the claims have put them, and commits by itself. Another one settles the others.
+/// One statement settles those whose rows are where the claims have put them, and commits by itself. Another one settles the others.
 pub(in crate::payments) async fn settle_payments(
     connection: &mut PgConnection,
     operation: &str,

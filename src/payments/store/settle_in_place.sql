@@ -95,15 +95,12 @@ updated as (
         and p.payment_id = s.payment_id
         and p.idempotency_key = s.key
     returning 1
-),
-/* A key whose other rows are not where they were fails the statement by a division by zero, and nothing of it stays. */
-whole as (
-    select
-        1 / case
-            when (select count(*) from settled) = all (array[(select count(*) from forgotten), (select count(*) from updated)]) then 1
-            else 0
-        end as quotient
 )
-select (select array_agg(position) from settled) as positions
-from whole
-where quotient = 1
+/* A key whose other rows are not where they were fails the statement by a division by zero, and nothing of it stays. */
+select
+    case
+        when 1 / case when s.number = f.number and s.number = u.number then 1 else 0 end = 1 then s.positions
+    end as positions
+from (select array_agg(position) as positions, count(*) as number from settled) s
+cross join (select count(*) as number from forgotten) f
+cross join (select count(*) as number from updated) u
