@@ -113,7 +113,7 @@ async fn place_order(
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // Internal causes go to the log, never into an answer.
-    telemetry::init("warn".into(), LogFormat::for_stderr(), None);
+    telemetry::init("warn".parse()?, LogFormat::for_stderr(), None);
     let pool = database::connect(&DatabaseSettings {
         url: env::var("DATABASE_URL")
             .context("DATABASE_URL is not set")?

@@ -7,10 +7,11 @@ mod traces;
 
 use std::io::{self, IsTerminal};
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+use tracing_subscriber::{Layer, fmt, registry};
 
 use self::json_fields::AppendedFields;
 pub use self::metrics::{UPKEEP_INTERVAL, keep_up, metrics};
@@ -39,7 +40,7 @@ impl LogFormat {
 
 /// Starts logging to standard error, and tracing if traces are exported. A subscriber that an embedding service or an earlier call
 /// has set stays in place.
-pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
+pub fn init(filter: Targets, format: LogFormat, traces: Option<&Traces>) {
     let hide_errors = HideProtocolErrors::unless_debugging(&filter);
     let started = match traces {
         None => {
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_second_call_changes_nothing() {
-        init(EnvFilter::new("off"), LogFormat::Text, None);
-        init(EnvFilter::new("off"), LogFormat::Json, None);
+        init(Targets::new(), LogFormat::Text, None);
+        init(Targets::new(), LogFormat::Json, None);
     }
 }

@@ -6,7 +6,8 @@
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Filter};
 
 /// The target and the beginning of actix-http's line.
@@ -23,8 +24,8 @@ pub(super) struct HideProtocolErrors {
 
 impl HideProtocolErrors {
     /// They are shown if debug lines are.
-    pub(super) fn unless_debugging(filter: &EnvFilter) -> Self {
-        let shown = filter.max_level_hint();
+    pub(super) fn unless_debugging(filter: &Targets) -> Self {
+        let shown = Filter::<Registry>::max_level_hint(filter);
         Self {
             is_active: shown.is_none_or(|shown| shown < LevelFilter::DEBUG),
         }
