@@ -57,6 +57,19 @@ async fn a_failure_that_stripe_stored_without_doing_anything_ends_in_one_charge(
     );
 }
 
+/// A call that has failed for now may still be carried out. Under another key it could be carried out twice.
+#[tokio::test]
+async fn a_failure_that_stripe_did_not_store_keeps_its_key() {
+    let (gateway, stripe) = pair();
+    gateway.script([(Endpoint::Charge, Fault::ErrorBefore); 3]);
+    let charged = stripe.charge(&held("pay_1")).await.expect("a charge");
+    assert_eq!(keys(&gateway, Endpoint::Charge), ["pay_1"; 4]);
+    gateway.script([(Endpoint::Cancel, Fault::ErrorBefore); 3]);
+    let cancel = cancel(&charged);
+    stripe.cancel(&cancel).await.expect("a cancel");
+    assert_eq!(keys(&gateway, Endpoint::Cancel), [cancel.key.as_str(); 4]);
+}
+
 #[tokio::test]
 async fn stripe_failing_for_good_did_nothing_and_is_asked_further_later() {
     let (gateway, stripe) = pair();
