@@ -1,4 +1,4 @@
-//! Settles: keys, their answers and their payments, a group in one statement.
+//! Settles: keys, their answers and their payments, a group in one statement, or in two if rows have moved.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -31,8 +31,8 @@ struct SettledInPlace {
     positions: Option<Vec<i32>>,
 }
 
-/// Settles payments of `operation`, each if its attempt still holds the key: the conditional update is the lock. The settles are
-/// sorted by their keys. Returns for each whether it was settled.
+/// Settles payments of `operation`, each if its attempt still holds the key: the conditional update is the lock. Returns
+/// for each whether it was settled.
 ///
 /// One statement settles those whose rows are where the claims have put them, and commits by itself. Another one settles the others.
 pub(in crate::payments) async fn settle_payments(

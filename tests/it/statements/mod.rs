@@ -138,6 +138,27 @@ fn all_claims_write_and_replace_a_record_by_one_rule() {
     assert_eq!(condition, ["expires_at < now()", "state <> 'PROCESSING'"]);
 }
 
+/// Payments are settled where their rows are, by their keys, or as those of one merchant, and each way writes the same.
+#[test]
+fn all_settles_write_the_same_columns() {
+    let statements = statements();
+    for update in [
+        "settled as ( update idempotency_keys k set ",
+        "updated as ( update payments p set ",
+    ] {
+        let written = statements.iter().filter_map(|sql| {
+            let (_, assignments) = sql.split_once(update)?;
+            Some(assignments.split_once(" from ")?.0)
+        });
+        let written: Vec<_> = written.collect();
+        let [one, other, another] = &written[..] else {
+            panic!("three statements settle payments, not these: {written:#?}");
+        };
+        assert_eq!(one, other);
+        assert_eq!(one, another);
+    }
+}
+
 /// The columns that a claim of keys writes, except `resource_id`: the payments' claim knows it, and the engine learns it later.
 fn inserted(sql: &str) -> Option<BTreeSet<&str>> {
     let (_, insert) = sql.split_once("insert into idempotency_keys ")?;
