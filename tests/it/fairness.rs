@@ -107,12 +107,7 @@ async fn beside_a_merchant_at_full_load_another_does_not_stand_in_one_line_with_
     for n in 0..REQUESTS {
         let before = storm.paid();
         let paid = calm.pay("10").key(&format!("calm-{n}")).send().await;
-        assert_eq!(
-            paid.status,
-            201,
-            "{:?}",
-            String::from_utf8_lossy(&paid.bytes)
-        );
+        assert_eq!(paid.status, 201, "{}", paid.json());
         overtaken.push(storm.paid() - before);
     }
     drop(storm);

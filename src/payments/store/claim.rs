@@ -227,7 +227,8 @@ pub(super) async fn insert_claims(
     Ok(results.into_vec())
 }
 
-/// Returns the answers that [`claim_payments`](super::claim_payments) would find for these claims, at a fraction of its price. It claims nothing.
+/// Returns the answers that [`claim_payments`](super::claim_payments) would find for these claims, at a fraction of its
+/// price. It claims nothing.
 pub(in crate::payments) async fn find_answers(
     connection: &mut PgConnection,
     claims: &[PaymentClaim<'_>],
