@@ -31,6 +31,11 @@ pub fn describe_metrics(operations: impl IntoIterator<Item = &'static str>) {
         Unit::Count,
         "Number of items in a group commit"
     );
+    describe_gauge!(
+        "payonce_commit_seconds",
+        Unit::Seconds,
+        "Time of a commit of a message alone, as a lane of group commit measured it last"
+    );
     describe_counter!(
         "payonce_recovered_total",
         "Claims of dead owners, by the outcome of the attempt to resolve them; misconfigured: not touched, because this process \

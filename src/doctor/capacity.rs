@@ -6,7 +6,7 @@ use super::Finding;
 use crate::config::ServeArgs;
 use crate::database::{self, Bounded, Limit, Limits};
 
-/// Two lanes keep one connection each, recovery works on eight keys at once, and requests need some.
+/// Two lanes keep one connection each, and two while commits are slow, recovery works on eight keys at once, and requests need some.
 const FEWEST_SOUND: u32 = 12;
 
 pub(super) async fn examine(connection: &mut PgConnection, args: &ServeArgs) -> Vec<Finding> {

@@ -18,8 +18,8 @@ use crate::merchants::Accounts;
 use crate::mismatches::Mismatches;
 use crate::problem::HasCharged;
 
-/// How many groups of one kind may commit at the same time. More lanes make smaller groups, and so more commits.
-const LANES: u32 = 1;
+/// Maximum number of groups of one kind that commit at the same time while commits are slow. With more, each would find fewer items.
+const SIDE_BY_SIDE: u32 = 4;
 
 /// The gateway's state, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
@@ -78,13 +78,13 @@ impl Payments {
         for kind in gateways.kinds() {
             start_counting_calls(kind);
         }
-        let claims = ClaimGroup::start(&engine, ClaimWriter::default(), LANES);
+        let claims = ClaimGroup::start(&engine, ClaimWriter::default(), SIDE_BY_SIDE);
         let settles = SettleGroup::start(
             &engine,
             SettleWriter {
                 owner: engine.owner(),
             },
-            LANES,
+            SIDE_BY_SIDE,
         );
         let accounts = Accounts::new(engine.pool().clone());
         let turns = Turns::new(engine.pool().options().get_max_connections());

@@ -49,6 +49,9 @@ async fn groups_stay_within_their_size(_: PgPoolOptions, db: PgConnectOptions) {
             sample(&text, "payonce_batch_size_bucket", &labels)
         };
         assert_eq!((groups("1"), groups("+Inf")), (Some(50.0), Some(50.0)));
+        // Measured with the first group, before the second.
+        let commit = sample(&text, "payonce_commit_seconds", &[("lane", lane)]);
+        assert!(commit.is_some_and(|seconds| seconds > 0.0), "{commit:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::cluster::Cluster;
 use crate::support::process::{Server, merchant};
-use crate::support::service::{Answer, Merchant, Service, Setup, count};
+use crate::support::service::{Merchant, Service, Setup, count, repeated};
 
 /// Payments that are charged and settled, a capture, a cancel, refunds and reads, some of them at once.
 async fn assert_all_works(acme: &Merchant) {
@@ -35,19 +35,6 @@ async fn assert_all_works(acme: &Merchant) {
     }
     let list = repeated(async || acme.get("/v1/payments").await).await;
     assert_eq!(list.status.as_u16(), 200, "{list:?}");
-}
-
-/// Sends a request as clients do: again on 503. A request that finds the lanes with all connections waits until one of them is given
-/// up, which may take too long on a busy machine. If none is given up, each try is refused.
-async fn repeated(send: impl AsyncFn() -> Answer) -> Answer {
-    const TRIES: usize = 10;
-    for _ in 1..TRIES {
-        let answer = send().await;
-        if answer.status.as_u16() != 503 {
-            return answer;
-        }
-    }
-    send().await
 }
 
 #[sqlx::test(migrator = "payonce::MIGRATOR")]

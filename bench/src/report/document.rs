@@ -54,7 +54,7 @@ with 201. All replays must be marked as such, and add nothing. If a check fails,
 report.
 
 **Groups of one** is payonce with `PAYONCE_GROUP_SIZE=1`: each payment makes two commits of its own. There is one lane for claims
-and one for settles, so these commits are made one after the other.
+and one for settles, so these commits are made one after the other, or up to four at a time while commits are slow.
 
 **The reference handler** ([`bench/src/rivals/reference.rs`](../bench/src/rivals/reference.rs)) is what a user of actix-web and
 sqlx would write: one transaction per request that inserts the key on conflict do nothing, inserts the payment and saves the

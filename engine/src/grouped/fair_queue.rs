@@ -29,6 +29,8 @@ struct Lines<T> {
     turns: VecDeque<Line>,
     /// Items in all lines.
     length: usize,
+    /// The number of items that the taker waits for.
+    wanted: usize,
     is_closed: bool,
 }
 
@@ -59,6 +61,7 @@ impl<T> FairQueue<T> {
                 waiting: HashMap::new(),
                 turns: VecDeque::new(),
                 length: 0,
+                wanted: 1,
                 is_closed: false,
             }),
             arrived: Notify::new(),
@@ -72,36 +75,30 @@ impl<T> FairQueue<T> {
 
     /// Puts an item at the end of a line.
     pub(super) fn push(&self, line: Line, item: T) -> Result<(), Full> {
-        let pushed = self.lock().push(line, item, self.capacity);
-        if pushed.is_ok() {
+        let are_enough = {
+            let mut lines = self.lock();
+            lines.push(line, item, self.capacity)?;
+            lines.length >= lines.wanted
+        };
+        if are_enough {
             self.arrived.notify_one();
         }
-        pushed
+        Ok(())
     }
 
-    /// Waits for items and takes at most `most` of them. Returns none if the queue is closed.
+    /// Waits until `wanted` items wait, or the queue is closed. There is one taker.
     ///
-    /// What comes together is taken together: a taker that found nothing lets the tasks run that are ready by then, for as long as
-    /// they bring more. A lone item does not wait for a timer.
-    pub(super) async fn take(&self, most: usize, turns: Turns) -> Vec<T> {
+    /// What comes together is taken together: a taker that had to wait lets the tasks run that are ready by then, for as long as
+    /// they bring more, up to `most`. A lone item does not wait for a timer.
+    pub(super) async fn wait_for(&self, wanted: usize, most: usize) {
         loop {
             // Before the look, so that what comes after it is noticed.
             let arrived = self.arrived.notified();
             {
                 let mut lines = self.lock();
-                if lines.is_closed {
-                    return Vec::new();
-                }
-                let taken = match turns {
-                    Turns::OfAll => lines.take(most),
-                    Turns::OfOne => lines.take_line(most),
-                };
-                if !taken.is_empty() {
-                    if lines.length > 0 {
-                        // One notice may stand for many items: another lane has work, too.
-                        self.arrived.notify_one();
-                    }
-                    return taken;
+                lines.wanted = wanted;
+                if lines.is_closed || lines.length >= wanted {
+                    return;
                 }
             }
             arrived.await;
@@ -109,15 +106,32 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Takes at most `most` items, without waiting for any. Returns `None` if the queue is closed.
+    pub(super) fn take(&self, most: usize, turns: Turns) -> Option<Vec<T>> {
+        let mut lines = self.lock();
+        if lines.is_closed {
+            return None;
+        }
+        Some(match turns {
+            Turns::OfAll => lines.take(most),
+            Turns::OfOne => lines.take_line(most),
+        })
+    }
+
+    /// Returns how many items wait.
+    pub(super) fn length(&self) -> usize {
+        self.lock().length
+    }
+
     /// Lets the tasks run that are ready, again and again while they bring items, up to `most`.
     async fn gather(&self, most: usize) {
-        let mut length = self.lock().length;
+        let mut length = self.length();
         for _ in 0..MOST_YIELDS {
             if length >= most {
                 return;
             }
             tokio::task::yield_now().await;
-            let before = std::mem::replace(&mut length, self.lock().length);
+            let before = std::mem::replace(&mut length, self.length());
             if length <= before {
                 return;
             }
@@ -208,7 +222,7 @@ impl<T> Lines<T> {
 mod tests {
     use std::pin::pin;
     use std::sync::Arc;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
     use std::time::Duration;
 
     use futures_util::FutureExt;
@@ -224,11 +238,8 @@ mod tests {
         pushed.take_while(Result::is_ok).count()
     }
 
-    fn take(queue: &FairQueue<(&'static str, u32)>, most: usize) -> Vec<(&'static str, u32)> {
-        queue
-            .take(most, Turns::OfAll)
-            .now_or_never()
-            .unwrap_or_default()
+    fn take<T>(queue: &FairQueue<T>, most: usize) -> Vec<T> {
+        queue.take(most, Turns::OfAll).expect("open")
     }
 
     #[test]
@@ -250,10 +261,7 @@ mod tests {
         let queue = FairQueue::new(100);
         push(&queue, "storm", (1..=5).map(|n| ("storm", n)));
         push(&queue, "a", [("a", 1), ("a", 2)]);
-        let take = |most| {
-            let taken = queue.take(most, Turns::OfOne).now_or_never();
-            taken.unwrap_or_default()
-        };
+        let take = |most| queue.take(most, Turns::OfOne).expect("open");
         assert_eq!(take(3), [("storm", 1), ("storm", 2), ("storm", 3)]);
         assert_eq!(take(3), [("a", 1), ("a", 2)]);
         assert_eq!(take(3), [("storm", 4), ("storm", 5)]);
@@ -284,7 +292,7 @@ mod tests {
         assert_eq!(push(&queue, "new", [0]), 1);
         // Worked off and filled again and again, all three come to the same.
         for _ in 0..200 {
-            drop(queue.take(256, Turns::OfAll).now_or_never());
+            take(&queue, 256);
             for _ in 0..256 {
                 for name in names {
                     push(&queue, name, [0]);
@@ -304,13 +312,7 @@ mod tests {
         let queue = FairQueue::new(64);
         let pushed = (0..1000).filter(|n| push(&queue, &n.to_string(), [()]) == 1);
         assert_eq!(pushed.count(), 64);
-        assert_eq!(
-            queue
-                .take(1000, Turns::OfAll)
-                .now_or_never()
-                .map(|all| all.len()),
-            Some(64)
-        );
+        assert_eq!(take(&queue, 1000).len(), 64);
         let lines = queue.lock();
         assert!(lines.waiting.is_empty() && lines.turns.is_empty() && lines.length == 0);
     }
@@ -320,67 +322,83 @@ mod tests {
     fn a_taker_lets_others_run_for_as_long_as_they_bring_more() {
         let queue = FairQueue::new(64);
         let mut context = Context::from_waker(Waker::noop());
-        let mut lone = pin!(queue.take(8, Turns::OfAll));
+        let mut lone = pin!(queue.wait_for(1, 8));
         assert!(lone.as_mut().poll(&mut context).is_pending());
         push(&queue, "a", [0]);
         assert!(lone.as_mut().poll(&mut context).is_pending());
-        assert_eq!(lone.poll(&mut context), Poll::Ready(vec![0]));
+        assert!(lone.poll(&mut context).is_ready());
+        assert_eq!(take(&queue, 8), [0]);
 
-        let mut together = pin!(queue.take(8, Turns::OfAll));
+        let mut together = pin!(queue.wait_for(1, 8));
         assert!(together.as_mut().poll(&mut context).is_pending());
         for item in 1..=3 {
             push(&queue, "a", [item]);
             assert!(together.as_mut().poll(&mut context).is_pending());
         }
-        assert_eq!(together.poll(&mut context), Poll::Ready(vec![1, 2, 3]));
+        assert!(together.poll(&mut context).is_ready());
+        assert_eq!(take(&queue, 8), [1, 2, 3]);
 
-        let mut full = pin!(queue.take(2, Turns::OfAll));
+        let mut full = pin!(queue.wait_for(1, 2));
         assert!(full.as_mut().poll(&mut context).is_pending());
         push(&queue, "a", [4, 5, 6]);
-        assert_eq!(full.poll(&mut context), Poll::Ready(vec![4, 5]));
+        assert!(full.poll(&mut context).is_ready());
+        assert_eq!(take(&queue, 2), [4, 5]);
+        assert_eq!(queue.take_all(), [6]);
 
         // Whoever goes on for ever does not hold up the others.
-        assert_eq!(queue.take_all(), [6]);
-        let mut endless = pin!(queue.take(64, Turns::OfAll));
+        let mut endless = pin!(queue.wait_for(1, 64));
         assert!(endless.as_mut().poll(&mut context).is_pending());
-        let taken = (0..64).find_map(|item| {
-            push(&queue, "a", [item]);
-            match endless.as_mut().poll(&mut context) {
-                Poll::Ready(taken) => Some(taken),
-                Poll::Pending => None,
-            }
+        let pushed = (0..64).take_while(|item| {
+            push(&queue, "a", [*item]);
+            endless.as_mut().poll(&mut context).is_pending()
         });
-        assert!(taken.is_some_and(|taken| taken.len() < 64));
+        assert!(pushed.count() < 63);
+    }
+
+    #[test]
+    fn a_taker_waits_for_as_many_as_it_wants() {
+        let queue = FairQueue::new(64);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waiting = pin!(queue.wait_for(3, 8));
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        push(&queue, "a", [1, 2]);
+        for _ in 0..=MOST_YIELDS {
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+        }
+        push(&queue, "b", [3]);
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        assert!(waiting.poll(&mut context).is_ready());
+        // What is there is noticed without an arrival, and one who waits for less is woken by less.
+        assert!(queue.wait_for(3, 8).now_or_never().is_some());
+        assert_eq!(take(&queue, 8).len(), 3);
+        let mut lone = pin!(queue.wait_for(1, 1));
+        assert!(lone.as_mut().poll(&mut context).is_pending());
+        push(&queue, "a", [4]);
+        assert!(lone.poll(&mut context).is_ready());
     }
 
     #[tokio::test]
     async fn whoever_waits_is_woken_by_an_item_and_by_the_end() {
         let patience = Duration::from_secs(20);
         let queue = Arc::new(FairQueue::new(8));
-        let waiting = [(); 2].map(|()| {
+        let wait = || {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.take(1, Turns::OfAll).await })
-        });
+            tokio::spawn(async move {
+                queue.wait_for(1, 1).await;
+                queue.take(1, Turns::OfAll)
+            })
+        };
+        let waiting = wait();
         tokio::task::yield_now().await;
-        for item in 1..=2 {
-            assert_eq!(push(&queue, "a", [item]), 1);
-        }
-        let mut woken = Vec::new();
-        for task in waiting {
-            let taken = timeout(patience, task).await.expect("woken");
-            woken.extend(taken.expect("taken"));
-        }
-        woken.sort_unstable();
-        assert_eq!(woken, [1, 2]);
+        assert_eq!(push(&queue, "a", [1]), 1);
+        let taken = timeout(patience, waiting).await.expect("woken");
+        assert_eq!(taken.expect("taken"), Some(vec![1]));
 
-        let waiting = tokio::spawn({
-            let queue = Arc::clone(&queue);
-            async move { queue.take(1, Turns::OfAll).await }
-        });
+        let waiting = wait();
         tokio::task::yield_now().await;
         queue.close();
         let taken = timeout(patience, waiting).await.expect("woken");
-        assert!(taken.expect("ended").is_empty());
+        assert_eq!(taken.expect("ended"), None);
         assert_eq!(push(&queue, "a", [3]), 0);
     }
 }

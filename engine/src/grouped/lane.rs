@@ -1,268 +1,222 @@
-//! A lane: it takes groups from the queue and writes one after the other.
+//! A lane: it takes groups from the queue and gives them to its sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
-use tokio::sync::oneshot;
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::fair_queue::Turns;
-use super::{CloseOnDrop, GroupWriter, Grouped, Kind, Progress, Waiting};
+use super::pace::Pace;
+use super::session::{NotSent, Planning, Session};
+use super::{CloseOnDrop, GroupWriter, Kind, Progress};
 use crate::config::LARGEST_GROUP;
-use crate::database::{self, BorrowedConnection, Bounded, Distribution, shortage};
-use crate::engine::SLOW_COMMIT;
-use crate::store;
+use crate::database::{Distribution, shortage};
 
-/// Claims and settles each have their lanes.
-const KINDS_OF_LANES: u32 = 2;
+/// How long a lane goes without a further session after it got no connection for one.
+const WITHOUT_FURTHER: Duration = Duration::from_secs(1);
 
-/// How long the items of a group that failed are tried one by one. Each may wait for a row that another transaction holds, and others
-/// wait for them all.
-const ALONE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A connection that was idle for this long is asked whether it is alive before a group is sent on it.
-const IDLE: Duration = Duration::from_millis(100);
-
-/// How long an idle connection may take to answer.
-const PATIENCE_WHEN_IDLE: Duration = Duration::from_secs(1);
-
-type Reply<W> = oneshot::Sender<Grouped<W>>;
-
-/// Why a group was not written.
-enum Unwritten {
-    /// There was no connection.
-    NotSent(sqlx::Error),
-    /// It failed, or its outcome is not known.
-    Failed(sqlx::Error),
-}
-
+/// Takes one group after the other, and while commits are slow several side by side, each on a session of its own.
 pub(super) struct Lane<W: GroupWriter> {
-    pool: PgPool,
-    /// What a shortage of its connections is noted under.
-    subject: String,
-    writer: Arc<W>,
-    queue: Arc<CloseOnDrop<W>>,
-    /// Kept from group to group: borrowing one would cost a round trip each time.
-    connection: Option<Connection>,
-    distribution: Distribution,
-    planning: Planning,
+    kind: Arc<Kind<W>>,
+    queue: CloseOnDrop<W>,
     group_size: usize,
-    /// How many lanes of its kind there are.
-    lanes: Arc<AtomicU32>,
+    turns: Turns,
+    /// Those that have no group. The last has been used last.
+    idle: Vec<Session<W>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done<W>>>,
+    /// The number of groups under way, and of their items.
+    groups: u32,
+    items: usize,
+    pace: Pace,
+    planning: Planning,
+    /// No further session is opened before this time.
+    alone_until: Option<Instant>,
     progress: Progress,
 }
 
-/// A lane's own connection. Its settings are its own: it never goes back to the pool.
-struct Connection {
-    borrowed: BorrowedConnection,
-    opened: Instant,
-    /// When it last answered.
-    used: Instant,
+/// What a session has done.
+enum Done<W: GroupWriter> {
+    /// It has written a group, or tried to.
+    Group {
+        session: Session<W>,
+        items: usize,
+        sent: Result<(), NotSent<W>>,
+        commit: Option<Duration>,
+    },
+    /// It got ready for a further group.
+    Ready(Session<W>, sqlx::Result<()>),
 }
 
 impl<W: GroupWriter> Lane<W> {
-    pub(super) fn new(kind: &Kind<W>, queue: Arc<CloseOnDrop<W>>, progress: Progress) -> Self {
-        let engine = &kind.engine;
+    pub(super) fn new(kind: Arc<Kind<W>>, queue: CloseOnDrop<W>, progress: Progress) -> Self {
+        let distribution = kind.engine.distribution();
         Self {
-            pool: engine.pool().clone(),
-            subject: shortage::subject(engine.pool()),
-            writer: Arc::clone(&kind.writer),
             queue,
-            connection: None,
-            distribution: engine.distribution(),
-            planning: match engine.distribution() {
-                Distribution::OneServer => Planning::Once,
-                Distribution::ByMerchant => Planning::EachTime,
-            },
             // The service checks the range of its settings. A library user may give 0, with which no group would ever be taken.
-            group_size: usize::from(engine.config().group_size.clamp(1, LARGEST_GROUP)),
-            lanes: Arc::clone(&kind.all_lanes),
+            group_size: usize::from(kind.engine.config().group_size.clamp(1, LARGEST_GROUP)),
+            turns: distribution.into(),
+            idle: Vec::new(),
+            under_way: FuturesUnordered::new(),
+            groups: 0,
+            items: 0,
+            pace: (kind.pace)(),
+            planning: distribution.into(),
+            alone_until: None,
             progress,
+            kind,
         }
     }
 
+    /// Returns when the queue is closed and the groups that were taken before are written.
     pub(super) async fn run(mut self) {
-        loop {
+        let mut is_open = true;
+        while is_open || self.groups > 0 {
             // From before the look on, so that a shortage is not missed.
             let shortage = shortage::begins();
-            if !self.may_keep_connections() {
-                self.connection = None;
+            if !self.kind.may_keep_connections() {
+                self.idle.clear();
             }
-            let group = tokio::select! {
-                group = self.queue.0.take(self.group_size, self.distribution.into()) => group,
-                () = shortage => continue,
+            let may_take = is_open && self.may_take();
+            let wanted = self.wanted();
+            tokio::select! {
+                Some(done) = self.under_way.next() => self.is_done(done),
+                () = self.queue.0.wait_for(wanted, self.group_size), if may_take => is_open = self.take(),
+                () = shortage => {}
+            }
+        }
+    }
+
+    /// A further group goes beside others only once as many items wait as they have. Groups that take whatever there is become ever
+    /// smaller, and each costs a commit.
+    fn wanted(&self) -> usize {
+        self.items.max(1)
+    }
+
+    fn may_take(&self) -> bool {
+        self.groups == 0
+            || (self.pace.is_slow()
+                && self.under_way.len() < self.kind.side_by_side
+                && self.kind.may_keep_connections()
+                && self.alone_until.is_none_or(|until| Instant::now() >= until))
+    }
+
+    /// Returns false if the queue is closed.
+    fn take(&mut self) -> bool {
+        let session = self.idle.pop();
+        let session = session.unwrap_or_else(|| Session::new(&self.kind, self.planning));
+        self.give_group_to(session)
+    }
+
+    /// Returns false if the queue is closed.
+    fn give_group_to(&mut self, mut session: Session<W>) -> bool {
+        // What a further session could not send for want of a connection would have been written by the others.
+        if self.groups > 0 && !session.is_ready() {
+            let ready = async move {
+                let ready = session.get_ready().await;
+                Done::Ready(session, ready)
             };
-            if group.is_empty() {
-                return;
-            }
+            self.under_way.push(ready.boxed());
+            return true;
+        }
+        let Some(group) = self.queue.0.take(self.group_size, self.turns) else {
+            return false;
+        };
+        let items = group.len();
+        if self.groups == 0 {
             self.progress.set(Some(Instant::now()));
-            self.commit(group).await;
-            self.progress.set(None);
         }
-    }
-
-    async fn commit(&mut self, mut group: Vec<Waiting<W>>) {
-        if W::NEEDS_CALLER {
-            group.retain(|waiting| !waiting.has_lost_its_caller());
-        }
-        if group.is_empty() {
-            return;
-        }
-        metrics::histogram!("payonce_batch_size", "lane" => W::LANE)
-            .record(u32::try_from(group.len()).unwrap_or(u32::MAX));
-        group.sort_unstable_by(|one, other| W::order(&one.item, &other.item));
-        let (items, replies): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(|waiting| (waiting.item, waiting.reply))
-            .unzip();
-        match self.write(&items).await {
-            Ok(written) => {
-                for ((item, reply), written) in items.into_iter().zip(replies).zip(written) {
-                    // The submitter may have gone. What was written stays written.
-                    drop(reply.send(Grouped::Written(item, written)));
-                }
-            }
-            Err(Unwritten::NotSent(error)) => {
-                self.give_back(items.into_iter().zip(replies), error);
-            }
-            Err(Unwritten::Failed(error))
-                if items.len() > 1 && database::may_be_one_items_fault(&error) =>
-            {
-                self.commit_one_by_one(items.into_iter().zip(replies), error)
-                    .await;
-            }
-            // Whether the group was committed may not be known: each of its owners finds out for itself.
-            Err(Unwritten::Failed(error)) => fail_all(items.into_iter().zip(replies), error),
-        }
-    }
-
-    /// One of them may have caused the failure. The others are written without it.
-    async fn commit_one_by_one(
-        &mut self,
-        mut items: impl Iterator<Item = (W::Item, Reply<W>)>,
-        error: sqlx::Error,
-    ) {
-        tracing::warn!(%error, lane = W::LANE, "a group failed; its items go one by one");
-        let deadline = Instant::now() + ALONE_PATIENCE;
-        while let Some((item, reply)) = items.next() {
-            let answer = match self.write(std::slice::from_ref(&item)).await {
-                Ok(mut written) => Grouped::Written(item, written.pop().flatten()),
-                Err(Unwritten::Failed(error)) => Grouped::Failed(item, Arc::new(error)),
-                Err(Unwritten::NotSent(error)) => {
-                    return self.give_back(std::iter::once((item, reply)).chain(items), error);
-                }
+        self.groups += 1;
+        self.items += items;
+        let measures = self.kind.measures_commits() && self.pace.begins_measuring(Instant::now());
+        let written = async move {
+            let sent = session.commit(group).await;
+            let commit = match sent {
+                Ok(()) if measures => session.measure_commit().await,
+                _ => None,
             };
-            drop(reply.send(answer));
-            if Instant::now() > deadline {
-                // The rest was not written: the group was not.
-                return fail_all(items, error);
+            Done::Group {
+                session,
+                items,
+                sent,
+                commit,
             }
+        };
+        self.under_way.push(written.boxed());
+        true
+    }
+
+    fn is_done(&mut self, done: Done<W>) {
+        match done {
+            Done::Group {
+                session,
+                items,
+                sent,
+                commit,
+            } => {
+                self.groups -= 1;
+                self.items -= items;
+                // The database answers: what else is under way has its time from now on.
+                self.progress.set((self.groups > 0).then(Instant::now));
+                self.planning = session.planning();
+                self.idle.push(session);
+                if let Some(commit) = commit {
+                    self.note(commit);
+                }
+                if !self.pace.is_slow() {
+                    // The connections of the others are closed.
+                    self.idle.drain(..self.idle.len() - 1);
+                }
+                if let Err(not_sent) = sent {
+                    self.refuse(not_sent);
+                }
+            }
+            Done::Ready(session, Ok(())) => {
+                if self.queue.0.length() >= self.wanted() {
+                    // If the queue is closed, the next look at it says so.
+                    self.give_group_to(session);
+                } else {
+                    self.idle.push(session);
+                }
+            }
+            Done::Ready(_, Err(error)) => {
+                tracing::debug!(%error, lane = W::LANE, "no connection for a further group");
+                self.alone_until = Some(Instant::now() + WITHOUT_FURTHER);
+            }
+        }
+    }
+
+    fn note(&mut self, commit: Duration) {
+        metrics::gauge!("payonce_commit_seconds", "lane" => W::LANE).set(commit);
+        if self.pace.note(commit) {
+            let side_by_side = if self.pace.is_slow() {
+                self.kind.side_by_side
+            } else {
+                1
+            };
+            let millis = commit.as_secs_f64() * 1000.0;
+            tracing::info!(
+                lane = W::LANE,
+                side_by_side,
+                commit_millis = millis,
+                "the time of a commit says how many groups may go side by side"
+            );
         }
     }
 
     /// There is no connection. All items that wait are refused now: trying each by itself, or each group in its turn, would let the
-    /// last of them wait for minutes, and then do work whose caller has gone.
-    fn give_back(&self, items: impl Iterator<Item = (W::Item, Reply<W>)>, error: sqlx::Error) {
-        let error = Arc::new(error);
-        let waiting = self.queue.0.take_all().into_iter();
-        let waiting = waiting.map(|waiting| (waiting.item, waiting.reply));
-        let mut count = 0_u64;
-        for (item, reply) in items.chain(waiting) {
-            drop(reply.send(Grouped::NotSent(item, Arc::clone(&error))));
-            count += 1;
-        }
-        tracing::warn!(%error, lane = W::LANE, items = count, "no connection; nothing was sent of what waited");
-    }
-
-    async fn write(&mut self, items: &[W::Item]) -> Result<Vec<Option<W::Written>>, Unwritten> {
-        let written = self.write_once(items).await;
-        match &written {
-            Err(Unwritten::Failed(error))
-                if self.planning == Planning::Once && database::is_unsupported(error) =>
-            {
-                tracing::info!(%error, lane = W::LANE, "groups are planned each time from now on");
-                self.planning = Planning::EachTime;
-                self.connection = None;
-                self.write_once(items).await
-            }
-            _ => written,
-        }
-    }
-
-    async fn write_once(
-        &mut self,
-        items: &[W::Item],
-    ) -> Result<Vec<Option<W::Written>>, Unwritten> {
-        let mut connection = self.connection().await.map_err(Unwritten::NotSent)?;
-        failpoint!(&format!("{}-before-commit", W::LANE));
-        let begun = Instant::now();
-        let mut written = self.send(&mut connection.borrowed, items).await;
-        if written.is_ok() && begun.elapsed() >= SLOW_COMMIT {
-            let durable = store::wait_until_durable(&mut connection.borrowed).bounded();
-            if let Err(error) = durable.await {
-                // Whatever it was: the group may be committed, and not for good.
-                written = Err(sqlx::Error::Io(std::io::Error::other(error)));
-            }
-        }
-        connection.used = Instant::now();
-        match &written {
-            Err(error) if database::is_wrong_connection(error) => {
-                tracing::warn!(%error, lane = W::LANE, "a lane gives its connection up");
-                connection.borrowed.discard();
-            }
-            _ if self.may_keep_connections() => self.connection = Some(connection),
-            // Closed.
-            _ => drop(connection),
-        }
-        written.map_err(Unwritten::Failed)
-    }
-
-    async fn send(
-        &self,
-        borrowed: &mut BorrowedConnection,
-        items: &[W::Item],
-    ) -> sqlx::Result<Vec<Option<W::Written>>> {
-        let Some(merchant) = items.first().map(W::merchant) else {
-            return Ok(Vec::new());
+    /// last of them wait for minutes, and then do work whose caller has gone. While another group is under way, there is a connection
+    /// for what waits.
+    fn refuse(&self, not_sent: NotSent<W>) {
+        let others = if self.groups == 0 {
+            self.queue.0.take_all()
+        } else {
+            Vec::new()
         };
-        if self.distribution == Distribution::OneServer {
-            return self.writer.write(borrowed, items).bounded().await;
-        }
-        // Merchants whose hashes are the same share a line.
-        if items.iter().any(|item| W::merchant(item) != merchant) {
-            let error = "the group's items have several merchants".to_owned();
-            return Err(sqlx::Error::InvalidArgument(error));
-        }
-        self.writer
-            .write_of(borrowed, merchant, items)
-            .bounded()
-            .await
-    }
-
-    async fn connection(&mut self) -> sqlx::Result<Connection> {
-        if let Some(mut kept) = self.connection.take().filter(|kept| !kept.is_old()) {
-            if kept.is_alive().await {
-                return Ok(kept);
-            }
-            kept.borrowed.discard();
-        }
-        Connection::open(&self.pool, self.planning).await
-    }
-
-    /// With few connections no lane keeps one: the lanes would take them all, and other work needs one, too.
-    fn may_keep_connections(&self) -> bool {
-        let lanes = self.lanes.load(Ordering::Relaxed);
-        let kept = lanes.saturating_mul(KINDS_OF_LANES);
-        self.pool.options().get_max_connections() > kept && !shortage::is_on(&self.subject)
-    }
-}
-
-fn fail_all<W: GroupWriter>(items: impl Iterator<Item = (W::Item, Reply<W>)>, error: sqlx::Error) {
-    let error = Arc::new(error);
-    for (item, reply) in items {
-        drop(reply.send(Grouped::Failed(item, Arc::clone(&error))));
+        not_sent.refuse(others);
     }
 }
 
@@ -272,63 +226,6 @@ impl From<Distribution> for Turns {
         match distribution {
             Distribution::OneServer => Self::OfAll,
             Distribution::ByMerchant => Self::OfOne,
-        }
-    }
-}
-
-impl Connection {
-    async fn open(pool: &PgPool, planning: Planning) -> sqlx::Result<Self> {
-        let mut borrowed = database::acquire(pool).await?;
-        borrowed.close_on_drop();
-        sqlx::raw_sql(planning.settings())
-            .execute(&mut *borrowed)
-            .bounded()
-            .await?;
-        Ok(Self {
-            borrowed,
-            opened: Instant::now(),
-            used: Instant::now(),
-        })
-    }
-
-    /// A connection that was idle may have ended meanwhile. What is sent on it then may have been carried out, as far as anyone
-    /// knows, so it is asked first.
-    async fn is_alive(&mut self) -> bool {
-        if self.used.elapsed() < IDLE {
-            return true;
-        }
-        let question = sqlx::raw_sql("select").execute(&mut *self.borrowed);
-        question.within(PATIENCE_WHEN_IDLE).await.is_ok()
-    }
-
-    fn is_old(&self) -> bool {
-        self.opened.elapsed() > database::MAX_LIFETIME
-    }
-}
-
-/// How a group's statement is planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Planning {
-    /// Once a connection, as nested loops over whole keys: the plan does not depend on how full the tables were when it was made,
-    /// and is right for a group of any size, because no statement compares its group with itself.
-    Once,
-    /// Anew for each group. Citus plans a statement like ours only with its values.
-    EachTime,
-}
-
-impl Planning {
-    /// An embedding service's pool may ask for other plans than ours does.
-    fn settings(self) -> &'static str {
-        match self {
-            Self::Once => {
-                "set jit = off; \
-                 set plan_cache_mode = force_generic_plan; \
-                 set enable_seqscan = off; \
-                 set enable_bitmapscan = off; \
-                 set enable_hashjoin = off; \
-                 set enable_mergejoin = off"
-            }
-            Self::EachTime => "set jit = off; set plan_cache_mode = force_custom_plan",
         }
     }
 }

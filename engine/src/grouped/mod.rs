@@ -5,7 +5,8 @@
 //! and gives requests to [`Engine::enter`](crate::Engine::enter) and [`Engine::settle_by`](crate::Engine::settle_by). The columns of
 //! the engine's tables come from [`NewKey`], [`Outcome::columns`](crate::Outcome::columns) and [`FoundColumns`].
 //!
-//! A commit waits for the disk. Whatever arrives while one group is being committed goes into the next group.
+//! A commit waits for the disk. Whatever arrives while one group is being committed goes into the next group. While commits are slow,
+//! by the lane's own measurement, a further group goes beside those under way once as many items wait as they have.
 //!
 //! * There is no timer: a lone item goes at once, as a group of one. Items that tasks bring at the same moment go together.
 //! * Groups are bounded, and so is the queue. A full queue refuses items rather than grow. In the queue merchants take turns, so
@@ -146,7 +147,7 @@
 //!
 //! async fn claim(
 //!     engine: &Engine,
-//!     // One for the whole process: `GroupCommit::start(engine, ClaimParcels, 1)`.
+//!     // One for the whole process: `GroupCommit::start(engine, ClaimParcels, 4)`.
 //!     claims: &GroupCommit<ClaimParcels>,
 //!     signed: SignedRequest,
 //!     parcel_id: String,
@@ -160,6 +161,8 @@
 
 mod fair_queue;
 mod lane;
+mod pace;
+mod session;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -174,10 +177,11 @@ use tokio::time::Instant;
 
 use self::fair_queue::FairQueue;
 use self::lane::Lane;
+use self::pace::Pace;
 use crate::caller::Caller;
 pub use crate::claimant::{Attempt, Claimant, Remembered};
 pub use crate::config::LARGEST_GROUP;
-use crate::database::{Distribution, Node};
+use crate::database::{Distribution, Node, shortage};
 use crate::engine::Engine;
 pub use crate::engine::SignedRequest;
 use crate::error::IdempotencyError;
@@ -188,6 +192,13 @@ pub use crate::store::{FoundColumns, FoundKey, Inserted, KeyColumns, NewKey, Res
 /// Maximum number of items that wait. At ten thousand a second this is about a second's work: a client that waits longer is better
 /// told so. One merchant alone gets half of it.
 const MAX_WAITING: usize = 8192;
+
+/// Claims and settles each have their lanes.
+const KINDS_OF_LANES: u32 = 2;
+
+/// A lane has a further group for as many connections of the pool: two kinds of lanes keep two fifths of them, and other work needs
+/// the rest.
+const POOL_PER_FURTHER: u32 = 5;
 
 /// A group takes milliseconds. One that takes longer waits for a database that does not answer.
 const STALLED: Duration = Duration::from_secs(2);
@@ -256,9 +267,9 @@ pub enum Grouped<W: GroupWriter> {
     NotSent(W::Item, Arc<sqlx::Error>),
 }
 
-/// A queue, and the lanes that write what is in it, as in the [module's example](self#claims-in-groups).
+/// A queue, and the lane that writes what is in it, as in the [module's example](self#claims-in-groups).
 ///
-/// Where the tables are [distributed by merchant](Distribution::ByMerchant), each node has a queue and lanes of its own, and a
+/// Where the tables are [distributed by merchant](Distribution::ByMerchant), each node has a queue and a lane of its own, and a
 /// group is of one merchant: it is one node's alone, and a node that does not answer delays nobody else.
 pub struct GroupCommit<W: GroupWriter>(Queues<W>);
 
@@ -267,36 +278,73 @@ enum Queues<W: GroupWriter> {
     OfNodes(OfNodes<W>),
 }
 
-/// What all queues of a kind have in common.
+/// What all queues of a kind have in common, and their lanes.
 struct Kind<W: GroupWriter> {
     engine: Engine,
     writer: Arc<W>,
-    /// How many lanes each queue has.
-    lanes: u32,
-    /// How many lanes all queues have.
-    all_lanes: Arc<AtomicU32>,
+    /// Maximum number of groups of a lane that are under way at the same time.
+    side_by_side: usize,
+    pace: fn() -> Pace,
+    /// How many lanes there are, one a queue.
+    lanes: AtomicU32,
+    /// What a shortage of connections is noted under.
+    subject: String,
+}
+
+impl<W: GroupWriter> Kind<W> {
+    fn new(engine: &Engine, writer: W, side_by_side: u32, pace: fn() -> Pace) -> Self {
+        let side_by_side = match engine.distribution() {
+            Distribution::OneServer => {
+                side_by_side.min(engine.pool().options().get_max_connections() / POOL_PER_FURTHER)
+            }
+            Distribution::ByMerchant => 1,
+        };
+        Self {
+            engine: engine.clone(),
+            writer: Arc::new(writer),
+            side_by_side: usize::try_from(side_by_side.max(1)).unwrap_or(usize::MAX),
+            pace,
+            lanes: AtomicU32::new(0),
+            subject: shortage::subject(engine.pool()),
+        }
+    }
+
+    /// A message is committed by the server that the lane is connected to. In a cluster that says nothing about the nodes.
+    fn measures_commits(&self) -> bool {
+        self.engine.distribution() == Distribution::OneServer
+    }
+
+    /// With few connections no lane keeps one: the lanes would take them all, and other work needs one, too.
+    fn may_keep_connections(&self) -> bool {
+        let lanes = self.lanes.load(atomic::Ordering::Relaxed);
+        let kept = lanes.saturating_mul(KINDS_OF_LANES);
+        self.engine.pool().options().get_max_connections() > kept && !shortage::is_on(&self.subject)
+    }
 }
 
 impl<W: GroupWriter> GroupCommit<W> {
-    /// Starts `lanes` lanes on the engine's runtime and database, at least one. They end when this is dropped. In a cluster, each
-    /// node gets this number of lanes when its first item arrives.
+    /// Starts the lane of the queue on the engine's runtime and database. It ends when this is dropped, after the groups that are
+    /// under way. In a cluster, each node gets a lane when its first item arrives.
+    ///
+    /// A lane writes one group after the other, on a connection that it keeps. While commits are slow, up to `side_by_side` groups
+    /// go at the same time, each on a connection of its own, but no more than a fifth of the pool's connections. In a cluster it is
+    /// always one.
     ///
     /// ```no_run
     /// # use payonce_engine::{Engine, grouped::{GroupCommit, GroupWriter}};
     /// # fn start<W: GroupWriter>(engine: Engine, writer: W) -> GroupCommit<W> {
-    /// // More lanes make smaller groups, so one lane is often the fastest. Measure.
-    /// GroupCommit::start(&engine, writer, 1)
+    /// // As payonce does. With 1 there is never a second group under way.
+    /// GroupCommit::start(&engine, writer, 4)
     /// # }
     /// ```
-    pub fn start(engine: &Engine, writer: W, lanes: u32) -> Self {
-        let kind = Kind {
-            engine: engine.clone(),
-            writer: Arc::new(writer),
-            lanes: lanes.max(1),
-            all_lanes: Arc::default(),
-        };
+    pub fn start(engine: &Engine, writer: W, side_by_side: u32) -> Self {
+        Self::start_at(engine, writer, side_by_side, Pace::default)
+    }
+
+    fn start_at(engine: &Engine, writer: W, side_by_side: u32, pace: fn() -> Pace) -> Self {
+        let kind = Kind::new(engine, writer, side_by_side, pace);
         Self(match engine.distribution() {
-            Distribution::OneServer => Queues::One(Queue::start(&kind)),
+            Distribution::OneServer => Queues::One(Queue::start(&Arc::new(kind))),
             Distribution::ByMerchant => Queues::OfNodes(OfNodes::new(kind)),
         })
     }
@@ -319,8 +367,8 @@ impl<W: GroupWriter> GroupCommit<W> {
         }
     }
 
-    /// True while a lane has been busy with one group for longer than 2 s: it waits for a database that does not answer. In a
-    /// cluster, while that is so on every node that has had work.
+    /// True while a lane has had groups under way for longer than 2 s and wrote none of them: it waits for a database that does not
+    /// answer. In a cluster, while that is so on every node that has had work.
     ///
     /// ```no_run
     /// # use payonce_engine::grouped::{GroupCommit, GroupWriter};
@@ -339,7 +387,7 @@ impl<W: GroupWriter> GroupCommit<W> {
 
 struct Queue<W: GroupWriter> {
     waiting: Arc<FairQueue<Waiting<W>>>,
-    progress: Vec<Progress>,
+    progress: Progress,
 }
 
 impl<W: GroupWriter> Drop for Queue<W> {
@@ -349,16 +397,16 @@ impl<W: GroupWriter> Drop for Queue<W> {
 }
 
 impl<W: GroupWriter> Queue<W> {
-    fn start(kind: &Kind<W>) -> Self {
+    fn start(kind: &Arc<Kind<W>>) -> Self {
         let waiting = Arc::new(FairQueue::new(MAX_WAITING));
-        let closing = Arc::new(CloseOnDrop(Arc::clone(&waiting)));
-        let progress: Vec<Progress> = (0..kind.lanes).map(|_| Progress::default()).collect();
-        kind.all_lanes
-            .fetch_add(kind.lanes, atomic::Ordering::Relaxed);
-        for progress in &progress {
-            let lane = Lane::new(kind, Arc::clone(&closing), progress.clone());
-            kind.engine.spawn_background(lane.run());
-        }
+        let progress = Progress::default();
+        kind.lanes.fetch_add(1, atomic::Ordering::Relaxed);
+        let lane = Lane::new(
+            Arc::clone(kind),
+            CloseOnDrop(Arc::clone(&waiting)),
+            progress.clone(),
+        );
+        kind.engine.spawn_background(lane.run());
         Self { waiting, progress }
     }
 
@@ -382,20 +430,20 @@ impl<W: GroupWriter> Queue<W> {
     }
 
     fn is_stalled(&self) -> bool {
-        self.progress.iter().any(Progress::is_stalled)
+        self.progress.is_stalled()
     }
 }
 
 /// The queues of a cluster's nodes.
 struct OfNodes<W: GroupWriter> {
-    kind: Kind<W>,
+    kind: Arc<Kind<W>>,
     queues: Mutex<HashMap<Node, Arc<Queue<W>>>>,
 }
 
 impl<W: GroupWriter> OfNodes<W> {
     fn new(kind: Kind<W>) -> Self {
         Self {
-            kind,
+            kind: Arc::new(kind),
             queues: Mutex::default(),
         }
     }
@@ -420,7 +468,7 @@ impl<W: GroupWriter> OfNodes<W> {
     }
 }
 
-/// Since when a lane is busy with its group.
+/// Since when a lane has groups under way and none of them was written.
 #[derive(Clone, Default)]
 struct Progress(Arc<Mutex<Option<Instant>>>);
 
@@ -435,8 +483,8 @@ impl Progress {
     }
 }
 
-/// When the last lane has ended, by a panic or with its runtime, nothing empties the queue: items that wait are refused, and
-/// so are new ones.
+/// When the lane has ended, by a panic or with its runtime, nothing empties the queue: items that wait are refused, and so are new
+/// ones.
 struct CloseOnDrop<W: GroupWriter>(Arc<FairQueue<Waiting<W>>>);
 
 impl<W: GroupWriter> Drop for CloseOnDrop<W> {

@@ -24,4 +24,6 @@ pub(crate) use self::keys::{
 pub(crate) use self::records::{find_record, list_records, list_stuck_records};
 pub use self::secrets::UnknownSecret;
 pub(crate) use self::secrets::{list_secrets, note_secrets};
-pub(crate) use self::seen::{SeenKey, Standing, lock_key, see_key, wait_until_durable};
+pub(crate) use self::seen::{
+    SeenKey, Standing, commit_message, lock_key, see_key, wait_until_durable,
+};

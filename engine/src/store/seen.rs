@@ -204,3 +204,11 @@ pub(crate) async fn wait_until_durable(connection: &mut PgConnection) -> sqlx::R
     .await
     .map(drop)
 }
+
+/// Commits a message in the log, which no table has: what it takes is what a commit takes.
+pub(crate) async fn commit_message(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!("select pg_logical_emit_message(true, 'payonce', '')::text")
+        .fetch_one(connection)
+        .await
+        .map(drop)
+}

@@ -375,6 +375,19 @@ impl Request {
     }
 }
 
+/// Sends a request as clients do: again on 503. On a busy machine a request may get no connection in its time. If there is none for
+/// anybody, each try is refused.
+pub async fn repeated(send: impl AsyncFn() -> Answer) -> Answer {
+    const TRIES: usize = 10;
+    for _ in 1..TRIES {
+        let answer = send().await;
+        if answer.status.as_u16() != 503 {
+            return answer;
+        }
+    }
+    send().await
+}
+
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct Answer {
