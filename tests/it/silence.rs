@@ -39,11 +39,11 @@ async fn until_readiness_is(url: &str, status: u16) {
     waited.unwrap_or_else(|_| panic!("/readyz is never {status}"));
 }
 
-/// Checks that all connections of the pool can be borrowed at once.
+/// Checks that all connections of the pool can be borrowed at once but those of the lanes, which keep up to two fifths of them while
+/// commits are slow.
 async fn assert_nothing_is_lost(pool: &PgPool) {
     let most = pool.options().get_max_connections();
-    // Two are kept by the lanes.
-    let all = join_all((0..most - 2).map(|_| pool.acquire())).await;
+    let all = join_all((0..most - most * 2 / 5).map(|_| pool.acquire())).await;
     for connection in &all {
         assert!(connection.is_ok(), "of {most} connections, some are lost");
     }
