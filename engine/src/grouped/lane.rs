@@ -77,7 +77,7 @@ impl<W: GroupWriter> Lane<W> {
         while is_open || self.groups > 0 {
             // From before the look on, so that a shortage is not missed.
             let shortage = shortage::begins();
-            if !self.kind.may_keep_connections() {
+            if !self.idle.is_empty() && !self.kind.may_keep_connections() {
                 self.idle.clear();
             }
             let may_take = is_open && self.may_take();

@@ -193,9 +193,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn start(pool: PgPool, pace: fn() -> Pace) -> Self {
-        let database = PgConnectOptions::clone(&pool.connect_options());
-        let engine = engine(pool);
+    /// On a pool of ten connections, after its commits have been measured often enough.
+    async fn measured(database: PgConnectOptions, pace: fn() -> Pace) -> (Self, PgPool) {
+        let pool = pool_options().max_connections(10);
+        let pool = pool.connect_with(database.clone()).await;
+        let pool = pool.expect("the database");
+        let engine = engine(pool.clone());
         let (queued, in_queue) = mpsc::unbounded_channel();
         let (written, groups) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(0));
@@ -203,7 +206,7 @@ impl Lane {
             gate: Arc::clone(&gate),
             written,
         };
-        Self {
+        let mut lane = Self {
             commit: Arc::new(GroupCommit::start_at(&engine, writer, 2, pace)),
             engine,
             gate,
@@ -211,7 +214,9 @@ impl Lane {
             queued,
             in_queue,
             database,
-        }
+        };
+        lane.measure().await;
+        (lane, pool)
     }
 
     /// Returns when the item is in the queue and the lane could have taken it: it takes as long as to open two connections.
@@ -259,18 +264,12 @@ fn always_quick() -> Pace {
     Pace::new(Duration::MAX, Duration::ZERO)
 }
 
-async fn ten_connections(it: PgConnectOptions) -> PgPool {
-    let pool = pool_options().max_connections(10).connect_with(it).await;
-    pool.expect("the database")
-}
-
 #[sqlx::test(migrations = false)]
 async fn while_commits_are_slow_a_further_group_goes_once_as_many_wait_as_are_under_way(
     _: PgPoolOptions,
     it: PgConnectOptions,
 ) {
-    let mut lane = Lane::start(ten_connections(it).await, always_slow);
-    lane.measure().await;
+    let (mut lane, _) = Lane::measured(it, always_slow).await;
     let first = lane.submit(1).await;
     assert_eq!(lane.groups.recv().await, Some(vec![1]));
     let second = lane.submit(2).await;
@@ -301,8 +300,7 @@ async fn while_commits_are_quick_groups_go_one_after_the_other(
     _: PgPoolOptions,
     it: PgConnectOptions,
 ) {
-    let mut lane = Lane::start(ten_connections(it).await, always_quick);
-    lane.measure().await;
+    let (mut lane, _) = Lane::measured(it, always_quick).await;
     let mut submitted = Vec::new();
     for number in 1..=3 {
         submitted.push(lane.submit(number).await);
@@ -321,9 +319,7 @@ async fn what_waits_for_a_further_connection_goes_with_the_first_that_is_free(
     _: PgPoolOptions,
     it: PgConnectOptions,
 ) {
-    let pool = ten_connections(it).await;
-    let mut lane = Lane::start(pool.clone(), always_slow);
-    lane.measure().await;
+    let (mut lane, pool) = Lane::measured(it, always_slow).await;
     let mut others = Vec::new();
     for _ in 0..9 {
         others.push(pool.acquire().await.expect("one"));
@@ -343,9 +339,7 @@ async fn a_group_that_lost_its_connection_refuses_nobody_while_another_is_under_
     _: PgPoolOptions,
     it: PgConnectOptions,
 ) {
-    let pool = ten_connections(it).await;
-    let mut lane = Lane::start(pool.clone(), always_slow);
-    lane.measure().await;
+    let (mut lane, pool) = Lane::measured(it, always_slow).await;
     let refused = lane.submit(REFUSED).await;
     assert_eq!(lane.groups.recv().await, Some(vec![REFUSED]));
     let beside = lane.submit(2).await;
